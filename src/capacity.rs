@@ -1,0 +1,3 @@
+//! Choosing the machine for a pod.
+
+pub mod plan;

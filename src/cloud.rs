@@ -1,0 +1,249 @@
+//! The port to a cloud: what ORCA needs of one, in its own words.
+//!
+//! Adapters translate and nothing more; this file must not know any of them.
+
+pub mod ec2;
+pub mod memory;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+/// Tag that carries the cluster's identity (the UID of the `kube-system` namespace).
+pub const TAG_CLUSTER: &str = "orca.research/cluster";
+/// Tag that carries the name of the virtual node.
+pub const TAG_NODE: &str = "orca.research/node";
+/// Tag that carries the UID of the pod that the machine was launched for.
+pub const TAG_POD_UID: &str = "orca.research/pod-uid";
+/// Tag that carries the pod's namespace.
+pub const TAG_POD_NAMESPACE: &str = "orca.research/pod-namespace";
+/// Tag that carries the pod's name.
+pub const TAG_POD_NAME: &str = "orca.research/pod-name";
+/// Tag that carries the launch epoch of the intent.
+pub const TAG_EPOCH: &str = "orca.research/epoch";
+/// Tag that pins the machine's SSH host key (OpenSSH public key, without comment).
+pub const TAG_HOST_KEY: &str = "orca.research/host-key";
+
+/// Machines: launching, seeing and ending them. Every instance that is returned carries our cluster tag.
+#[async_trait]
+pub trait Cloud: Send + Sync + std::fmt::Debug {
+    /// Launches one machine, or returns the one that this token already launched.
+    ///
+    /// Repeating a call with an equal `spec` never makes a second machine; equal token with another
+    /// spec is [`CloudError::TokenMismatch`]. An ambiguous failure is [`CloudError::Transient`]:
+    /// repeat the same call.
+    async fn launch(&self, spec: &LaunchSpec) -> Result<Instance, CloudError>;
+
+    /// All instances of this cluster that the cloud still shows, terminated ones included.
+    /// A complete list or an error, never a part of one.
+    async fn instances(&self) -> Result<Vec<Instance>, CloudError>;
+
+    /// One instance, read now. `None` when the cloud does not know it (which, shortly after a
+    /// launch, may only mean "not yet").
+    async fn instance(&self, id: &str) -> Result<Option<Instance>, CloudError>;
+
+    /// Ends a machine for good. Idempotent: one that is gone already is a success.
+    async fn terminate(&self, id: &str) -> Result<(), CloudError>;
+
+    /// Adds or replaces tags of an instance.
+    async fn tag(&self, id: &str, tags: &BTreeMap<String, String>) -> Result<(), CloudError>;
+
+    /// The latest console output; empty while there is none.
+    async fn console(&self, id: &str) -> Result<String, CloudError>;
+}
+
+/// What can be bought: types, subnets, images.
+#[async_trait]
+pub trait Market: Send + Sync + std::fmt::Debug {
+    /// The named instance types; an unknown name is absent from the answer.
+    async fn instance_types(&self, names: &[String]) -> Result<Vec<InstanceType>, CloudError>;
+
+    /// Zones (names) that offer a type.
+    async fn zones_of(&self, instance_type: &str) -> Result<Vec<String>, CloudError>;
+
+    /// The configured subnets, in their configured order, with the addresses that are free now.
+    async fn subnets(&self) -> Result<Vec<Subnet>, CloudError>;
+
+    /// The machine image for a type (by id, or resolved from a parameter, as configured).
+    async fn image_for(&self, instance_type: &InstanceType) -> Result<Image, CloudError>;
+}
+
+/// Everything that decides a launch. Equal specs make byte-identical requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaunchSpec {
+    /// Idempotency token, at most 64 ASCII characters.
+    pub token: String,
+    pub instance_type: String,
+    pub image: Image,
+    pub subnet_id: String,
+    pub security_group_ids: Vec<String>,
+    /// Name or ARN of the instance profile.
+    pub instance_profile: Option<String>,
+    /// Plain text, at most 16 KiB, without secrets.
+    pub user_data: String,
+    pub root_volume: RootVolume,
+    /// Put on the instance, its volumes and its network interface.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// The root volume of a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RootVolume {
+    pub size_gib: u32,
+    /// EBS volume type, `gp3` by default.
+    pub kind: String,
+    pub iops: Option<u32>,
+    /// MiB/s.
+    pub throughput: Option<u32>,
+    pub encrypted: bool,
+    pub kms_key_id: Option<String>,
+}
+
+/// A machine image, resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    pub id: String,
+    /// For example `/dev/xvda`: where the root volume is mapped.
+    pub root_device_name: String,
+}
+
+/// One subnet of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subnet {
+    pub id: String,
+    /// Zone name, such as `us-east-1a`.
+    pub zone: String,
+    pub zone_id: String,
+    pub cidr: String,
+    pub free_addresses: u32,
+}
+
+/// An instance type, as the cloud describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceType {
+    pub name: String,
+    pub vcpus: u32,
+    pub memory_mib: u64,
+    /// `amd64` or `arm64`.
+    pub arch: String,
+    pub gpus: Option<Gpus>,
+    /// Nitro types show their console and can be trusted with `direct` tunnels.
+    pub nitro: bool,
+}
+
+/// The accelerators of an instance type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gpus {
+    pub count: u32,
+    /// Such as `A10G`.
+    pub model: String,
+    pub manufacturer: String,
+    /// Per GPU.
+    pub memory_mib: u64,
+}
+
+/// A machine, as the cloud describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    pub id: String,
+    pub state: InstanceState,
+    /// Why it is in that state, such as `Server.SpotInstanceTermination`.
+    pub state_reason: Option<StateReason>,
+    pub instance_type: String,
+    pub image_id: String,
+    pub zone: String,
+    pub subnet_id: String,
+    /// Primary private address; kept for an hour after the end by us, not by EC2.
+    pub private_ip: Option<IpAddr>,
+    /// First secondary private address: the pod's.
+    pub pod_ip: Option<IpAddr>,
+    pub launched_at: Option<Timestamp>,
+    pub client_token: Option<String>,
+    pub tags: BTreeMap<String, String>,
+}
+
+impl Instance {
+    /// UID of the pod it was launched for.
+    #[must_use]
+    pub fn pod_uid(&self) -> Option<&str> {
+        self.tags.get(TAG_POD_UID).map(String::as_str)
+    }
+}
+
+/// EC2's instance states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstanceState {
+    Pending,
+    Running,
+    Stopping,
+    Stopped,
+    ShuttingDown,
+    Terminated,
+}
+
+impl InstanceState {
+    /// Whether containers may still run there, now or later (a stopped machine can be started again).
+    #[must_use]
+    pub fn may_run(self) -> bool {
+        !matches!(self, Self::ShuttingDown | Self::Terminated)
+    }
+}
+
+/// EC2's `StateReason`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateReason {
+    pub code: String,
+    pub message: String,
+}
+
+/// What a cloud answered instead of doing it; variants say what the caller does next.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CloudError {
+    /// Nothing of that kind to be had there now: next candidate.
+    #[error("no capacity ({code}): {message}")]
+    NoCapacity { code: String, message: String },
+    /// A quota of the account: wait, tell the operator.
+    #[error("quota reached ({code}): {message}")]
+    Quota { code: String, message: String },
+    /// Slow down; the same call again.
+    #[error("throttled ({code})")]
+    Throttled { code: String },
+    /// Credentials or permissions: no launch will work until a person acts.
+    #[error("access denied ({code}): {message}")]
+    Denied { code: String, message: String },
+    /// The named thing does not exist.
+    #[error("not found ({code}): {message}")]
+    NotFound { code: String, message: String },
+    /// The request can never work as it is: configuration or pod.
+    #[error("refused ({code}): {message}")]
+    Invalid { code: String, message: String },
+    /// This token was used with another request: look the instance up, else next epoch.
+    #[error("launch token already used with other parameters: {message}")]
+    TokenMismatch { message: String },
+    /// The instance this token launched is terminated: next epoch.
+    #[error("launch token belongs to a terminated instance: {message}")]
+    TokenSpent { message: String },
+    /// Nobody knows whether it happened: the same call again.
+    #[error("no definite answer ({code}): {message}")]
+    Transient { code: String, message: String },
+}
+
+impl CloudError {
+    /// A bounded name for metrics.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NoCapacity { .. } => "no_capacity",
+            Self::Quota { .. } => "quota",
+            Self::Throttled { .. } => "throttled",
+            Self::Denied { .. } => "denied",
+            Self::NotFound { .. } => "not_found",
+            Self::Invalid { .. } => "invalid",
+            Self::TokenMismatch { .. } => "token_mismatch",
+            Self::TokenSpent { .. } => "token_spent",
+            Self::Transient { .. } => "transient",
+        }
+    }
+}

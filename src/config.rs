@@ -1,0 +1,173 @@
+//! The configuration, validated.
+//!
+//! [`Config`] has only values that make sense together; `config/raw.rs` mirrors the file as it is typed.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::cloud::RootVolume;
+
+/// The whole configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    pub aws: Aws,
+    pub node: Node,
+    pub instances: Instances,
+    pub network: Network,
+    pub guest: Guest,
+    pub limits: Limits,
+    pub kubelet: Kubelet,
+    pub logging: Logging,
+    pub metrics: Metrics,
+}
+
+/// `aws`: where machines are launched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Aws {
+    pub region: String,
+    pub vpc_id: String,
+    /// In order of preference; at least one.
+    pub subnet_ids: Vec<String>,
+    /// At least one.
+    pub security_group_ids: Vec<String>,
+    pub image: ImageSource,
+    pub instance_profile: Option<String>,
+    /// Another endpoint for all AWS services (a local cloud).
+    pub endpoint: Option<String>,
+    pub tunnel: TunnelKind,
+    /// Put on everything that is launched, beside our own.
+    pub tags: BTreeMap<String, String>,
+}
+
+/// `aws.amiID` or `aws.amiSSMParameter`, or neither.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImageSource {
+    Id(String),
+    Parameter(String),
+    /// The EKS-optimized AL2023 image of the cluster's minor version, by architecture and accelerator.
+    EksOptimized,
+}
+
+/// `aws.tunnel`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TunnelKind {
+    Ssm,
+    Direct,
+}
+
+/// `node`: the virtual node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    pub taints: Vec<Taint>,
+    /// Kubernetes quantities.
+    pub cpu: String,
+    pub memory: String,
+    pub ephemeral_storage: String,
+    pub pods: u32,
+    pub gpu: NodeGpu,
+    /// What happens to DaemonSet pods that land here in spite of taint and labels.
+    pub daemon_sets: DaemonSetPolicy,
+}
+
+/// `node.taints[]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taint {
+    pub key: String,
+    pub value: Option<String>,
+    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`.
+    pub effect: String,
+}
+
+/// `node.gpu`: the extended resource that stands for GPUs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeGpu {
+    /// `nvidia.com/gpu` by default.
+    pub resource: String,
+    pub count: u32,
+}
+
+/// `node.daemonSets`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DaemonSetPolicy {
+    Pending,
+    Reject,
+}
+
+/// `instances`: what may be launched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instances {
+    pub default_instance_type: String,
+    /// `None` allows every type; entries may end in `*`.
+    pub allowed_instance_types: Option<Vec<String>>,
+    pub root_volume: RootVolume,
+}
+
+/// `network`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// Leave traffic that goes out of the VPC with the pod's own address.
+    pub external_snat: bool,
+}
+
+/// `guest`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guest {
+    /// Folder with the CNI plugins that a machine may lack: ptp, static, portmap, loopback.
+    pub cni_plugins_dir: PathBuf,
+}
+
+/// `limits`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub max_concurrent_instances: u32,
+    /// A machine ends itself at this age.
+    pub max_instance_lifetime: Duration,
+    /// A machine ends itself when it was not contacted for so long.
+    pub max_lost_contact: Duration,
+    /// How long the machine of a finished pod is kept for those who want to look.
+    pub keep_finished: Duration,
+    /// A machine that is not reachable after so long is replaced.
+    pub boot_deadline: Duration,
+}
+
+/// `kubelet`: the node's own HTTPS endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kubelet {
+    pub listen: SocketAddr,
+    /// The address published on the Node.
+    pub address: std::net::IpAddr,
+    pub tls: Option<TlsFiles>,
+}
+
+/// `kubelet.tls`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    pub cert_file: PathBuf,
+    pub key_file: PathBuf,
+}
+
+/// `logging`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logging {
+    /// A `tracing` filter, such as `info` or `orca=debug,info`.
+    pub level: String,
+    pub format: LogFormat,
+}
+
+/// `logging.format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// `metrics`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// Where `/metrics`, `/livez` and `/readyz` are served; `None` serves them nowhere.
+    pub listen: Option<SocketAddr>,
+}

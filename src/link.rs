@@ -1,0 +1,88 @@
+//! The live link to one machine: dial, pin the host key, bootstrap, forward the gateway, watch its health.
+//!
+//! One task per machine. The controller says which machines should have a link and reads their state;
+//! the endpoint asks for streams to a machine's kubelet. Nothing here decides about pods or instances.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::cloud::InstanceType;
+use crate::tunnel::{ByteStream, TunnelError};
+
+/// A machine and the pod it was launched for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    pub pod_uid: String,
+    pub pod_namespace: String,
+    pub pod_name: String,
+    pub instance_id: String,
+    pub instance_type: InstanceType,
+    pub private_ip: IpAddr,
+    /// The secondary private address, the pod's.
+    pub pod_ip: IpAddr,
+    /// Prefix length of the subnet.
+    pub subnet_bits: u8,
+    /// The pinned host key (tag `orca.research/host-key`), once there is one.
+    pub host_key: Option<String>,
+}
+
+/// Where a link stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkState {
+    /// No stream to the machine's sshd yet, or none again.
+    Dialing { since: Timestamp, error: Option<String>, was_attached: bool },
+    /// SSH is up, files are going over; `step` names what is being waited for.
+    Bootstrapping { since: Timestamp, step: &'static str },
+    /// The kubelet runs and talks to the gateway.
+    Attached { since: Timestamp, boot_id: String },
+    /// This can never work (wrong host key, an image without a kubelet); the machine must be replaced.
+    Broken { since: Timestamp, error: String },
+}
+
+/// What the controller sees of a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkStatus {
+    pub instance_id: String,
+    pub state: LinkState,
+    /// Whether the gateway ever showed the pod to this machine's kubelet.
+    pub shown: bool,
+    /// When the machine was first reachable by SSH.
+    pub reached: Option<Timestamp>,
+    /// When the machine's kubelet first listed its pod.
+    pub attached: Option<Timestamp>,
+}
+
+/// The links of all machines.
+#[async_trait]
+pub trait Links: Send + Sync + std::fmt::Debug {
+    /// Makes sure that there is a link to this machine. Idempotent; another instance for the same pod replaces
+    /// the link.
+    fn ensure(&self, machine: Machine);
+
+    /// Where the link of that pod's machine stands; `None` if there is none.
+    fn status(&self, pod_uid: &str) -> Option<LinkStatus>;
+
+    /// From now on the gateway answers this machine with 403 and never shows it its pod (again); what runs there
+    /// goes on. For a machine that is given up: it must not start a pod that is about to go.
+    fn revoke(&self, pod_uid: &str);
+
+    /// Ends the link and forgets it.
+    fn remove(&self, pod_uid: &str);
+
+    /// UIDs of all links.
+    fn uids(&self) -> Vec<String>;
+
+    /// Told whenever some link's status changed: the pod's UID.
+    fn subscribe(&self) -> tokio::sync::broadcast::Receiver<String>;
+
+    /// A new stream to 127.0.0.1:10250 on the machine (the kubelet, TLS not yet begun), on a connection
+    /// for user streams. Fails within `deadline`.
+    async fn kubelet_stream(&self, pod_uid: &str, deadline: Duration) -> Result<ByteStream, TunnelError>;
+
+    /// Client TLS configuration that this machine's kubelet accepts and is verified with.
+    fn kubelet_tls(&self, pod_uid: &str) -> Option<Arc<rustls::ClientConfig>>;
+}

@@ -1,0 +1,1 @@
+//! TCP to the machine's private address, where that is routable.

@@ -1,0 +1,38 @@
+#!/bin/bash
+# Builds the programs of other people that the local world is made of, from Go modules alone, into a cache that all clones share.
+# usage: build.sh NAME...     (names: the folders beside this file)
+# Prints nothing when everything is there. The cache is keyed by what decides the result: go.mod, go.sum and this script.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+cache=${ORCA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/orca}
+version=$(sed -n 's/^require k8s.io\/kubernetes \(v[0-9.]*\)$/\1/p' "$here/kubernetes/go.mod")
+minor=${version#v1.}; minor=${minor%%.*}
+
+build() {
+  local name=$1 dir=$here/$1 key out flags="-s -w"
+  key=$(cat "$dir/go.mod" "$dir/go.sum" "$here/build.sh" | sha256sum | cut -c1-16)
+  out=$cache/bin/$name-$key
+  if [ ! -e "$out/.done" ]; then
+    echo "building $name from Go modules (once; into $out) ..." >&2
+    local start=$SECONDS
+    mkdir -p "$out"
+    if [ "$name" = kubernetes ]; then
+      # Without these the kubelet and the API server report v0.0.0.
+      flags="$flags -X k8s.io/component-base/version.gitVersion=$version -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=$minor"
+    fi
+    # One program at a time, so that the wait shows progress.
+    (cd "$dir" && go list tool) | while read -r tool; do
+      [ "$name" = kubernetes ] || [ "$name" = cni ] || echo "  $tool" >&2
+      case $name in kubernetes | cni) echo "  ${tool##*/}" >&2 ;; esac
+      (cd "$dir" && CGO_ENABLED=0 go build -trimpath -ldflags "$flags" -o "$out/" "$tool")
+    done
+    [ "$name" != etcd ] || [ -e "$out/etcd" ] || mv "$out/server" "$out/etcd" 2> /dev/null || mv "$out/v3" "$out/etcd"
+    [ "$name" != ssm-plugin ] || mv "$out/sessionmanagerplugin-main" "$out/session-manager-plugin"
+    touch "$out/.done"
+    echo "built $name in $((SECONDS - start)) s" >&2
+  fi
+  ln -sfn "$out" "$cache/bin/$name"
+}
+
+mkdir -p "$cache/bin"
+for name in "$@"; do build "$name"; done
