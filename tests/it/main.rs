@@ -1,1 +1,4 @@
 //! Fast tests: no machine, no cluster.
+
+// The node's HTTPS endpoint over real TLS, in front of a stand-in for a guest kubelet.
+mod endpoint;
