@@ -7,7 +7,8 @@ use anyhow::{Result, ensure};
 
 use crate::world::{CLOUD, Namespace, cache, text};
 
-pub(crate) const TESTS: &[crate::Test] = &[("interop::boto3_runs_describes_and_terminates_an_instance", boto3)];
+pub(crate) const TESTS: &[crate::Test] =
+    &[("interop::boto3_runs_describes_and_terminates_an_instance", boto3)];
 
 fn boto3(_: &Namespace<'_>) -> Result<()> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/interop/boto3_check.py");

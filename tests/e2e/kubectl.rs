@@ -26,7 +26,9 @@ const PROTOCOLS: [(&str, &str); 2] = [("WebSocket", "true"), ("SPDY", "false")];
 const SLEEP: &str = "containers: [{name: main, image: 'busybox:stable', command: [sleep, infinity]}]";
 
 fn over(mut command: Command, websockets: &str) -> Command {
-    command.env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", websockets).env("KUBECTL_PORT_FORWARD_WEBSOCKETS", websockets);
+    command
+        .env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", websockets)
+        .env("KUBECTL_PORT_FORWARD_WEBSOCKETS", websockets);
     command
 }
 
@@ -82,7 +84,11 @@ fn exec(ns: &Namespace<'_>) -> Result<()> {
             ensure!(output.status.code() == Some(code), "{protocol}: exit {code} became {}", output.status);
         }
         let output = run("head -c 3000000 /dev/zero | tr '\\0' x")?;
-        ensure!(output.stdout.len() == 3_000_000, "{protocol}: {} bytes of 3000000 arrived", output.stdout.len());
+        ensure!(
+            output.stdout.len() == 3_000_000,
+            "{protocol}: {} bytes of 3000000 arrived",
+            output.stdout.len()
+        );
     }
     let (code, _, error) = ns.exit(&["exec", "shell", "-c", "nobody", "--", "true"])?;
     ensure!(code == 1 && error.contains("nobody"), "{code} {error}");
@@ -118,7 +124,11 @@ fn exec_stdin(ns: &Namespace<'_>) -> Result<()> {
             });
             child.wait_with_output()
         })?;
-        ensure!(text(&output.stdout) == expected, "{protocol}: {:?}, expected {expected:?}", text(&output.stdout));
+        ensure!(
+            text(&output.stdout) == expected,
+            "{protocol}: {:?}, expected {expected:?}",
+            text(&output.stdout)
+        );
     }
     Ok(())
 }
@@ -127,11 +137,17 @@ fn exec_tty(ns: &Namespace<'_>) -> Result<()> {
     ns.ready_pod("tty", SLEEP)?;
     // `script` gives kubectl a terminal of its own, whose size changes while `stty` looks.
     let kubectl = ns.command(&["exec", "-it", "tty", "--", "sh", "-c", "sleep 2; stty size"]);
-    let line: Vec<String> =
-        std::iter::once(kubectl.get_program()).chain(kubectl.get_args()).map(|arg| format!("'{}'", arg.to_string_lossy())).collect();
-    let session = format!("stty rows 33 cols 99; ({}) & sleep 0.5; stty rows 44 cols 111; kill -WINCH $!; wait", line.join(" "));
+    let line: Vec<String> = std::iter::once(kubectl.get_program())
+        .chain(kubectl.get_args())
+        .map(|arg| format!("'{}'", arg.to_string_lossy()))
+        .collect();
+    let session = format!(
+        "stty rows 33 cols 99; ({}) & sleep 0.5; stty rows 44 cols 111; kill -WINCH $!; wait",
+        line.join(" ")
+    );
     let session = session.replace(" & sleep 0.5; stty rows 44 cols 111; kill -WINCH $!; wait", "");
-    let output = Command::new("script").args(["-qec", &session, "/dev/null"]).stdin(Stdio::null()).output()?;
+    let output =
+        Command::new("script").args(["-qec", &session, "/dev/null"]).stdin(Stdio::null()).output()?;
     ensure!(text(&output.stdout).contains("33 99"), "the terminal is {:?}", text(&output.stdout));
     Ok(())
 }
@@ -158,8 +174,21 @@ fn attach(ns: &Namespace<'_>) -> Result<()> {
     }
     let overrides = r#"{"spec":{"nodeSelector":{"type":"virtual-kubelet"},"terminationGracePeriodSeconds":1,"tolerations":[{"key":"virtual-kubelet.io/provider","operator":"Exists"}]}}"#;
     let output = ns.pipe(
-        &["run", "once", "-i", "--rm", "--restart=Never", "--image=busybox:stable", "--overrides", overrides,
-          "--pod-running-timeout=120s", "--", "sh", "-c", "read line; echo hello $line; exit 0"],
+        &[
+            "run",
+            "once",
+            "-i",
+            "--rm",
+            "--restart=Never",
+            "--image=busybox:stable",
+            "--overrides",
+            overrides,
+            "--pod-running-timeout=120s",
+            "--",
+            "sh",
+            "-c",
+            "read line; echo hello $line; exit 0",
+        ],
         b"there\n",
     )?;
     ensure!(output.status.success() && text(&output.stdout).contains("hello there"), "{output:?}");
@@ -207,7 +236,11 @@ containers:
             &mut std::io::BufReader::new(forward.0.stdout.as_mut().context("stdout")?),
             &mut line,
         )?;
-        let port = line.split(" ->").next().and_then(|left| left.rsplit(':').next()).context("the forwarded port")?;
+        let port = line
+            .split(" ->")
+            .next()
+            .and_then(|left| left.rsplit(':').next())
+            .context("the forwarded port")?;
         let url = format!("http://127.0.0.1:{port}/page");
         let sizes: Vec<Result<usize>> = std::thread::scope(|scope| {
             let fetch = || Ok(Command::new("curl").args(["-sS", "-m", "60", &url]).output()?.stdout.len());

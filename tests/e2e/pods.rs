@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::world::{Namespace, START, condition, container, exit_code, eventually, pod_ip, text};
+use crate::world::{Namespace, START, condition, container, eventually, exit_code, pod_ip, text};
 
 pub(crate) const TESTS: &[crate::Test] = &[
     ("pod::a_container_gets_command_arguments_and_environment_from_everywhere", environment),
@@ -85,7 +85,10 @@ volumes: [{name: page, configMap: {name: page}}]
 }
 
 fn token(ns: &Namespace<'_>) -> Result<()> {
-    ns.ready_pod("holder", "containers: [{name: main, image: 'busybox:stable', command: [sleep, infinity]}]")?;
+    ns.ready_pod(
+        "holder",
+        "containers: [{name: main, image: 'busybox:stable', command: [sleep, infinity]}]",
+    )?;
     let path = "/var/run/secrets/kubernetes.io/serviceaccount/token";
     let token = ns.run(&["exec", "holder", "--", "cat", path])?;
     let review = format!(
@@ -132,7 +135,9 @@ containers: [{name: main, image: 'busybox:stable', command: [sleep, infinity]}]
     )?;
     let pod = ns.await_phase("broken", "Failed")?;
     ensure!(exit_code(&pod, "first") == Some(3), "{}", pod["status"]);
-    ensure!(container(&pod, "main").is_some_and(|main| main["state"]["waiting"]["reason"] == "PodInitializing"));
+    ensure!(
+        container(&pod, "main").is_some_and(|main| main["state"]["waiting"]["reason"] == "PodInitializing")
+    );
     Ok(())
 }
 
@@ -246,7 +251,9 @@ containers:
         container(pod, "never").is_some_and(|it| it["state"]["waiting"]["reason"] == "CrashLoopBackOff")
     })?;
     ensure!(pod["status"]["phase"] == "Running", "{}", pod["status"]);
-    ns.await_pod("flaky", "to have its second try succeed", START, |pod| exit_code(pod, "second-try") == Some(0))?;
+    ns.await_pod("flaky", "to have its second try succeed", START, |pod| {
+        exit_code(pod, "second-try") == Some(0)
+    })?;
     let previous = ns.run(&["logs", "flaky", "-c", "never", "--previous"])?;
     ensure!(previous.is_empty(), "{previous:?}");
     Ok(())
@@ -268,10 +275,19 @@ containers:
 "#,
     )?;
     let pod = ns.await_phase("endings", "Failed")?;
-    let ended = |name: &str| container(&pod, name).map(|it| it["state"]["terminated"].clone()).unwrap_or_default();
-    ensure!(ended("seven")["exitCode"] == 7 && ended("seven")["message"] == "last words", "{}", ended("seven"));
+    let ended =
+        |name: &str| container(&pod, name).map(|it| it["state"]["terminated"].clone()).unwrap_or_default();
+    ensure!(
+        ended("seven")["exitCode"] == 7 && ended("seven")["message"] == "last words",
+        "{}",
+        ended("seven")
+    );
     ensure!(ended("zero")["exitCode"] == 0 && ended("zero")["reason"] == "Completed", "{}", ended("zero"));
-    ensure!(ended("greedy")["exitCode"] == 137 && ended("greedy")["reason"] == "OOMKilled", "{}", ended("greedy"));
+    ensure!(
+        ended("greedy")["exitCode"] == 137 && ended("greedy")["reason"] == "OOMKilled",
+        "{}",
+        ended("greedy")
+    );
     ensure!(ended("fallback")["message"] == "from the log\n", "{}", ended("fallback"));
     Ok(())
 }
@@ -287,23 +303,39 @@ containers: [{name: main, image: 'busybox:stable', command: [sleep, infinity]}]
     )?;
     let pod = ns.await_phase("late", "Failed")?;
     ensure!(pod["status"]["reason"] == "DeadlineExceeded", "{}", pod["status"]);
-    ensure!(container(&pod, "main").is_some_and(|main| !main["state"]["terminated"].is_null()), "it never ran");
+    ensure!(
+        container(&pod, "main").is_some_and(|main| !main["state"]["terminated"].is_null()),
+        "it never ran"
+    );
     Ok(())
 }
 
 fn ephemeral(ns: &Namespace<'_>) -> Result<()> {
     ns.ready_pod("plain", "containers: [{name: main, image: 'busybox:stable', command: [sleep, infinity]}]")?;
     ns.run(&[
-        "debug", "plain", "--image=busybox:stable", "--container=look", "--target=main", "--", "sh", "-c", "ps; exit 4",
+        "debug",
+        "plain",
+        "--image=busybox:stable",
+        "--container=look",
+        "--target=main",
+        "--",
+        "sh",
+        "-c",
+        "ps; exit 4",
     ])?;
-    ns.await_pod("plain", "to have run its ephemeral container", START, |pod| exit_code(pod, "look") == Some(4))?;
+    ns.await_pod("plain", "to have run its ephemeral container", START, |pod| {
+        exit_code(pod, "look") == Some(4)
+    })?;
     let seen = ns.run(&["logs", "plain", "-c", "look"])?;
     ensure!(seen.contains("sleep infinity"), "it does not see its target: {seen}");
     Ok(())
 }
 
 fn no_image(ns: &Namespace<'_>) -> Result<()> {
-    ns.pod("missing", "containers: [{name: main, image: '127.0.0.1:9/none:here', command: [sleep, infinity]}]")?;
+    ns.pod(
+        "missing",
+        "containers: [{name: main, image: '127.0.0.1:9/none:here', command: [sleep, infinity]}]",
+    )?;
     for reason in ["ErrImagePull", "ImagePullBackOff"] {
         ns.await_pod("missing", &format!("to say {reason}"), START, |pod| {
             container(pod, "main").is_some_and(|main| main["state"]["waiting"]["reason"] == reason)
@@ -357,7 +389,9 @@ fn addresses(ns: &Namespace<'_>) -> Result<()> {
     let (a, b) = (pod_ip(&ns.get("pod", "a")?)?, pod_ip(&ns.get("pod", "b")?)?);
     let page = Command::new("curl").args(["-sS", "-m", "5", &format!("http://{a}:8080/")]).output()?;
     ensure!(text(&page.stdout) == "a\n", "from the host: {}{}", text(&page.stdout), text(&page.stderr));
-    let fetch = format!("wget -qO- -T 5 http://{b}:8080/ || python3 -c \"import urllib.request as u; print(u.urlopen('http://{b}:8080/', timeout=5).read().decode(), end='')\"");
+    let fetch = format!(
+        "wget -qO- -T 5 http://{b}:8080/ || python3 -c \"import urllib.request as u; print(u.urlopen('http://{b}:8080/', timeout=5).read().decode(), end='')\""
+    );
     let page = ns.run(&["exec", "a", "--", "sh", "-c", &fetch])?;
     ensure!(page == "b\n", "from pod to pod: {page:?}");
     Ok(())

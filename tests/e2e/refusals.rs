@@ -33,21 +33,52 @@ fn refused(ns: &Namespace<'_>) -> Result<()> {
     let annotated = |key: &'static str, value: &'static str| {
         move |pod: &mut Value| pod["metadata"]["annotations"] = json!({key: value})
     };
-    let claim = json!({"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
+    let claim =
+        json!({"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
     type Change = Box<dyn Fn(&mut Value)>;
     // Pods that name the node skip the scheduler, which would hold back some of them for reasons of its own.
     let cases: Vec<(&str, &str, Change)> = vec![
-        ("claim", "spec.volumes[0].persistentVolumeClaim", Box::new(volume(json!({"name": "v", "persistentVolumeClaim": {"claimName": "claim"}})))),
-        ("ephemeral", "spec.volumes[0].ephemeral", Box::new(volume(json!({"name": "v", "ephemeral": {"volumeClaimTemplate": claim}})))),
-        ("csi", "spec.volumes[0].csi", Box::new(volume(json!({"name": "v", "csi": {"driver": "secrets-store.csi.k8s.io"}})))),
+        (
+            "claim",
+            "spec.volumes[0].persistentVolumeClaim",
+            Box::new(volume(json!({"name": "v", "persistentVolumeClaim": {"claimName": "claim"}}))),
+        ),
+        (
+            "ephemeral",
+            "spec.volumes[0].ephemeral",
+            Box::new(volume(json!({"name": "v", "ephemeral": {"volumeClaimTemplate": claim}}))),
+        ),
+        (
+            "csi",
+            "spec.volumes[0].csi",
+            Box::new(volume(json!({"name": "v", "csi": {"driver": "secrets-store.csi.k8s.io"}}))),
+        ),
         ("windows", "spec.os.name", Box::new(|pod| pod["spec"]["os"] = json!({"name": "windows"}))),
-        ("unknown-type", "metadata.annotations[orca.research/instance-type]", Box::new(annotated("orca.research/instance-type", "g99.huge"))),
-        ("forbidden-type", "metadata.annotations[orca.research/instance-type]", Box::new(annotated("orca.research/instance-type", "p5.48xlarge"))),
-        ("too-many-gpus", "nvidia.com/gpu", Box::new(|pod| {
-            pod["metadata"]["annotations"] = json!({"orca.research/instance-type": "g5.xlarge"});
-            pod["spec"]["containers"][0]["resources"] = json!({"limits": {"nvidia.com/gpu": 2}});
-        })),
-        ("claims", "spec.resourceClaims", Box::new(|pod| pod["spec"]["resourceClaims"] = json!([{"name": "r", "resourceClaimName": "none"}]))),
+        (
+            "unknown-type",
+            "metadata.annotations[orca.research/instance-type]",
+            Box::new(annotated("orca.research/instance-type", "g99.huge")),
+        ),
+        (
+            "forbidden-type",
+            "metadata.annotations[orca.research/instance-type]",
+            Box::new(annotated("orca.research/instance-type", "p5.48xlarge")),
+        ),
+        (
+            "too-many-gpus",
+            "nvidia.com/gpu",
+            Box::new(|pod| {
+                pod["metadata"]["annotations"] = json!({"orca.research/instance-type": "g5.xlarge"});
+                pod["spec"]["containers"][0]["resources"] = json!({"limits": {"nvidia.com/gpu": 2}});
+            }),
+        ),
+        (
+            "claims",
+            "spec.resourceClaims",
+            Box::new(|pod| {
+                pod["spec"]["resourceClaims"] = json!([{"name": "r", "resourceClaimName": "none"}])
+            }),
+        ),
     ];
     for (name, _, change) in &cases {
         let mut pod = base(name);
@@ -56,7 +87,9 @@ fn refused(ns: &Namespace<'_>) -> Result<()> {
         ns.apply(&pod.to_string())?;
     }
     for (name, field, _) in &cases {
-        let pod = ns.await_pod(name, "to be Failed", Duration::from_secs(15), |pod| pod["status"]["phase"] == "Failed")?;
+        let pod = ns.await_pod(name, "to be Failed", Duration::from_secs(15), |pod| {
+            pod["status"]["phase"] == "Failed"
+        })?;
         let told = pod["status"]["message"].as_str().unwrap_or_default();
         ensure!(told.contains(field), "pod {name} is refused with {told:?}, which does not name `{field}`");
         ensure!(!pod["status"]["reason"].is_null(), "pod {name} has no reason");
@@ -82,11 +115,20 @@ spec:
       containers: [{name: main, image: 'busybox:stable', command: [sleep, infinity]}]
 "#,
     )?;
-    let told = crate::world::eventually("an event about the DaemonSet's pod", Duration::from_secs(30), || {
-        let all = ns.run(&["get", "events", "-o", "jsonpath={range .items[*]}{.involvedObject.kind} {.message}{\"\\n\"}{end}"])?;
-        let told = all.lines().find(|line| line.starts_with("Pod ") && line.contains("DaemonSet")).map(str::to_owned);
-        Ok(told.ok_or(all))
-    })?;
+    let told =
+        crate::world::eventually("an event about the DaemonSet's pod", Duration::from_secs(30), || {
+            let all = ns.run(&[
+                "get",
+                "events",
+                "-o",
+                "jsonpath={range .items[*]}{.involvedObject.kind} {.message}{\"\\n\"}{end}",
+            ])?;
+            let told = all
+                .lines()
+                .find(|line| line.starts_with("Pod ") && line.contains("DaemonSet"))
+                .map(str::to_owned);
+            Ok(told.ok_or(all))
+        })?;
     ensure!(told.contains("DaemonSet"), "{told}");
     let pods: Value = serde_json::from_str(&ns.run(&["get", "pods", "-o", "json"])?)?;
     ensure!(pods["items"][0]["status"]["phase"] == "Pending", "{}", pods["items"][0]["status"]);

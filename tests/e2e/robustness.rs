@@ -19,8 +19,7 @@ pub(crate) const TESTS: &[crate::Test] = &[
 ];
 
 const SLEEP: &str = "containers: [{name: main, image: 'busybox:stable', command: [sleep, infinity]}]";
-const COUNT: &str =
-    "containers: [{name: main, image: 'busybox:stable', command: [sh, -c, 'i=0; while true; do echo $i; i=$((i+1)); sleep 1; done']}]";
+const COUNT: &str = "containers: [{name: main, image: 'busybox:stable', command: [sh, -c, 'i=0; while true; do echo $i; i=$((i+1)); sleep 1; done']}]";
 
 fn restart_count(ns: &Namespace<'_>, pod: &str) -> Result<i64> {
     let pod = ns.get("pod", pod)?;
@@ -54,7 +53,8 @@ fn reboot(ns: &Namespace<'_>) -> Result<()> {
     let id = ns.instance()?["id"].as_str().context("id")?.to_owned();
     http("POST", &format!("/_local/instances/{id}/power-cycle"), None)?;
     ns.await_pod("phoenix", "to have been started again", START, |pod| {
-        container(pod, "main").is_some_and(|main| main["restartCount"].as_i64() >= Some(1) && main["ready"] == true)
+        container(pod, "main")
+            .is_some_and(|main| main["restartCount"].as_i64() >= Some(1) && main["ready"] == true)
     })?;
     exec_works(ns, "phoenix")?;
     ensure!(ns.instance()?["id"] == id.as_str(), "the machine was replaced");
@@ -120,7 +120,11 @@ fn machine_killed(ns: &Namespace<'_>) -> Result<()> {
 }
 
 fn lost_answer(ns: &Namespace<'_>) -> Result<()> {
-    http("POST", "/_local/faults", Some(&json!({"action": "RunInstances", "kind": "drop_response", "times": 1})))?;
+    http(
+        "POST",
+        "/_local/faults",
+        Some(&json!({"action": "RunInstances", "kind": "drop_response", "times": 1})),
+    )?;
     ns.ready_pod("once", SLEEP)?;
     let all = ns.instances()?;
     ensure!(all.len() == 1, "{} instances for one pod", all.len());

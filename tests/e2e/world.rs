@@ -28,7 +28,8 @@ impl World {
     pub(crate) fn start() -> Result<Self> {
         let top = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
         let state = top.join("target/local");
-        let world = Self { state, kubectl: cache().join("bin/kubernetes/kubectl"), top, count: AtomicU32::new(0) };
+        let world =
+            Self { state, kubectl: cache().join("bin/kubernetes/kubectl"), top, count: AtomicU32::new(0) };
         if !world.kept() {
             world.script(&["up"])?;
         }
@@ -114,7 +115,11 @@ impl Namespace<'_> {
     /// `kubectl -n NAMESPACE …`, ready to run.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.world.kubectl);
-        command.arg("--kubeconfig").arg(self.world.state.join("kubeconfig")).args(["-n", &self.name]).args(arguments);
+        command
+            .arg("--kubeconfig")
+            .arg(self.world.state.join("kubeconfig"))
+            .args(["-n", &self.name])
+            .args(arguments);
         command
     }
 
@@ -248,7 +253,8 @@ impl Namespace<'_> {
 
     fn dump(&self) {
         eprintln!("--- namespace {} ---", self.name);
-        for arguments in [&["get", "pods", "-o", "yaml"][..], &["get", "events", "--sort-by=.lastTimestamp"]] {
+        for arguments in [&["get", "pods", "-o", "yaml"][..], &["get", "events", "--sort-by=.lastTimestamp"]]
+        {
             match self.output(arguments) {
                 Ok(output) => eprintln!("{}{}", text(&output.stdout), text(&output.stderr)),
                 Err(error) => eprintln!("{error:#}"),
@@ -273,7 +279,11 @@ impl Drop for Background {
 
 /// A pod for the virtual node, with a short grace period unless the spec says otherwise.
 pub(crate) fn pod(name: &str, spec: &str) -> String {
-    let grace = if spec.contains("terminationGracePeriodSeconds") { "" } else { "\n  terminationGracePeriodSeconds: 1" };
+    let grace = if spec.contains("terminationGracePeriodSeconds") {
+        ""
+    } else {
+        "\n  terminationGracePeriodSeconds: 1"
+    };
     format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{app: {name}}}}}\nspec:\n{}{grace}\n  \
          nodeSelector: {{type: virtual-kubelet}}\n  tolerations: [{{key: virtual-kubelet.io/provider, operator: Exists}}]\n",
@@ -322,7 +332,9 @@ pub(crate) fn eventually<T, S: std::fmt::Debug>(
     loop {
         match ask()? {
             Ok(answer) => return Ok(answer),
-            Err(seen) if start.elapsed() > deadline => bail!("waited {deadline:?} for {what}; last seen: {seen:#?}"),
+            Err(seen) if start.elapsed() > deadline => {
+                bail!("waited {deadline:?} for {what}; last seen: {seen:#?}")
+            }
             Err(_) => std::thread::sleep(Duration::from_millis(200)),
         }
     }
