@@ -34,6 +34,7 @@ check: ## format, lints, documentation and unit tests: the fast part
 
 test: deps check programs image ## everything, on real machines too
 	@$(CLUSTER)/build.sh ssm-plugin
+	@$(CLUSTER)/python.sh
 	cargo test --workspace
 
 up: image ## start the local world and leave it running (CONFIG=file: another configuration of ORCA)

@@ -29,7 +29,7 @@ use libtest_mimic::{Arguments, Conclusion, Trial};
 use world::{Namespace, World};
 
 /// One test: a sentence, and what is done in a namespace of its own.
-type Test = (&'static str, fn(&Namespace) -> anyhow::Result<()>);
+type Test = (&'static str, fn(&Namespace<'_>) -> anyhow::Result<()>);
 
 /// Tests that run at the same time: each is a machine that boots, on a host of two cores.
 const PARALLEL: usize = 5;
