@@ -471,7 +471,7 @@ async fn missing_credentials_are_a_denial_and_not_an_outage() {
 #[tokio::test]
 async fn a_check_names_everything_that_is_wrong_and_what_to_do() {
     let fake = Fake::start(|action, form, _| market(action, form)).await;
-    let findings = probe(&fake.sdk().await, &config(fake.address), "cluster-1", 36).await;
+    let findings = probe(&fake.sdk().await, &config(fake.address), "cluster-1", Some(36)).await;
     let lines: Vec<String> = findings
         .iter()
         .map(|finding| match &finding.outcome {

@@ -6,7 +6,7 @@ use aws_config::SdkConfig;
 
 use super::Ec2;
 use crate::cloud::{CloudError, Image, InstanceType, LaunchSpec, Market as _};
-use crate::config::{Config, TunnelKind};
+use crate::config::{Config, ImageSource, TunnelKind};
 use crate::telemetry::CloudCalls;
 
 /// One line of a check: what was tried, and what was found or what to do.
@@ -25,9 +25,10 @@ impl Finding {
 }
 
 /// Tries credentials, VPC, subnets, groups, types, image, the permission to launch, and SSM. Nothing is changed.
-pub async fn probe(sdk: &SdkConfig, config: &Config, cluster_id: &str, minor: u32) -> Vec<Finding> {
+/// `minor` is the cluster's minor version, if it is known.
+pub async fn probe(sdk: &SdkConfig, config: &Config, cluster_id: &str, minor: Option<u32>) -> Vec<Finding> {
     let calls = CloudCalls::default();
-    let ec2 = Ec2::new(sdk, config, cluster_id, minor, calls.clone());
+    let ec2 = Ec2::new(sdk, config, cluster_id, minor.unwrap_or_default(), calls.clone());
     let credentials = credentials(sdk, &calls).await;
     let usable = credentials.outcome.is_ok();
     let mut findings = vec![credentials];
@@ -41,12 +42,20 @@ pub async fn probe(sdk: &SdkConfig, config: &Config, cluster_id: &str, minor: u3
     let (types, default_type) = instance_types(&ec2, config).await;
     findings.extend(types);
     if let Some(default_type) = default_type {
-        let image = ec2.image_for(&default_type).await;
+        let image = if minor.is_none() && config.aws.image == ImageSource::EksOptimized {
+            Err("it follows the version of the API server, which is not known; set aws.amiID otherwise"
+                .to_owned())
+        } else {
+            ec2.image_for(&default_type).await.map_err(|error| {
+                advice(&error, "set aws.amiID or aws.amiSSMParameter to an image that exists")
+            })
+        };
         findings.push(Finding::new(
             format!("image for {}", default_type.name),
-            image.as_ref().map(|image| format!("{} on {}", image.id, image.root_device_name)).map_err(
-                |error| advice(error, "set aws.amiID or aws.amiSSMParameter to an image that exists"),
-            ),
+            image
+                .as_ref()
+                .map(|image| format!("{} on {}", image.id, image.root_device_name))
+                .map_err(Clone::clone),
         ));
         if let Ok(image) = image {
             findings.push(launch_permission(&ec2, config, &default_type, image).await);
