@@ -1,0 +1,235 @@
+//! The metrics, one struct an area, and the router that shows them.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::health::{Health, Probe};
+
+/// Every metric of the process, its health checks, and the registry that shows them. Clones share all of it.
+#[derive(Clone, Debug)]
+pub struct Telemetry {
+    pub cloud: CloudCalls,
+    pub pods: PodMetrics,
+    pub tunnels: TunnelMetrics,
+    pub gateway: GatewayMetrics,
+    pub health: Health,
+    registry: Arc<Registry>,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Telemetry {
+    /// Registers every metric, all at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("orca");
+        let (cloud, pods) = (CloudCalls::default(), PodMetrics::default());
+        let (tunnels, gateway) = (TunnelMetrics::default(), GatewayMetrics::default());
+        cloud.register(&mut registry);
+        pods.register(&mut registry);
+        tunnels.register(&mut registry);
+        gateway.register(&mut registry);
+        Self { cloud, pods, tunnels, gateway, health: Health::default(), registry: Arc::new(registry) }
+    }
+
+    /// `/metrics`, `/livez` and `/readyz`.
+    pub fn router(&self) -> axum::Router {
+        axum::Router::new()
+            .route("/metrics", get(show_metrics))
+            .route("/livez", get(|State(this): State<Self>| async move { this.show_health(Probe::Live) }))
+            .route("/readyz", get(|State(this): State<Self>| async move { this.show_health(Probe::Ready) }))
+            .with_state(self.clone())
+    }
+
+    /// The metrics as text in the OpenMetrics format.
+    ///
+    /// # Errors
+    /// Never for the metrics here: writing to a string does not fail.
+    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+
+    fn show_health(&self, probe: Probe) -> Response {
+        let report = self.health.report(probe);
+        let status = if report.is_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        (status, report.text).into_response()
+    }
+}
+
+async fn show_metrics(State(this): State<Telemetry>) -> Response {
+    const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    match this.encode() {
+        Ok(text) => ([(header::CONTENT_TYPE, FORMAT)], text).into_response(),
+        Err(error) => {
+            tracing::error!(error = %error, "encoding the metrics failed");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Call {
+    action: &'static str,
+    result: &'static str,
+}
+
+/// Calls to the cloud.
+#[derive(Clone, Debug, Default)]
+pub struct CloudCalls {
+    calls: Family<Call, Counter>,
+}
+
+impl CloudCalls {
+    /// One call, with `ok` or the kind of its refusal.
+    pub fn observe(&self, action: &'static str, result: &'static str) {
+        self.calls.get_or_create(&Call { action, result }).inc();
+    }
+
+    /// Calls made so far, by action and result.
+    #[must_use]
+    pub fn count(&self, action: &'static str, result: &'static str) -> u64 {
+        self.calls.get_or_create(&Call { action, result }).get()
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        registry.register("cloud_calls", "Calls to the cloud, by action and result", self.calls.clone());
+    }
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct InState {
+    state: &'static str,
+}
+
+/// Pods of the virtual node.
+#[derive(Clone, Debug, Default)]
+pub struct PodMetrics {
+    states: Family<InState, Gauge>,
+}
+
+impl PodMetrics {
+    /// How many pods are in a state now. Tell it about a state that became empty, too.
+    pub fn set(&self, state: &'static str, pods: usize) {
+        self.states.get_or_create(&InState { state }).set(i64::try_from(pods).unwrap_or(i64::MAX));
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        registry.register("pods", "Pods of the virtual node, by their state", self.states.clone());
+    }
+}
+
+/// Tunnels to machines.
+#[derive(Clone, Debug, Default)]
+pub struct TunnelMetrics {
+    /// Tunnels that stand now.
+    pub open: Gauge,
+    /// Tunnels that were opened.
+    pub opened: Counter,
+    /// Tunnels that broke.
+    pub lost: Counter,
+}
+
+impl TunnelMetrics {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("tunnels", "Tunnels to machines that stand now", self.open.clone());
+        registry.register("tunnels_opened", "Tunnels to machines that were opened", self.opened.clone());
+        registry.register("tunnels_lost", "Tunnels to machines that broke", self.lost.clone());
+    }
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Request {
+    route: &'static str,
+}
+
+/// What guest kubelets ask of the gateway.
+#[derive(Clone, Debug, Default)]
+pub struct GatewayMetrics {
+    requests: Family<Request, Counter>,
+    denials: Family<Request, Counter>,
+}
+
+impl GatewayMetrics {
+    /// A request that was answered, by the route that answered it.
+    pub fn answered(&self, route: &'static str) {
+        self.requests.get_or_create(&Request { route }).inc();
+    }
+
+    /// A request that was refused, by the route that refused it.
+    pub fn denied(&self, route: &'static str) {
+        self.denials.get_or_create(&Request { route }).inc();
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        let requests = "Requests of guest kubelets that were answered, by route";
+        registry.register("gateway_requests", requests, self.requests.clone());
+        let denials = "Requests of guest kubelets that were refused, by route";
+        registry.register("gateway_denials", denials, self.denials.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::Request as HttpRequest;
+    use http_body_util::BodyExt as _;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    async fn ask(telemetry: &Telemetry, path: &str) -> (StatusCode, String) {
+        let request = HttpRequest::get(path).body(Body::empty()).unwrap();
+        let response = telemetry.router().oneshot(request).await.unwrap();
+        let status = response.status();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn metrics_show_what_the_handles_counted() {
+        let telemetry = Telemetry::new();
+        telemetry.cloud.clone().observe("RunInstances", "ok");
+        telemetry.pods.set("Booting", 3);
+        telemetry.tunnels.open.inc();
+        telemetry.gateway.denied("secrets");
+        let (status, text) = ask(&telemetry, "/metrics").await;
+        assert_eq!(status, StatusCode::OK);
+        for line in [
+            "orca_cloud_calls_total{action=\"RunInstances\",result=\"ok\"} 1",
+            "orca_pods{state=\"Booting\"} 3",
+            "orca_tunnels 1",
+            "orca_gateway_denials_total{route=\"secrets\"} 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} not in:\n{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn readiness_waits_for_every_check_and_liveness_for_its_own() {
+        let telemetry = Telemetry::new();
+        assert_eq!(ask(&telemetry, "/readyz").await.0, StatusCode::OK);
+        let synced = telemetry.health.check("pods-synced", Probe::Ready, "not yet");
+        let (status, text) = ask(&telemetry, "/readyz").await;
+        assert_eq!((status, text.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "[-] pods-synced: not yet\n"));
+        assert_eq!(ask(&telemetry, "/livez").await.0, StatusCode::OK);
+        synced.pass();
+        assert_eq!(ask(&telemetry, "/readyz").await, (StatusCode::OK, "[+] pods-synced\n".to_owned()));
+        synced.fail("the watch is gone");
+        assert_eq!(ask(&telemetry, "/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
+    }
+}
