@@ -244,10 +244,10 @@ impl Agent {
         self.phase == Phase::Open
     }
 
-    /// Messages sent and not acknowledged.
+    /// How far it is ahead of the client, in messages.
     #[must_use]
-    pub fn in_flight(&self) -> usize {
-        self.channel.in_flight()
+    pub fn ahead(&self) -> usize {
+        self.channel.ahead()
     }
 
     /// A frame outside the streams, such as `channel_closed`.

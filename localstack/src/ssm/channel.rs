@@ -53,6 +53,8 @@ pub struct Channel {
     started_ms: u64,
     next: i64,
     unacked: VecDeque<Sent>,
+    /// Number after the newest acknowledged message.
+    acked: i64,
     expected: i64,
     early: BTreeMap<i64, AgentMessage>,
     /// Seconds, smoothed.
@@ -76,6 +78,7 @@ impl Channel {
             started_ms,
             next: 0,
             unacked: VecDeque::new(),
+            acked: 0,
             expected: 0,
             early: BTreeMap::new(),
             trip: FIRST_TRIP,
@@ -136,6 +139,7 @@ impl Channel {
     pub fn acknowledged(&mut self, now: Duration, sequence: i64) {
         let Some(index) = self.unacked.iter().position(|sent| sent.sequence == sequence) else { return };
         if let Some(sent) = self.unacked.remove(index) {
+            self.acked = self.acked.max(sequence + 1);
             let trip = now.saturating_sub(sent.at).as_secs_f64();
             self.variation = self.variation * 0.75 + (self.trip - trip).abs() * 0.25;
             self.trip = self.trip * 0.875 + trip * 0.125;
@@ -166,6 +170,13 @@ impl Channel {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.unacked.len()
+    }
+
+    /// Messages sent after the newest acknowledged one. Older ones do not count: the vendor's client never
+    /// repeats a lost acknowledgement, so some stay unacknowledged for ever.
+    #[must_use]
+    pub fn ahead(&self) -> usize {
+        usize::try_from(self.next - self.acked).unwrap_or(usize::MAX)
     }
 
     /// A message outside the streams, such as `channel_closed`.
@@ -268,6 +279,17 @@ mod tests {
         assert_eq!(channel.overdue(201 * MS, Resend::Oldest), [first.clone()]);
         assert!(channel.overdue(301 * MS, Resend::Oldest).is_empty());
         assert_eq!(channel.overdue(402 * MS, Resend::UpTo(9)), [first, second]);
+    }
+
+    #[test]
+    fn a_hole_does_not_count_as_ahead() {
+        let mut channel = Channel::new(1);
+        for _ in 0..5 {
+            channel.send(Duration::ZERO, PayloadType::Output, Bytes::new());
+        }
+        assert_eq!(channel.ahead(), 5);
+        channel.acknowledged(MS, 3);
+        assert_eq!((channel.ahead(), channel.in_flight()), (1, 4));
     }
 
     #[test]

@@ -133,7 +133,7 @@ impl Session {
             let chunk = if pace.rest().is_zero() { buffer.len() } else { MAX_OUTPUT };
             let reads = self.agent.reads()
                 && self.socket.as_ref().is_some_and(|socket| socket.has_room())
-                && self.agent.in_flight() < pace.window()
+                && self.agent.ahead() < pace.window()
                 && now >= self.rested;
             let takes = self.to_port.len() < MAX_PENDING;
             let wake = self.wake(now);

@@ -101,7 +101,7 @@ impl Settings {
 }
 
 impl Pace {
-    /// Messages that may be in flight.
+    /// How far the agent may be ahead of the client, in messages.
     pub(super) fn window(self) -> usize {
         match self {
             Self::Unlimited => WINDOW,

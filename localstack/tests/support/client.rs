@@ -19,11 +19,11 @@ use uuid::Uuid;
 use crate::fake::{INSTANCE, Service};
 
 /// Long enough for a busy machine.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// What came, in order.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Event {
+pub(crate) enum Event {
     Data(Bytes),
     Flag(Flag),
     HandshakeRequest(Value),
@@ -35,8 +35,8 @@ pub enum Event {
     Gone(Option<u16>),
 }
 
-pub struct Client {
-    pub session: Value,
+pub(crate) struct Client {
+    pub(crate) session: Value,
     address: SocketAddr,
     socket: Option<WebSocketStream<TcpStream>>,
     next: i64,
@@ -48,7 +48,7 @@ pub struct Client {
 
 impl Client {
     /// A session to `port` by `document`, with its WebSocket open.
-    pub async fn open(service: &Service, document: &str, port: u16) -> Self {
+    pub(crate) async fn open(service: &Service, document: &str, port: u16) -> Self {
         let mut client = Self::start(service, document, port).await;
         let token = client.session["TokenValue"].clone();
         client.connect(&token).await.unwrap();
@@ -56,7 +56,7 @@ impl Client {
     }
 
     /// A session whose WebSocket is not open yet.
-    pub async fn start(service: &Service, document: &str, port: u16) -> Self {
+    pub(crate) async fn start(service: &Service, document: &str, port: u16) -> Self {
         let request = json!({
             "Target": INSTANCE, "DocumentName": document, "Parameters": { "portNumber": [port.to_string()] },
         });
@@ -74,17 +74,17 @@ impl Client {
     }
 
     /// A raw session past its handshake.
-    pub async fn raw(service: &Service, port: u16) -> Self {
+    pub(crate) async fn raw(service: &Service, port: u16) -> Self {
         let mut client = Self::open(service, "AWS-StartSSHSession", port).await;
         client.shake("1.2.600.0").await;
         client
     }
 
-    pub fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         self.session["SessionId"].as_str().unwrap()
     }
 
-    pub async fn upgrade(&mut self, headers: &[(&'static str, &str)]) -> Result<(), Error> {
+    pub(crate) async fn upgrade(&mut self, headers: &[(&'static str, &str)]) -> Result<(), Error> {
         let mut request = self.session["StreamUrl"].as_str().unwrap().into_client_request().unwrap();
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().unwrap());
@@ -95,7 +95,7 @@ impl Client {
     }
 
     /// Opens a WebSocket and shows the token.
-    pub async fn connect(&mut self, token: &Value) -> Result<(), Error> {
+    pub(crate) async fn connect(&mut self, token: &Value) -> Result<(), Error> {
         self.upgrade(&[]).await?;
         let first = json!({
             "MessageSchemaVersion": "1.0", "RequestId": Uuid::new_v4().to_string(), "TokenValue": token,
@@ -105,12 +105,12 @@ impl Client {
         Ok(())
     }
 
-    pub async fn text(&mut self, text: &str) {
+    pub(crate) async fn text(&mut self, text: &str) {
         self.socket.as_mut().unwrap().send(Message::text(text)).await.unwrap();
     }
 
     /// Answers the handshake as a client of this version.
-    pub async fn shake(&mut self, version: &str) {
+    pub(crate) async fn shake(&mut self, version: &str) {
         let Event::HandshakeRequest(request) = self.event().await else { panic!("no handshake") };
         assert_eq!(request["RequestedClientActions"][0]["ActionParameters"]["SessionType"], "Port");
         let response = json!({
@@ -122,15 +122,15 @@ impl Client {
         assert_eq!(self.event().await, Event::HandshakeComplete);
     }
 
-    pub async fn data(&mut self, bytes: &[u8]) {
+    pub(crate) async fn data(&mut self, bytes: &[u8]) {
         self.send(PayloadType::Output, bytes).await;
     }
 
-    pub async fn flag(&mut self, flag: Flag) {
+    pub(crate) async fn flag(&mut self, flag: Flag) {
         self.send(PayloadType::Flag, &flag.to_bytes()).await;
     }
 
-    pub async fn send(&mut self, payload_type: PayloadType, payload: &[u8]) {
+    pub(crate) async fn send(&mut self, payload_type: PayloadType, payload: &[u8]) {
         let frame = message(MessageType::InputStreamData, self.next, payload_type, payload);
         self.unacked.insert(self.next, frame.clone());
         self.next += 1;
@@ -138,23 +138,23 @@ impl Client {
     }
 
     /// Sends a frame; a socket that is gone is noticed when reading.
-    pub async fn write(&mut self, frame: Bytes) {
+    pub(crate) async fn write(&mut self, frame: Bytes) {
         if let Some(socket) = &mut self.socket {
             socket.send(Message::Binary(frame)).await.ok();
         }
     }
 
-    pub fn unacked(&self) -> usize {
+    pub(crate) fn unacked(&self) -> usize {
         self.unacked.len()
     }
 
     /// The next event, sending again what is not acknowledged for a while.
-    pub async fn event(&mut self) -> Event {
+    pub(crate) async fn event(&mut self) -> Event {
         timeout(DEADLINE, self.next_event()).await.expect("nothing came")
     }
 
     /// No event within `duration`.
-    pub async fn silence(&mut self, duration: Duration) {
+    pub(crate) async fn silence(&mut self, duration: Duration) {
         if let Ok(event) = timeout(duration, self.next_event()).await {
             panic!("{event:?}");
         }
@@ -221,7 +221,7 @@ impl Client {
     }
 
     /// Data until there are `length` bytes.
-    pub async fn read(&mut self, length: usize) -> Vec<u8> {
+    pub(crate) async fn read(&mut self, length: usize) -> Vec<u8> {
         let mut out = Vec::new();
         while out.len() < length {
             match self.event().await {
@@ -233,7 +233,7 @@ impl Client {
     }
 
     /// Resumes the session as long as it takes.
-    pub async fn resume(&mut self, service: &Service) {
+    pub(crate) async fn resume(&mut self, service: &Service) {
         let until = Instant::now() + DEADLINE;
         loop {
             assert!(Instant::now() < until, "not resumed in time");
@@ -249,7 +249,12 @@ impl Client {
     }
 }
 
-pub fn message(message_type: MessageType, sequence: i64, payload_type: PayloadType, payload: &[u8]) -> Bytes {
+pub(crate) fn message(
+    message_type: MessageType,
+    sequence: i64,
+    payload_type: PayloadType,
+    payload: &[u8],
+) -> Bytes {
     let message = AgentMessage {
         message_type,
         created_ms: 1,

@@ -18,37 +18,38 @@ use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 
 /// Sends back what it gets.
-pub const ECHO: u16 = 7;
+pub(crate) const ECHO: u16 = 7;
 /// Closes at once.
-pub const CLOSES: u16 = 8;
+pub(crate) const CLOSES: u16 = 8;
 /// Nothing listens.
-pub const REFUSES: u16 = 9;
+pub(crate) const REFUSES: u16 = 9;
 /// Sends [`SOURCE_BYTES`] bytes of [`pattern`], then closes.
-pub const SOURCE: u16 = 19;
-pub const SOURCE_BYTES: usize = 200_000;
+pub(crate) const SOURCE: u16 = 19;
+pub(crate) const SOURCE_BYTES: usize = 200_000;
 /// Takes the connection and never reads from it.
-pub const STALLS: u16 = 20;
-pub const INSTANCE: &str = "i-0123456789abcdef0";
-pub const OTHER: &str = "i-0123456789abcdef1";
+pub(crate) const STALLS: u16 = 20;
+pub(crate) const INSTANCE: &str = "i-0123456789abcdef0";
+pub(crate) const OTHER: &str = "i-0123456789abcdef1";
 
 /// Bytes in which a lost, doubled or moved one shows.
-pub fn pattern(length: usize) -> Vec<u8> {
+pub(crate) fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|n| u8::try_from((n * 7 + n / 251 + n / 65_537) % 256).unwrap()).collect()
 }
 
 #[derive(Debug)]
-pub struct World {
+pub(crate) struct World {
     running: Mutex<BTreeSet<String>>,
     online: Mutex<BTreeSet<String>>,
     cuts: broadcast::Sender<Cut>,
     tasks: Mutex<JoinSet<()>>,
     /// What the signature check says.
-    pub signature: Mutex<Result<(), JsonError>>,
-    pub checked: Mutex<u32>,
+    pub(crate) signature: Mutex<Result<(), JsonError>>,
+    /// `Authorization` of the upgrades that it was asked about.
+    pub(crate) checked: Mutex<Vec<String>>,
 }
 
 impl World {
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         let both = || Mutex::new([INSTANCE, OTHER].into_iter().map(str::to_owned).collect());
         Arc::new(Self {
             running: both(),
@@ -56,21 +57,21 @@ impl World {
             cuts: broadcast::channel(8).0,
             tasks: Mutex::default(),
             signature: Mutex::new(Ok(())),
-            checked: Mutex::new(0),
+            checked: Mutex::default(),
         })
     }
 
-    pub fn cut(&self, cut: Cut) {
+    pub(crate) fn cut(&self, cut: Cut) {
         self.cuts.send(cut).unwrap();
     }
 
     /// The agent's connection is lost, the instance runs.
-    pub fn disconnect_agent(&self, id: &str) {
+    pub(crate) fn disconnect_agent(&self, id: &str) {
         self.online.lock().unwrap().remove(id);
     }
 
     /// Cuts the power.
-    pub fn kill(&self, id: &str) {
+    pub(crate) fn kill(&self, id: &str) {
         self.running.lock().unwrap().remove(id);
         self.tasks.lock().unwrap().abort_all();
     }
@@ -78,7 +79,7 @@ impl World {
 
 /// The machines' side of [`World`].
 #[derive(Debug)]
-pub struct Sockets(Arc<World>);
+pub(crate) struct Sockets(Arc<World>);
 
 impl SsmWorld for Sockets {
     fn region(&self) -> String {
@@ -109,8 +110,9 @@ impl SsmWorld for Sockets {
         (name == "/aws/service/ami").then(|| "ami-1".to_owned())
     }
 
-    fn verify_upgrade(&self, _: &http::request::Parts) -> Result<(), JsonError> {
-        *self.0.checked.lock().unwrap() += 1;
+    fn verify_upgrade(&self, request: &http::request::Parts) -> Result<(), JsonError> {
+        let authorization = request.headers["authorization"].to_str().unwrap().to_owned();
+        self.0.checked.lock().unwrap().push(authorization);
         self.0.signature.lock().unwrap().clone()
     }
 
@@ -170,15 +172,15 @@ async fn serve(port: u16, mut stream: UnixStream) {
 }
 
 /// The service on loopback: operations at `POST /`, data channels beside it.
-pub struct Service {
-    pub world: Arc<World>,
-    pub ssm: Arc<Ssm>,
-    pub address: SocketAddr,
+pub(crate) struct Service {
+    pub(crate) world: Arc<World>,
+    pub(crate) ssm: Arc<Ssm>,
+    pub(crate) address: SocketAddr,
     _server: JoinSet<()>,
 }
 
 impl Service {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let world = World::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -201,13 +203,13 @@ impl Service {
     }
 
     /// With these settings.
-    pub async fn configured(patch: Value) -> Self {
+    pub(crate) async fn configured(patch: Value) -> Self {
         let service = Self::start().await;
         service.ssm.configure(&patch).unwrap();
         service
     }
 
-    pub async fn call(&self, operation: &str, body: Value) -> Result<Value, JsonError> {
+    pub(crate) async fn call(&self, operation: &str, body: Value) -> Result<Value, JsonError> {
         self.ssm.call(operation, body).await
     }
 }
