@@ -3,3 +3,4 @@
 //! It knows nothing of ORCA; they meet on the wire. Strict where AWS is strict: its refusals come first.
 
 pub mod machine;
+pub mod ssm;
