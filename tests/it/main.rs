@@ -5,8 +5,8 @@ mod endpoint;
 // Manifests and examples parse; permissions stay narrow.
 mod manifests;
 // Rules of the repository.
-mod tidy;
 #[expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 mod cli; // the binary and its exit codes
 #[expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
-mod ec2; // the EC2 adapter against a loopback server
+mod ec2;
+mod tidy; // the EC2 adapter against a loopback server
