@@ -55,7 +55,7 @@ fn moto(_: &Namespace<'_>) -> Result<()> {
 }
 
 async fn launch_and_end(config: &Config) -> Result<()> {
-    let keys = aws_credential_types::Credentials::from_keys("test", "test", None);
+    let keys = aws_credential_types::Credentials::new("test", "test", None, None, "interop");
     let provider = aws_credential_types::provider::SharedCredentialsProvider::new(keys);
     let sdk = sdk_config(&config.aws).await.into_builder().credentials_provider(provider).build();
     let ec2 = Ec2::new(&sdk, config, "cluster-1", 36, Telemetry::new().cloud);
