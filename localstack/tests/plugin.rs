@@ -74,6 +74,7 @@ impl Plugin {
     }
 }
 
+#[expect(clippy::print_stderr, reason = "who runs the tests must see it")]
 fn skipped() {
     eprintln!("SKIPPED: ORCA_SSM_PLUGIN does not name the vendor's session-manager-plugin");
 }
@@ -109,7 +110,7 @@ async fn the_plugin_forwards_many_connections_over_one_session() {
     }
     let checked = service.world.checked.lock().unwrap().clone();
     assert!(checked[0].contains("/us-east-1/ssmmessages/aws4_request"), "{checked:?}");
-    eprintln!("signed upgrade: {checked:?}");
+    assert!(checked[0].contains("SignedHeaders=host;x-amz-date"), "{checked:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
