@@ -67,7 +67,15 @@ impl Plugin {
         timeout(DEADLINE, search).await.unwrap_or_else(|_| panic!("no line with `{text}`"))
     }
 
-    /// Connects to the port that it opened.
+    /// Ends its session, and so itself.
+    async fn end(mut self, service: &Service) {
+        let id = &self.session["SessionId"];
+        service.call("TerminateSession", json!({ "SessionId": id })).await.unwrap();
+        let status = timeout(DEADLINE, self.child.wait()).await.expect("the plugin goes on").unwrap();
+        assert!(status.success());
+    }
+
+    /// The port that it opened.
     async fn port(&mut self) -> u16 {
         let line = self.line(" opened for sessionId ").await;
         line.strip_prefix("Port ").unwrap().split(' ').next().unwrap().parse().unwrap()
@@ -111,6 +119,7 @@ async fn the_plugin_forwards_many_connections_over_one_session() {
     let checked = service.world.checked.lock().unwrap().clone();
     assert!(checked[0].contains("/us-east-1/ssmmessages/aws4_request"), "{checked:?}");
     assert!(checked[0].contains("SignedHeaders=host;x-amz-date"), "{checked:?}");
+    plugin.end(&service).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -135,6 +144,7 @@ async fn the_plugin_resumes_after_a_cut_and_loses_nothing() {
         assert!(got == expected, "{} of {}", got.len(), expected.len());
     }
     assert!(service.world.checked.lock().unwrap().len() >= 2, "it did not dial again");
+    plugin.end(&service).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,8 +161,5 @@ async fn the_plugin_carries_one_raw_stream_over_its_standard_streams() {
     let both = async { tokio::try_join!(input.write_all(&sent), output.read_exact(&mut back)) };
     timeout(DEADLINE, both).await.unwrap().unwrap();
     assert!(back == sent);
-    let id = plugin.session["SessionId"].clone();
-    service.call("TerminateSession", json!({ "SessionId": id })).await.unwrap();
-    let status = timeout(DEADLINE, plugin.child.wait()).await.expect("the plugin goes on").unwrap();
-    assert!(status.success());
+    plugin.end(&service).await;
 }
