@@ -14,6 +14,8 @@ mod describe;
 mod document;
 mod error;
 mod faults;
+pub mod handshake;
+mod link;
 mod page;
 pub mod payload;
 mod session;

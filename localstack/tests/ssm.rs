@@ -382,6 +382,19 @@ async fn a_message_over_the_limit_ends_the_websocket() {
 }
 
 #[tokio::test]
+async fn a_ping_is_answered_and_is_no_input() {
+    let service = Service::configured(json!({ "idle_timeout_ms": 400 })).await;
+    let mut client = Client::raw(&service, ECHO).await;
+    // What the handshake left.
+    client.silence(Duration::from_millis(100)).await;
+    for _ in 0..2 {
+        assert!(client.ping().await);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(matches!(client.event().await, Event::Closed(why) if !why.is_empty()));
+}
+
+#[tokio::test]
 async fn frames_that_are_none_are_ignored() {
     let service = Service::start().await;
     let mut client = Client::raw(&service, ECHO).await;

@@ -10,41 +10,13 @@ use bytes::Bytes;
 
 use super::channel::{Arrival, Channel, RESEND_TICK, Resend};
 use super::codec::{AgentMessage, DecodeError, MessageType, PayloadType};
-use super::payload::{
-    Flag, HandshakeComplete, HandshakeRequest, HandshakeResponse, RequestedAction, at_least,
-};
-use super::smux::KeepAlive;
+use super::handshake::{Connection, Kind, Plan};
+use super::payload::{Flag, HandshakeComplete};
 
 /// Most payload of one message to the client.
 pub const MAX_OUTPUT: usize = 1024;
 /// How long the last messages may take to be acknowledged before the channel is closed over them.
 const DRAIN: Duration = Duration::from_secs(2);
-/// First client that speaks smux.
-const MUX_SINCE: [u64; 3] = [1, 1, 70];
-/// First client that does without smux keep-alives.
-const QUIET_MUX_SINCE: [u64; 4] = [1, 2, 331, 1];
-
-/// What a session is to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
-    pub kind: Kind,
-    /// As the client is told them in the handshake.
-    pub properties: serde_json::Value,
-    pub agent_version: String,
-    pub handshake_timeout: Duration,
-    /// Between sending `HandshakeComplete` and noting it; data that comes within is acknowledged and lost.
-    pub handshake_gap: Duration,
-}
-
-/// What the document asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// One raw stream; its end is the session's.
-    Ssh,
-    /// Many connections, by smux where the client can.
-    Forward,
-}
-
 /// What the driver is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -58,15 +30,6 @@ pub enum Action {
     Disconnect,
     /// The session is over, for this reason.
     Close(String),
-}
-
-/// What carries the bytes on the machine's side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Connection {
-    /// A TCP connection.
-    Raw,
-    /// An smux session.
-    Mux(KeepAlive),
 }
 
 /// Whether a frame counts as the client doing something.
@@ -138,17 +101,8 @@ impl Agent {
 
     /// Begins the handshake.
     pub fn start(&mut self, now: Duration) {
-        let request = HandshakeRequest {
-            agent_version: self.plan.agent_version.clone(),
-            requested_client_actions: vec![RequestedAction {
-                action_type: "SessionType".to_owned(),
-                action_parameters: serde_json::json!({
-                    "SessionType": "Port",
-                    "Properties": self.plan.properties,
-                }),
-            }],
-        };
         self.phase = Phase::Handshake { since: now };
+        let request = self.plan.request();
         self.send_json(now, PayloadType::HandshakeRequest, &request);
     }
 
@@ -364,25 +318,9 @@ impl Agent {
     }
 
     fn handshake_response(&mut self, now: Duration, since: Duration, payload: &[u8]) {
-        let response: HandshakeResponse = match serde_json::from_slice(payload) {
-            Ok(response) => response,
-            Err(error) => return self.finish(now, format!("Handshake response cannot be read: {error}")),
-        };
-        let session_type =
-            response.processed_client_actions.iter().find(|action| action.action_type == "SessionType");
-        match session_type {
-            Some(action) if action.action_status == 1 => {}
-            Some(action) => {
-                return self.finish(now, format!("SessionType failed on the client: {}", action.error));
-            }
-            None => return self.finish(now, "The client did not process SessionType".to_owned()),
-        }
-        let version = &response.client_version;
-        self.connection = if self.plan.kind == Kind::Forward && at_least(version, &MUX_SINCE) {
-            let quiet = at_least(version, &QUIET_MUX_SINCE);
-            Connection::Mux(if quiet { KeepAlive::Off } else { KeepAlive::On })
-        } else {
-            Connection::Raw
+        self.connection = match self.plan.accept(payload) {
+            Ok(connection) => connection,
+            Err(why) => return self.finish(now, why),
         };
         let complete = HandshakeComplete {
             handshake_time_to_complete: u64::try_from((now - since).as_nanos()).unwrap_or(u64::MAX),
@@ -420,5 +358,246 @@ impl Agent {
     fn send_json(&mut self, now: Duration, payload_type: PayloadType, content: &impl serde::Serialize) {
         let payload = serde_json::to_vec(content).expect("plain structures are JSON");
         self.send(now, payload_type, payload.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::super::payload::Acknowledge;
+    use super::*;
+
+    const STEP: Duration = Duration::from_millis(10);
+
+    fn agent(kind: Kind) -> Agent {
+        let plan = Plan {
+            kind,
+            properties: serde_json::json!({ "portNumber": "22" }),
+            agent_version: "3.3.0.0".to_owned(),
+            handshake_timeout: Duration::from_secs(15),
+            handshake_gap: Duration::ZERO,
+        };
+        let mut agent = Agent::new(plan, 1);
+        agent.start(Duration::ZERO);
+        agent
+    }
+
+    fn frame(message_type: MessageType, sequence: i64, payload_type: PayloadType, payload: Bytes) -> Bytes {
+        let id = Uuid::from_u128(1);
+        AgentMessage { message_type, created_ms: 1, sequence, flags: 0, id, payload_type, payload }.encode()
+    }
+
+    fn response() -> Bytes {
+        let actions = serde_json::json!([{ "ActionType": "SessionType", "ActionStatus": 1 }]);
+        let response = serde_json::json!({ "ClientVersion": "1.1.0", "ProcessedClientActions": actions });
+        response.to_string().into_bytes().into()
+    }
+
+    /// The least that a client must do.
+    #[derive(Default)]
+    struct Peer {
+        expected: i64,
+        early: BTreeMap<i64, AgentMessage>,
+        next: i64,
+        unacked: BTreeMap<i64, Bytes>,
+        received: Vec<u8>,
+        ready: bool,
+    }
+
+    impl Peer {
+        fn send(&mut self, payload_type: PayloadType, payload: Bytes) {
+            let sent = frame(MessageType::InputStreamData, self.next, payload_type, payload);
+            self.unacked.insert(self.next, sent);
+            self.next += 1;
+        }
+
+        /// Takes a frame; the answer, if it wants one.
+        fn take(&mut self, bytes: &Bytes) -> Option<Bytes> {
+            let message = AgentMessage::decode(bytes).unwrap();
+            if message.message_type == MessageType::Acknowledge {
+                let content: Acknowledge = serde_json::from_slice(&message.payload).unwrap();
+                self.unacked.remove(&content.sequence);
+                return None;
+            }
+            let content = Acknowledge {
+                message_type: "output_stream_data".to_owned(),
+                message_id: message.id.to_string(),
+                sequence: message.sequence,
+                sequential: true,
+            };
+            if message.sequence >= self.expected {
+                self.early.insert(message.sequence, message);
+            }
+            while let Some(message) = self.early.remove(&self.expected) {
+                self.expected += 1;
+                match message.payload_type {
+                    PayloadType::Output => self.received.extend_from_slice(&message.payload),
+                    PayloadType::HandshakeRequest => self.send(PayloadType::HandshakeResponse, response()),
+                    _ => self.ready = true,
+                }
+            }
+            let payload = serde_json::to_vec(&content).unwrap().into();
+            Some(frame(MessageType::Acknowledge, 0, PayloadType::None, payload))
+        }
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Fate {
+        Pass,
+        Lost,
+        Twice,
+        /// Behind the frames of the next step.
+        Late,
+    }
+
+    fn fates() -> impl Strategy<Value = Vec<Fate>> {
+        let fate = prop_oneof![
+            6 => Just(Fate::Pass), 1 => Just(Fate::Lost), 1 => Just(Fate::Twice), 1 => Just(Fate::Late)
+        ];
+        proptest::collection::vec(fate, 400)
+    }
+
+    /// What the network makes of the frames of one step.
+    fn carry(
+        frames: Vec<Bytes>,
+        late: &mut Vec<Bytes>,
+        fates: &mut impl Iterator<Item = Fate>,
+        cut: bool,
+    ) -> Vec<Bytes> {
+        let before = std::mem::take(late);
+        let mut out = Vec::new();
+        for frame in frames {
+            match fates.next().unwrap_or(Fate::Pass) {
+                _ if cut => {}
+                Fate::Pass => out.push(frame),
+                Fate::Lost => {}
+                Fate::Twice => out.extend([frame.clone(), frame]),
+                Fate::Late => late.push(frame),
+            }
+        }
+        out.extend(before);
+        out
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        /// An echo through a network that loses, doubles, reorders, and is cut at any point for any time.
+        #[test]
+        fn an_echo_comes_back_whole(fates in fates(), cut_at in 0..120u32, cut_for in 0..200u32, all in 0..2usize) {
+            let mut fates = fates.into_iter();
+            let mut agent = agent(Kind::Ssh);
+            let mut peer = Peer::default();
+            let sent: Vec<u8> = (0..6000u32).map(|n| u8::try_from(n % 251).unwrap()).collect();
+            let mut parts = sent.chunks(100);
+            let (mut up, mut down) = (Vec::new(), Vec::new());
+            let resend = [Resend::Oldest, Resend::UpTo(50)][all];
+            let mut now = Duration::ZERO;
+            for step in 0..30_000 {
+                now += STEP;
+                let cut = (cut_at..cut_at + cut_for).contains(&step);
+                if step % 10 == 0 {
+                    agent.tick(now, resend);
+                } else if agent.due(now).is_some_and(|due| now >= due) {
+                    agent.tick(now, Resend::UpTo(0));
+                }
+                let mut to_client = Vec::new();
+                while let Some(action) = agent.next_action() {
+                    match action {
+                        Action::Send(frame) => to_client.push(frame),
+                        Action::Connect(_) => agent.connected(now),
+                        Action::Deliver(bytes) => agent.output(now, bytes),
+                        Action::Disconnect | Action::Close(_) => prop_assert!(false, "{action:?}"),
+                    }
+                }
+                let mut to_agent = Vec::new();
+                for frame in carry(to_client, &mut down, &mut fates, cut) {
+                    to_agent.extend(peer.take(&frame));
+                }
+                if peer.ready && let Some(part) = parts.next() {
+                    peer.send(PayloadType::Output, Bytes::copy_from_slice(part));
+                }
+                if step % 10 == 0 {
+                    to_agent.extend(peer.unacked.values().cloned());
+                }
+                for frame in carry(to_agent, &mut up, &mut fates, cut) {
+                    agent.frame(now, &frame).unwrap();
+                }
+                if peer.received.len() >= sent.len() && peer.unacked.is_empty() && agent.channel.in_flight() == 0 {
+                    break;
+                }
+            }
+            prop_assert_eq!(peer.received, sent);
+            prop_assert_eq!(agent.channel.in_flight(), 0);
+        }
+    }
+
+    fn opened(kind: Kind) -> Agent {
+        let mut agent = agent(kind);
+        let response = frame(MessageType::InputStreamData, 0, PayloadType::HandshakeResponse, response());
+        agent.frame(STEP, &response).unwrap();
+        agent.tick(STEP, Resend::Oldest);
+        agent.connected(STEP);
+        while agent.next_action().is_some() {}
+        agent
+    }
+
+    fn acknowledge(agent: &mut Agent, now: Duration, sequence: i64) {
+        let content = serde_json::json!({
+            "AcknowledgedMessageType": "output_stream_data", "AcknowledgedMessageId": "",
+            "AcknowledgedMessageSequenceNumber": sequence, "IsSequentialMessage": true,
+        });
+        let payload = content.to_string().into_bytes().into();
+        agent.frame(now, &frame(MessageType::Acknowledge, 0, PayloadType::None, payload)).unwrap();
+    }
+
+    #[test]
+    fn data_before_the_connection_stands_is_left_unacknowledged() {
+        let mut agent = agent(Kind::Ssh);
+        let response = frame(MessageType::InputStreamData, 0, PayloadType::HandshakeResponse, response());
+        agent.frame(STEP, &response).unwrap();
+        agent.tick(STEP, Resend::UpTo(0));
+        while agent.next_action().is_some() {}
+        let data = frame(MessageType::InputStreamData, 1, PayloadType::Output, Bytes::from_static(b"x"));
+        agent.frame(STEP, &data).unwrap();
+        assert_eq!(agent.next_action(), None);
+        agent.connected(STEP);
+        agent.frame(STEP, &data).unwrap();
+        assert_eq!(agent.next_action(), Some(Action::Deliver(Bytes::from_static(b"x"))));
+    }
+
+    #[test]
+    fn the_channel_closes_when_the_last_byte_is_acknowledged_or_after_two_seconds() {
+        let closed = Some(Action::Close(String::new()));
+        for acknowledged in [true, false] {
+            let mut agent = opened(Kind::Ssh);
+            agent.output(STEP, Bytes::from_static(b"last"));
+            agent.disconnected(STEP, "");
+            agent.tick(2 * STEP, Resend::UpTo(0));
+            assert_ne!(agent.actions.back(), closed.as_ref());
+            if acknowledged {
+                for sequence in 0..3 {
+                    acknowledge(&mut agent, 2 * STEP, sequence);
+                }
+                assert_eq!(agent.due(2 * STEP), Some(2 * STEP));
+                agent.tick(2 * STEP, Resend::UpTo(0));
+            } else {
+                agent.tick(DRAIN + STEP, Resend::UpTo(0));
+            }
+            assert_eq!(agent.actions.back(), closed.as_ref());
+        }
+    }
+
+    #[test]
+    fn a_machine_without_power_neither_answers_nor_asks_for_time() {
+        let mut agent = opened(Kind::Ssh);
+        agent.vanish();
+        let data = frame(MessageType::InputStreamData, 1, PayloadType::Output, Bytes::from_static(b"x"));
+        assert_eq!(agent.frame(STEP, &data), Ok(Counts::AsNothing));
+        agent.tick(100 * STEP, Resend::Oldest);
+        assert_eq!((agent.next_action(), agent.due(100 * STEP)), (None, None));
     }
 }

@@ -1,7 +1,6 @@
 //! The operations on sessions.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,10 +11,11 @@ use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::agent::Plan;
 use super::book::{Record, State};
 use super::error::JsonError;
+use super::handshake::Plan;
 use super::session::{self, Command, Seat};
+use super::settings::millis;
 use super::smux::Port;
 use super::{Ssm, clock, document, locked};
 
@@ -107,8 +107,8 @@ pub(super) fn start_session(ssm: &Arc<Ssm>, body: Value) -> Result<Value, JsonEr
             kind: opening.kind,
             properties: opening.properties,
             agent_version: settings.agent_version.clone(),
-            handshake_timeout: Duration::from_millis(settings.handshake_timeout_ms),
-            handshake_gap: Duration::from_millis(settings.handshake_gap_ms),
+            handshake_timeout: millis(settings.handshake_timeout_ms),
+            handshake_gap: millis(settings.handshake_gap_ms),
         },
         port: Port { machines, instance_id: target, port: opening.port },
         world: Arc::clone(&ssm.world),
@@ -159,7 +159,7 @@ fn opened(ssm: &Ssm, id: &str, query: &str) -> Value {
     let mut secret = [0; 96];
     rand::rng().fill(&mut secret);
     let token = STANDARD.encode(secret);
-    let lifetime = Duration::from_millis(ssm.settings().token_lifetime_ms);
+    let lifetime = millis(ssm.settings().token_lifetime_ms);
     ssm.book.issue(id, &token, lifetime, Instant::now());
     json!({
         "SessionId": id,

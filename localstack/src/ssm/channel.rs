@@ -276,7 +276,7 @@ mod tests {
         let first = channel.send(Duration::ZERO, PayloadType::Output, Bytes::from_static(b"a"));
         let second = channel.send(Duration::ZERO, PayloadType::Output, Bytes::from_static(b"b"));
         assert!(channel.overdue(200 * MS, Resend::Oldest).is_empty());
-        assert_eq!(channel.overdue(201 * MS, Resend::Oldest), [first.clone()]);
+        assert_eq!(channel.overdue(201 * MS, Resend::Oldest), std::slice::from_ref(&first));
         assert!(channel.overdue(301 * MS, Resend::Oldest).is_empty());
         assert_eq!(channel.overdue(402 * MS, Resend::UpTo(9)), [first, second]);
     }

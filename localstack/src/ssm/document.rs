@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::agent::Kind;
 use super::error::JsonError;
+use super::handshake::Kind;
 
 /// What a document and its parameters come to.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,6 +7,8 @@ use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::settings::millis;
+
 /// The network between clients and the data channels of one machine, or of all, is gone for a while.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cut {
@@ -63,7 +65,7 @@ impl Dice {
         } else if roll < faults.drop + faults.duplicate {
             Fate::Twice
         } else if roll < faults.drop + faults.duplicate + faults.delay {
-            Fate::Late(Duration::from_millis(faults.delay_ms))
+            Fate::Late(millis(faults.delay_ms))
         } else {
             Fate::Pass
         }
@@ -77,7 +79,7 @@ pub(super) struct Cuts(Vec<(Option<String>, Instant)>);
 impl Cuts {
     pub(super) fn add(&mut self, cut: &Cut, now: Instant) {
         self.0.retain(|(_, until)| *until > now);
-        self.0.push((cut.instance_id.clone(), now + Duration::from_millis(cut.duration_ms)));
+        self.0.push((cut.instance_id.clone(), now + millis(cut.duration_ms)));
     }
 
     pub(super) fn covers(&self, instance_id: &str, now: Instant) -> bool {

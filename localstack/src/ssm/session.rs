@@ -3,13 +3,11 @@
 //! The deciding is [`Agent`]'s; here are sockets, timers and the service's own part: publication messages,
 //! `channel_closed`, the idle timeout, the hourly close, and faults.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
-use futures::future::{BoxFuture, pending};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use bytes::Bytes;
+use futures::future::pending;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -17,18 +15,18 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use uuid::Uuid;
 
 use super::SsmWorld;
-use super::agent::{Action, Agent, Connection, Counts, MAX_OUTPUT, Plan};
+use super::agent::{Action, Agent, Counts, MAX_OUTPUT};
 use super::book::Book;
 use super::clock;
 use super::codec::MessageType;
 use super::faults::{Dice, Fate};
+use super::handshake::Plan;
+use super::link::{Happened, Link, Reading};
 use super::payload::ChannelClosed;
-use super::settings::Settings;
-use super::smux::{self, Port};
+use super::settings::{Pace, Settings, millis};
+use super::smux::Port;
 use super::socket::{Incoming, Socket};
 
-/// Bytes for the connection that may wait before no more frames are read.
-const MAX_PENDING: usize = 256 << 10;
 /// How often a session looks whether its machine is still there.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -55,9 +53,6 @@ pub(super) struct Seat {
     pub(super) commands: mpsc::Receiver<Command>,
 }
 
-type Reader = Box<dyn AsyncRead + Send + Unpin>;
-type Writer = Box<dyn AsyncWrite + Send + Unpin>;
-
 struct Session {
     seat: Seat,
     agent: Agent,
@@ -70,14 +65,9 @@ struct Session {
     attached: Instant,
     last_input: Instant,
     last_look: Instant,
-    mode: Connection,
-    dialing: Option<BoxFuture<'static, io::Result<(Reader, Writer)>>>,
-    reader: Option<Reader>,
-    writer: Option<Writer>,
-    to_port: BytesMut,
+    link: Link,
+    /// When the agent has slept enough after its last message.
     rested: Instant,
-    mux: JoinSet<io::Result<()>>,
-    refusals: (mpsc::Sender<()>, mpsc::Receiver<()>),
     dice: Dice,
     late: Vec<(Instant, Way, Bytes)>,
     closing: JoinSet<()>,
@@ -96,19 +86,13 @@ pub(super) async fn run(seat: Seat) {
     let session = Session {
         agent: Agent::new(seat.plan.clone(), clock::now_ms()),
         born: now,
-        starts: Some(now + Duration::from_millis(settings.agent_start_ms)),
+        starts: Some(now + millis(settings.agent_start_ms)),
         socket: None,
         attached: now,
         last_input: now,
         last_look: now,
-        mode: Connection::Raw,
-        dialing: None,
-        reader: None,
-        writer: None,
-        to_port: BytesMut::new(),
+        link: Link::new(seat.port.clone()),
         rested: now,
-        mux: JoinSet::new(),
-        refusals: mpsc::channel(64),
         dice: Dice::new(&settings.faults),
         late: Vec::new(),
         closing: JoinSet::new(),
@@ -135,7 +119,8 @@ impl Session {
                 && self.socket.as_ref().is_some_and(|socket| socket.has_room())
                 && self.agent.ahead() < pace.window()
                 && now >= self.rested;
-            let takes = self.to_port.len() < MAX_PENDING;
+            let reading = if reads { Reading::Yes } else { Reading::No };
+            let takes = self.link.takes();
             let wake = self.wake(now);
             tokio::select! {
                 command = self.seat.commands.recv() => match command {
@@ -144,27 +129,8 @@ impl Session {
                     Some(Command::Terminate) | None => break String::new(),
                 },
                 incoming = next_frame(&mut self.socket), if takes => self.incoming(incoming),
-                read = read_some(&mut self.reader, &mut buffer[..chunk]), if reads => match read {
-                    Ok(0) => self.lost(""),
-                    Ok(count) => self.output(&buffer[..count], pace.rest()),
-                    Err(error) => self.lost(&error.to_string()),
-                },
-                written = write_some(&mut self.writer, &self.to_port), if !self.to_port.is_empty() => {
-                    match written {
-                        Ok(count) => self.to_port.advance(count),
-                        // The reading side will say why.
-                        Err(_) => {
-                            self.writer = None;
-                            self.to_port.clear();
-                        }
-                    }
-                }
-                dialed = dial_done(&mut self.dialing) => self.dialed(dialed),
-                Some(()) = self.refusals.1.recv() => self.agent.stream_refused(self.born.elapsed()),
-                Some(ended) = self.mux.join_next() => {
-                    let why = ended.map_err(io::Error::other).flatten().err();
-                    let why = why.map_or_else(String::new, |error| error.to_string());
-                    self.agent.mux_ended(self.born.elapsed(), &why);
+                happened = self.link.happens(&mut buffer[..chunk], reading) => {
+                    self.happened(happened, &buffer, pace);
                 }
                 Some(_) = self.closing.join_next() => {}
                 () = sleep_until(wake) => {}
@@ -178,29 +144,9 @@ impl Session {
         while let Some(action) = self.agent.next_action() {
             match action {
                 Action::Send(frame) => self.pass(Way::Out, frame),
-                Action::Connect(Connection::Raw) => {
-                    self.mode = Connection::Raw;
-                    let port = self.seat.port.clone();
-                    self.dialing = Some(Box::pin(async move {
-                        let (reader, writer) = port.dial().await?.into_split();
-                        Ok((Box::new(reader) as Reader, Box::new(writer) as Writer))
-                    }));
-                }
-                Action::Connect(mode @ Connection::Mux(keep_alive)) => {
-                    self.mode = mode;
-                    let (ours, theirs) = tokio::io::duplex(64 << 10);
-                    let (reader, writer) = tokio::io::split(ours);
-                    self.reader = Some(Box::new(reader));
-                    self.writer = Some(Box::new(writer));
-                    let refused = self.refusals.0.clone();
-                    self.mux.spawn(smux::serve(theirs, self.seat.port.clone(), keep_alive, refused));
-                    self.agent.connected(self.born.elapsed());
-                }
-                Action::Deliver(bytes) if self.writer.is_some() || self.dialing.is_some() => {
-                    self.to_port.extend_from_slice(&bytes);
-                }
-                Action::Deliver(_) => {}
-                Action::Disconnect => self.drop_connection(),
+                Action::Connect(connection) => self.link.connect(connection),
+                Action::Deliver(bytes) => self.link.write(&bytes),
+                Action::Disconnect => self.link.drop_connection(),
                 Action::Close(why) => return Some(why),
             }
         }
@@ -223,7 +169,7 @@ impl Session {
             self.deliver(way, frame);
         }
         if self.socket.is_some()
-            && now >= self.attached + Duration::from_millis(self.limits.recycle_after_ms)
+            && now >= self.attached + millis(self.limits.recycle_after_ms)
             && let Some(socket) = self.socket.take()
         {
             self.closing.spawn(socket.close(None, CloseCode::Normal, "Bye"));
@@ -239,17 +185,17 @@ impl Session {
     }
 
     fn idle_at(&self) -> Instant {
-        self.last_input + Duration::from_millis(self.limits.idle_timeout_ms)
+        self.last_input + millis(self.limits.idle_timeout_ms)
     }
 
     fn oldest_at(&self) -> Option<Instant> {
-        self.limits.max_duration_ms.map(|most| self.born + Duration::from_millis(most))
+        self.limits.max_duration_ms.map(|most| self.born + millis(most))
     }
 
     /// When there is something to do without being asked.
     fn wake(&self, now: Instant) -> Instant {
-        let recycle = self.attached + Duration::from_millis(self.limits.recycle_after_ms);
-        let resting = self.rested > now && self.reader.is_some();
+        let recycle = self.attached + millis(self.limits.recycle_after_ms);
+        let resting = self.rested > now && self.agent.reads();
         let times = [
             Some(self.idle_at()),
             self.oldest_at(),
@@ -325,59 +271,40 @@ impl Session {
         }
     }
 
-    fn output(&mut self, bytes: &[u8], rest: Duration) {
+    fn happened(&mut self, happened: Happened, buffer: &[u8], pace: Pace) {
         let since = self.born.elapsed();
-        for part in bytes.chunks(MAX_OUTPUT) {
-            self.agent.output(since, Bytes::copy_from_slice(part));
-        }
-        self.rested = Instant::now() + rest;
-    }
-
-    fn dialed(&mut self, dialed: io::Result<(Reader, Writer)>) {
-        self.dialing = None;
-        let since = self.born.elapsed();
-        match dialed {
-            Ok((reader, writer)) => {
-                self.reader = Some(reader);
-                self.writer = Some(writer);
-                self.agent.connected(since);
+        match happened {
+            Happened::Read(count) => {
+                for part in buffer[..count].chunks(MAX_OUTPUT) {
+                    self.agent.output(since, Bytes::copy_from_slice(part));
+                }
+                self.rested = Instant::now() + pace.rest();
             }
-            Err(error) => {
-                let target = format!("dial tcp 127.0.0.1:{}: {error}", self.seat.port.port);
-                self.agent.refused(since, &target);
+            Happened::Wrote => {}
+            Happened::Connected => self.agent.connected(since),
+            Happened::Refused(why) => self.agent.refused(since, &why),
+            Happened::StreamRefused => self.agent.stream_refused(since),
+            Happened::MuxEnded(why) => self.agent.mux_ended(since, &why),
+            Happened::Ended(why) => {
+                let port = &self.seat.port;
+                let up = self.seat.world.instance(&port.instance_id).is_some();
+                if up && port.machines.agent_online(&port.instance_id) {
+                    self.agent.disconnected(since, &why);
+                } else {
+                    self.vanish();
+                }
             }
         }
     }
 
-    /// The connection ended. A machine without power says nothing more; the service tells the client
-    /// that nobody publishes.
-    fn lost(&mut self, why: &str) {
-        self.drop_connection();
-        let port = &self.seat.port;
-        if self.seat.world.instance(&port.instance_id).is_none()
-            || !port.machines.agent_online(&port.instance_id)
-        {
-            self.vanish();
-        } else if self.mode == Connection::Raw {
-            self.agent.disconnected(self.born.elapsed(), why);
-        }
-    }
-
+    /// A machine without power says nothing more; the service tells the client that nobody publishes.
     fn vanish(&mut self) {
         self.agent.vanish();
-        self.drop_connection();
-        self.mux.abort_all();
+        self.link.drop_connection();
         let pause = self.agent.notice(self.born.elapsed(), MessageType::PausePublication, Bytes::new());
         if let Some(socket) = &self.socket {
             socket.send(pause);
         }
-    }
-
-    fn drop_connection(&mut self) {
-        self.dialing = None;
-        self.reader = None;
-        self.writer = None;
-        self.to_port.clear();
     }
 
     /// The last word, then the WebSocket's end.
@@ -398,39 +325,14 @@ impl Session {
             let frame = self.agent.notice(self.born.elapsed(), MessageType::ChannelClosed, payload.into());
             self.closing.spawn(socket.close(Some(frame), CloseCode::Normal, ""));
         }
-        self.drop_connection();
+        self.link.drop_connection();
         while self.closing.join_next().await.is_some() {}
     }
 }
 
-// What is not there never comes; each is cancel safe.
-
 async fn next_frame(socket: &mut Option<Box<Socket>>) -> Incoming {
     match socket {
         Some(socket) => socket.next().await,
-        None => pending().await,
-    }
-}
-
-async fn read_some(reader: &mut Option<Reader>, buffer: &mut [u8]) -> io::Result<usize> {
-    match reader {
-        Some(reader) => reader.read(buffer).await,
-        None => pending().await,
-    }
-}
-
-async fn write_some(writer: &mut Option<Writer>, bytes: &[u8]) -> io::Result<usize> {
-    match writer {
-        Some(writer) => writer.write(bytes).await,
-        None => pending().await,
-    }
-}
-
-async fn dial_done(
-    dialing: &mut Option<BoxFuture<'static, io::Result<(Reader, Writer)>>>,
-) -> io::Result<(Reader, Writer)> {
-    match dialing {
-        Some(dialing) => dialing.await,
         None => pending().await,
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::channel::Resend;
 use super::faults::FrameFaults;
@@ -81,15 +82,11 @@ impl Default for Settings {
 
 impl Settings {
     /// These settings with the members of `patch` in place of theirs.
-    pub fn patched(&self, patch: &serde_json::Value) -> Result<Self, serde_json::Error> {
-        let mut merged = serde_json::to_value(self)?;
-        if let (Some(members), Some(changes)) = (merged.as_object_mut(), patch.as_object()) {
-            members.extend(changes.clone());
-            serde_json::from_value(merged)
-        } else {
-            // Says what was expected instead of an object.
-            serde_json::from_value(patch.clone())
-        }
+    pub fn patched(&self, patch: &Value) -> Result<Self, serde_json::Error> {
+        let changes: Map<String, Value> = serde_json::from_value(patch.clone())?;
+        let mut merged: Map<String, Value> = serde_json::from_value(serde_json::to_value(self)?)?;
+        merged.extend(changes);
+        serde_json::from_value(Value::Object(merged))
     }
 
     pub(super) fn resend(&self) -> Resend {
@@ -116,6 +113,12 @@ impl Pace {
             Self::Agent => Duration::from_millis(1),
         }
     }
+}
+
+/// A setting as a duration; longer than a year is a year, so that it can be added to any time.
+pub(super) fn millis(setting: u64) -> Duration {
+    const YEAR: u64 = 365 * 24 * 3600 * 1000;
+    Duration::from_millis(setting.min(YEAR))
 }
 
 /// 512 KiB: full speed over loopback, and all of it sent again in one tick after a cut.

@@ -109,6 +109,14 @@ impl Client {
         self.socket.as_mut().unwrap().send(Message::text(text)).await.unwrap();
     }
 
+    /// Whether a ping is answered.
+    pub(crate) async fn ping(&mut self) -> bool {
+        let socket = self.socket.as_mut().unwrap();
+        socket.send(Message::Ping(Bytes::from_static(b"keepalive"))).await.unwrap();
+        let answer = timeout(DEADLINE, socket.next()).await.unwrap().unwrap().unwrap();
+        answer == Message::Pong(Bytes::from_static(b"keepalive"))
+    }
+
     /// Answers the handshake as a client of this version.
     pub(crate) async fn shake(&mut self, version: &str) {
         let Event::HandshakeRequest(request) = self.event().await else { panic!("no handshake") };

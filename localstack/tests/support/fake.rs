@@ -166,7 +166,7 @@ async fn serve(port: u16, mut stream: UnixStream) {
         }
         STALLS => std::future::pending().await,
         _ => {
-            stream.read(&mut [0]).await.ok();
+            stream.read_u8().await.ok();
         }
     }
 }
