@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod docs;
 mod keys;
+pub(crate) mod quantity;
 mod raw;
 mod resolve;
 mod values;

@@ -41,7 +41,11 @@ pub(super) async fn examine(common: &Common, config: &Config) -> Cluster {
     let (client, url, version) = match connect.await {
         Ok(connected) => connected,
         Err(error) => {
-            let advice = format!("{error:#}; name a kubeconfig with --kubeconfig, or run in the cluster");
+            // kube's errors repeat their causes; the first and the last say it all.
+            let advice = format!(
+                "{error}: {}; name a kubeconfig with --kubeconfig, or run in the cluster",
+                error.root_cause()
+            );
             return Cluster { findings: vec![Finding::new("API server", Err(advice))], ..Cluster::default() };
         }
     };

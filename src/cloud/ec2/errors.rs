@@ -4,7 +4,7 @@
 //! person can bring it into being, so pods wait. A request that can never work is [`CloudError::Invalid`].
 
 use aws_sdk_ec2::config::http::HttpResponse;
-use aws_sdk_ec2::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 
 use crate::cloud::CloudError;
 
@@ -17,7 +17,7 @@ where
     if let Some(code) = error.code() {
         return classify(code, error.message().unwrap_or_default(), status.unwrap_or_default());
     }
-    let message = || DisplayErrorContext(error).to_string();
+    let message = || chain(error);
     match error {
         SdkError::TimeoutError(_) => {
             CloudError::Transient { code: "Timeout".to_owned(), message: "no answer in time".to_owned() }
@@ -144,6 +144,13 @@ impl Kind {
             Self::Transient => CloudError::Transient { code, message },
         }
     }
+}
+
+/// The error and its causes on one line.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes: Vec<String> =
+        std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect();
+    causes.join(": ").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Whether the SDK found no usable credentials: nothing was sent then.

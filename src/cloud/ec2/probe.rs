@@ -210,5 +210,16 @@ async fn ssm(ec2: &Ec2) -> Finding {
 }
 
 fn advice(error: &CloudError, what_to_do: &str) -> String {
-    format!("{error}; {what_to_do}")
+    match error {
+        CloudError::Transient { .. } | CloudError::Throttled { .. } => {
+            format!("{error}; is aws.endpoint or aws.region right, and reachable from here?")
+        }
+        CloudError::NoCapacity { .. }
+        | CloudError::Quota { .. }
+        | CloudError::Denied { .. }
+        | CloudError::NotFound { .. }
+        | CloudError::Invalid { .. }
+        | CloudError::TokenMismatch { .. }
+        | CloudError::TokenSpent { .. } => format!("{error}; {what_to_do}"),
+    }
 }
