@@ -73,6 +73,7 @@ mod tests {
     }
 
     /// `name=devices` of every container, in order.
+    #[expect(clippy::needless_pass_by_value, reason = "callers write json! in place")]
     fn shares(spec: Value) -> String {
         let mut pod = json!({ "spec": spec });
         share(&mut pod, GPU);

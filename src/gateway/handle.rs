@@ -184,8 +184,7 @@ impl Context<'_> {
     /// A collection that is empty and stays so.
     async fn nothing(self, kind: Kind, read: Read) -> Answer {
         let (source, view) = watch::channel(Some(Snapshot::empty()));
-        let answer = self.collection(view, kind, without_version(read), Kept(source)).await;
-        answer
+        self.collection(view, kind, without_version(read), Kept(source)).await
     }
 
     /// Answers with what `pump` puts into its queue, within this guest's share of streams.

@@ -103,13 +103,13 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn references(spec: serde_json::Value) -> References {
+    fn references(spec: &serde_json::Value) -> References {
         References::of(&serde_json::from_value(json!({ "metadata": {}, "spec": spec })).unwrap())
     }
 
     #[test]
     fn every_place_that_names_one_is_found() {
-        let found = references(json!({
+        let found = references(&json!({
             "imagePullSecrets": [{ "name": "s-pull" }],
             "initContainers": [{
                 "name": "i",
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_secret_is_not_a_config_map_of_the_same_name() {
-        let found = references(json!({
+        let found = references(&json!({
             "containers": [],
             "volumes": [{ "name": "b", "configMap": { "name": "x" } }],
         }));
@@ -159,6 +159,6 @@ mod tests {
 
     #[test]
     fn a_pod_that_names_none_may_read_none() {
-        assert_eq!(references(json!({ "containers": [{ "name": "c" }] })), References::default());
+        assert_eq!(references(&json!({ "containers": [{ "name": "c" }] })), References::default());
     }
 }

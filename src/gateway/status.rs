@@ -96,6 +96,7 @@ mod tests {
         Author { pod_uid: UID, addresses: ["10.0.0.5".parse().unwrap(), "10.0.0.6".parse().unwrap()] }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "callers write json! in place")]
     fn status(status: Value) -> Result<Value, Denied> {
         check(
             &serde_json::to_vec(&json!({ "metadata": { "uid": UID }, "status": status })).unwrap(),
@@ -103,6 +104,7 @@ mod tests {
         )
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "callers write json! in place")]
     fn refused(patch: Value) -> Rule {
         check(&serde_json::to_vec(&patch).unwrap(), author()).unwrap_err().rule
     }

@@ -85,6 +85,7 @@ mod tests {
         .unwrap()
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "callers write json! in place")]
     fn request(audiences: Value, lifetime: i64) -> Value {
         json!({ "spec": {
             "audiences": audiences,
