@@ -27,7 +27,7 @@ use tokio::time::{sleep, timeout};
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// An sshd of this test's own; it ends with the value.
-struct Sshd {
+pub(crate) struct Sshd {
     _process: Child,
     dir: PathBuf,
     port: u16,
@@ -40,7 +40,7 @@ struct Sshd {
 
 impl Sshd {
     /// `None`, and a loud word, where there is none.
-    async fn start(name: &str) -> Option<Self> {
+    pub(crate) async fn start(name: &str) -> Option<Self> {
         let Some(program) =
             ["/usr/sbin/sshd", "/usr/local/sbin/sshd"].into_iter().find(|path| Path::new(path).exists())
         else {
@@ -98,11 +98,17 @@ impl Sshd {
         panic!("sshd does not listen: {}", fs::read_to_string(self.dir.join("log")).unwrap());
     }
 
+    /// Its port, once it listens.
+    pub(crate) async fn listening(&self) -> u16 {
+        drop(self.stream().await);
+        self.port
+    }
+
     fn public_key(&self, name: &str) -> String {
         fs::read_to_string(self.dir.join(format!("{name}.pub"))).unwrap().trim().to_owned()
     }
 
-    fn options(&self) -> SshOptions {
+    pub(crate) fn options(&self) -> SshOptions {
         SshOptions {
             private_key: fs::read_to_string(self.dir.join("client")).unwrap(),
             host_key: Some(self.public_key("host")),

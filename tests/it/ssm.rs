@@ -18,19 +18,22 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
+use orca::tunnel::ssh::SshConnection;
 use orca::tunnel::ssm::codec::{Flag, Message, MessageKind, PayloadKind};
 use orca::tunnel::ssm::{SsmOptions, SsmTransport};
 use orca::tunnel::{ByteStream, Target, Transport, TunnelError};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
 use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use uuid::Uuid;
+
+use crate::ssh::Sshd;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 const BANNER: &[u8] = b"SSH-2.0-model\r\n";
@@ -70,6 +73,8 @@ struct World {
     seen: Mutex<Seen>,
     changed: Notify,
     agent: Mutex<Agent>,
+    /// The agent has something to send.
+    kick: Notify,
     channel_url: String,
 }
 
@@ -94,6 +99,7 @@ impl Service {
             seen: Mutex::default(),
             changed: Notify::new(),
             agent: Mutex::default(),
+            kick: Notify::new(),
             channel_url,
         });
         let router = axum::Router::new().fallback(call).with_state(Arc::clone(&world));
@@ -107,6 +113,29 @@ impl Service {
             }
         });
         Self { world, endpoint, _tasks: tasks }
+    }
+
+    /// From now on the machine's side is what listens on `port`, and no longer the echo.
+    async fn relay_to(&mut self, port: u16) {
+        let (sender, mut from_client) = mpsc::unbounded_channel::<Bytes>();
+        self.world.agent.lock().unwrap().machine = Some(sender);
+        let world = Arc::clone(&self.world);
+        self._tasks.spawn(async move {
+            // The agent dials when the session begins; here, when its first bytes would come or be awaited.
+            let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            let (mut read, mut write) = stream.into_split();
+            let mut buffer = [0; 1024];
+            loop {
+                tokio::select! {
+                    count = read.read(&mut buffer) => {
+                        let Ok(count @ 1..) = count else { return };
+                        world.agent.lock().unwrap().from_machine(&buffer[..count]);
+                        world.kick.notify_one();
+                    }
+                    bytes = from_client.recv() => write.write_all(&bytes.unwrap()).await.unwrap(),
+                }
+            }
+        });
     }
 
     fn transport(&self, resume_deadline: Duration) -> SsmTransport {
@@ -205,6 +234,7 @@ async fn serve_channel(stream: TcpStream, world: Arc<World>) {
         }
         let frame = tokio::select! {
             frame = socket.next() => frame,
+            () = world.kick.notified() => continue,
             _ = tick.tick() => {
                 world.agent.lock().unwrap().tick();
                 continue;
@@ -248,6 +278,11 @@ struct Agent {
     out: Vec<Bytes>,
     ticks: usize,
     deaf_until: Option<Instant>,
+    /// Instead of the echo.
+    machine: Option<mpsc::UnboundedSender<Bytes>>,
+    /// What the machine said before the handshake was over.
+    early: Vec<u8>,
+    complete: bool,
 }
 
 impl Agent {
@@ -296,6 +331,12 @@ impl Agent {
                 let response: Value = serde_json::from_slice(&message.payload).unwrap();
                 assert_eq!(response["ProcessedClientActions"][0]["ActionStatus"], 1);
                 self.push(PayloadKind::HandshakeComplete, Bytes::from_static(b"{}"));
+                self.complete = true;
+                if self.machine.is_some() {
+                    let early = std::mem::take(&mut self.early);
+                    self.from_machine(&early);
+                    return None;
+                }
                 match fault {
                     Fault::NothingListens => {
                         self.push(
@@ -317,6 +358,10 @@ impl Agent {
                 self.out.push(encode(MessageKind::ChannelClosed, 0, PayloadKind::Other(0), closed.into()));
                 None
             }
+            PayloadKind::Output if self.machine.is_some() => {
+                self.machine.as_ref().unwrap().send(message.payload).unwrap();
+                None
+            }
             PayloadKind::Output => {
                 if self.deaf_until.is_none_or(|until| Instant::now() >= until) {
                     self.push(PayloadKind::Output, message.payload);
@@ -327,6 +372,14 @@ impl Agent {
             PayloadKind::HandshakeRequest | PayloadKind::HandshakeComplete | PayloadKind::Other(_) => {
                 panic!("the agent got {message:?}")
             }
+        }
+    }
+
+    fn from_machine(&mut self, bytes: &[u8]) {
+        if !self.complete {
+            self.early.extend_from_slice(bytes);
+        } else if !bytes.is_empty() {
+            self.push(PayloadKind::Output, Bytes::copy_from_slice(bytes));
         }
     }
 
@@ -519,4 +572,22 @@ async fn shutting_down_waits_for_sessions_to_be_terminated() {
     drop(streams);
     transport.shutdown(DEADLINE).await;
     assert_eq!(service.world.seen.lock().unwrap().terminated.len(), 2);
+}
+
+#[tokio::test]
+async fn ssh_goes_on_over_a_session_whose_connections_are_cut() {
+    let Some(sshd) = Sshd::start("over-ssm").await else { return };
+    let mut service = Service::start(Fault::Cut(600)).await;
+    service.relay_to(sshd.listening().await).await;
+    let transport = service.transport(DEADLINE);
+    let stream = transport.open(&target()).await.unwrap();
+    let ssh = SshConnection::connect(stream, &sshd.options(), DEADLINE).await.unwrap();
+    let input = "0123456789".repeat(100_000);
+    let output = ssh.exec("cat", input.as_bytes(), DEADLINE).await.unwrap();
+    assert_eq!(output.code, Some(0));
+    assert!(output.stdout == input.as_bytes());
+    assert!(service.world.seen.lock().unwrap().resumed >= 2);
+    assert!(ssh.is_open());
+    ssh.close().await;
+    service.until(|seen| seen.terminated == ["s-1"]).await;
 }
