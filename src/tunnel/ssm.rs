@@ -1,8 +1,8 @@
 //! The SSM Session Manager data channel as a transport: one raw port session per stream.
 //!
 //! [`codec`], [`handshake`] and [`channel`] are the protocol as data in, data out: no socket, no task, no clock.
-//! [`driver`] moves their frames over a WebSocket, [`session`] opens, resumes and ends sessions with the service,
-//! and [`transport`] is what the rest of ORCA sees.
+//! `task` is one session's life: `session` starts, resumes and ends it with the service, `driver` moves its frames over
+//! a WebSocket. [`SsmTransport`] is what the rest of ORCA sees.
 
 pub mod channel;
 pub mod codec;
@@ -12,6 +12,7 @@ mod rate;
 mod rtt;
 mod session;
 mod signing;
+mod task;
 mod transport;
 mod wire;
 

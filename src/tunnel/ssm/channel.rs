@@ -148,7 +148,7 @@ impl Channel {
                 self.close_by_agent(reason);
             }
             MessageKind::StartPublication => self.sender.resume(now),
-            MessageKind::PausePublication => self.sender.pause(),
+            MessageKind::PausePublication => self.sender.pause(now),
             MessageKind::Input | MessageKind::Unknown => {}
         }
         true

@@ -17,16 +17,17 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use uuid::Uuid;
 
-use super::super::{Target, TunnelError};
-use super::channel::{Channel, Closed, Limits};
+use super::super::TunnelError;
+use super::channel::{Channel, Closed};
 use super::codec::Millis;
 use super::session::{Grant, Service, WebSocket};
+use super::task::{Order, tell};
 use crate::clock;
 
 /// Keeps proxies from closing an idle connection, and shows that it is alive.
 const PING_EVERY: Duration = Duration::from_secs(30);
-/// Three pings without a sign of life.
-const SILENCE: Duration = Duration::from_secs(95);
+/// Without a sign of life, pongs included. Early enough to resume before SSH gives up at 60 s.
+const SILENCE: Duration = Duration::from_secs(40);
 /// sshd speaks first: how long after the handshake its first byte is waited for, so that a port on which nothing
 /// listens is an error of opening and not of reading.
 const FIRST_BYTE: Duration = Duration::from_secs(2);
@@ -57,23 +58,13 @@ pub(super) struct Driver {
     leaving: Option<Instant>,
     /// Our side will write no more.
     ended: bool,
+    /// The machine has sent something.
+    spoke: bool,
+    /// Until when that is waited for.
+    first_byte: Option<Instant>,
     /// Since when there is no good connection.
     broken: Option<Instant>,
     retry: Duration,
-}
-
-/// What a driver is made for.
-pub(super) struct Order {
-    pub(super) service: Arc<Service>,
-    pub(super) target: Target,
-    pub(super) until: Instant,
-    pub(super) resume_deadline: Duration,
-    pub(super) limits: Limits,
-    pub(super) local: DuplexStream,
-    pub(super) ready: oneshot::Sender<Result<(), TunnelError>>,
-    pub(super) gone: oneshot::Receiver<()>,
-    /// Why the stream broke, if it did; set before it ends.
-    pub(super) fate: Arc<OnceLock<String>>,
 }
 
 /// How a connection ended.
@@ -87,37 +78,13 @@ enum End {
     Broken(String),
 }
 
-/// Starts a session, serves it to its end, and ends it with the service.
-pub(super) async fn run(mut order: Order) {
-    let Some(grant) = start(&mut order).await else { return };
-    let session_id = grant.session_id.clone();
-    let service = Arc::clone(&order.service);
-    let instance = order.target.instance_id.clone();
-    tracing::debug!(instance.id = instance, session.id = session_id, "session started");
-    let why = Driver::new(order, grant).serve().await;
-    tracing::debug!(instance.id = instance, session.id = session_id, why, "session ended");
-    service.terminate(&session_id).await;
-}
-
-async fn start(order: &mut Order) -> Option<Grant> {
-    match order.service.start(&order.target, order.until).await {
-        Ok(grant) => Some(grant),
-        Err(error) => {
-            let (ready, _) = oneshot::channel();
-            // Nobody is left to be told when opening was given up meanwhile.
-            let _told = std::mem::replace(&mut order.ready, ready).send(Err(error));
-            None
-        }
-    }
-}
-
 impl Driver {
-    fn new(order: Order, grant: Grant) -> Self {
+    pub(super) fn new(order: Order, grant: Grant, client_id: Uuid) -> Self {
         let (read, write) = tokio::io::split(order.local);
         Self {
             service: order.service,
             resume_deadline: order.resume_deadline,
-            client_id: Uuid::new_v4(),
+            client_id,
             grant,
             channel: Channel::new(order.limits, Uuid::new_v4().as_u128(), millis()),
             read,
@@ -127,37 +94,29 @@ impl Driver {
             fate: order.fate,
             leaving: None,
             ended: false,
+            spoke: false,
+            first_byte: None,
             broken: None,
             retry: RETRY_FIRST,
         }
     }
 
     /// Serves until the end and says why it ended.
-    async fn serve(mut self) -> String {
-        let connected = tokio::select! {
-            connected = self.service.connect(&self.grant, self.client_id) => connected,
-            _ = &mut self.gone => return "given up while connecting".to_owned(),
-        };
-        let mut socket = match connected {
-            Ok(socket) => socket,
-            Err(error) => {
-                let why = error.to_string();
-                self.announce(Err(error));
-                return why;
-            }
-        };
+    pub(super) async fn serve(mut self, mut socket: WebSocket) -> String {
         loop {
             let began = Instant::now();
             let why = match self.pump(socket).await {
-                End::Finished => return "closed by us".to_owned(),
-                End::Closed(closed) => return self.on_closed(closed),
+                End::Finished if self.channel.is_drained() => return "closed by us".to_owned(),
+                End::Finished => {
+                    self.doom("closed before everything written had arrived");
+                    return "closed by us, with bytes unacknowledged".to_owned();
+                }
+                End::Closed(closed) => return self.on_closed(&closed),
                 End::Broken(why) => why,
             };
-            if self.leaving.is_some() {
-                return why;
-            }
-            if self.ready.is_some() {
+            if self.leaving.is_some() || self.ready.is_some() {
                 self.announce(Err(TunnelError::Lost(why.clone())));
+                self.doom(&why);
                 return why;
             }
             if began.elapsed() > GOOD {
@@ -167,7 +126,7 @@ impl Driver {
             socket = match self.reconnect(why).await {
                 Ok(socket) => socket,
                 Err(why) => {
-                    self.doom(why.clone());
+                    self.doom(&why);
                     return why;
                 }
             };
@@ -182,19 +141,22 @@ impl Driver {
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         pings.reset();
         let mut heard = Instant::now();
-        let mut first_byte = None;
         let mut next: Option<Message> = None;
         let mut ping = false;
         let mut unflushed = false;
         let mut buffer = vec![0; READ_SIZE];
         loop {
             let now = millis();
-            self.channel.tick(now);
-            if self.channel.is_open() && self.ready.is_some() {
-                let until = *first_byte.get_or_insert_with(|| Instant::now() + FIRST_BYTE);
-                if !self.channel.readable().is_empty() || Instant::now() >= until {
-                    self.announce(Ok(()));
-                }
+            if let Some(end) = self.look(now) {
+                self.say_last(&mut sink, next).await;
+                return end;
+            }
+            if !self.channel.wants_frames() {
+                // Signs of life lie unread.
+                heard = Instant::now();
+            }
+            if heard.elapsed() >= SILENCE {
+                return End::Broken(format!("nothing was heard for {SILENCE:?}"));
             }
             if next.is_none() {
                 next = if std::mem::take(&mut ping) {
@@ -203,19 +165,8 @@ impl Driver {
                     self.channel.poll_frame(now).map(Message::Binary)
                 };
             }
-            if let Some(closed) = self.channel.closed()
-                && self.channel.readable().is_empty()
-            {
-                let closed = closed.clone();
-                self.say_last(&mut sink, next).await;
-                return End::Closed(closed);
-            }
-            if self.leaving.is_some() && self.ended && self.channel.is_drained() {
-                self.say_last(&mut sink, next).await;
-                return End::Finished;
-            }
             let room = if self.ended { 0 } else { self.channel.room().min(READ_SIZE) };
-            let wake = self.wake(first_byte);
+            let wake = self.wake().min(heard + SILENCE);
             tokio::select! {
                 frame = source.next(), if self.channel.wants_frames() => {
                     heard = Instant::now();
@@ -244,15 +195,7 @@ impl Driver {
                         return End::Finished;
                     }
                 }
-                _ = pings.tick() => {
-                    if !self.channel.wants_frames() {
-                        heard = Instant::now();
-                    }
-                    if heard.elapsed() > SILENCE {
-                        return End::Broken(format!("nothing was heard for {SILENCE:?}"));
-                    }
-                    ping = true;
-                }
+                _ = pings.tick() => ping = true,
                 () = sleep_until(wake) => {
                     if self.leaving.is_some_and(|until| Instant::now() >= until) {
                         return End::Finished;
@@ -260,6 +203,23 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// Lets the time pass, says when the stream is usable, and notices the end of the session or of our side.
+    fn look(&mut self, now: Millis) -> Option<End> {
+        self.channel.tick(now);
+        self.spoke |= !self.channel.readable().is_empty();
+        if self.channel.is_open() && self.ready.is_some() {
+            let until = *self.first_byte.get_or_insert_with(|| Instant::now() + FIRST_BYTE);
+            if self.spoke || Instant::now() >= until {
+                self.announce(Ok(()));
+            }
+        }
+        match self.channel.closed() {
+            Some(closed) if self.channel.readable().is_empty() => return Some(End::Closed(closed.clone())),
+            Some(_) | None => {}
+        }
+        (self.leaving.is_some() && self.ended && self.channel.is_drained()).then_some(End::Finished)
     }
 
     fn on_message(&mut self, message: Option<Result<Message, WsError>>) -> Option<End> {
@@ -295,11 +255,11 @@ impl Driver {
     }
 
     /// When to look again if nothing happens.
-    fn wake(&self, first_byte: Option<Instant>) -> Instant {
+    fn wake(&self) -> Instant {
         let now = millis();
         let channel =
             self.channel.wake().map(|at| Instant::now() + Duration::from_millis(at.saturating_sub(now)));
-        let first_byte = first_byte.filter(|_| self.ready.is_some());
+        let first_byte = self.first_byte.filter(|_| self.ready.is_some());
         let latest = Instant::now() + PING_EVERY;
         channel.into_iter().chain(first_byte).chain(self.leaving).fold(latest, Instant::min)
     }
@@ -363,9 +323,9 @@ impl Driver {
         self.retry = RETRY_FIRST;
     }
 
-    fn on_closed(&mut self, closed: Closed) -> String {
+    fn on_closed(&mut self, closed: &Closed) -> String {
         let why = closed.to_string();
-        self.announce(Err(match &closed {
+        self.announce(Err(match closed {
             Closed::ByAgent(_) | Closed::Incomplete(_) | Closed::NothingListens => {
                 TunnelError::NotYet(why.clone())
             }
@@ -374,21 +334,20 @@ impl Driver {
         match closed {
             Closed::ByAgent(_) => {}
             Closed::Incomplete(_) | Closed::NothingListens | Closed::Handshake(_) | Closed::Silent(_) => {
-                self.doom(why.clone());
+                self.doom(&why);
             }
         }
         why
     }
 
     /// What is read after the rest is an error, not an end of file.
-    fn doom(&mut self, why: String) {
-        self.fate.get_or_init(|| why);
+    fn doom(&mut self, why: &str) {
+        self.fate.get_or_init(|| why.to_owned());
     }
 
     fn announce(&mut self, result: Result<(), TunnelError>) {
         if let Some(ready) = self.ready.take() {
-            // Nobody is left to be told when opening was given up meanwhile; then the stream is gone as well.
-            let _told = ready.send(result);
+            tell(ready, result);
         }
     }
 }

@@ -217,7 +217,7 @@ mod tests {
 
     use super::*;
 
-    fn ask(actions: Value) -> (Value, Option<HandshakeError>) {
+    fn ask(actions: &Value) -> (Value, Option<HandshakeError>) {
         let request = json!({"AgentVersion": "3.3.987.0", "RequestedClientActions": actions});
         let answer = Handshake::new(0).on_request(request.to_string().as_bytes()).unwrap();
         (serde_json::from_slice(&answer.response).unwrap(), answer.refused)
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_port_session_is_accepted() {
-        let (response, refused) = ask(json!([
+        let (response, refused) = ask(&json!([
             {"ActionType": "SessionType", "ActionParameters": {"SessionType": "Port", "Properties": {"portNumber": "22"}}}
         ]));
         assert_eq!(refused, None);
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn kms_is_refused_as_failed_and_does_not_end_the_session_by_itself() {
-        let (response, refused) = ask(json!([
+        let (response, refused) = ask(&json!([
             {"ActionType": "SessionType", "ActionParameters": {"SessionType": "Port"}},
             {"ActionType": "KMSEncryption", "ActionParameters": {"KMSKeyId": "k"}},
         ]));
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_shell_is_answered_as_unsupported_and_refused() {
-        let (response, refused) = ask(json!([
+        let (response, refused) = ask(&json!([
             {"ActionType": "SessionType", "ActionParameters": {"SessionType": "InteractiveCommands"}},
         ]));
         assert_eq!(refused, Some(HandshakeError::SessionType("InteractiveCommands".to_owned())));

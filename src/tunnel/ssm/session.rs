@@ -76,22 +76,16 @@ impl Service {
         }
     }
 
-    /// Starts a session to the port of `target`, waiting its turn; gives up at `until`.
-    pub(super) async fn start(&self, target: &Target, until: Instant) -> Result<Grant, TunnelError> {
-        loop {
-            if let Err(wait) = self.starts.take(until).await {
-                return Err(TunnelError::Throttled(format!("the next StartSession is due in {wait:?}")));
-            }
-            match self.start_once(target).await {
-                Err(TunnelError::Throttled(_)) if Instant::now() + THROTTLE_PAUSE * 2 < until => {
-                    self.starts.penalize(THROTTLE_PAUSE);
-                }
-                result => return result,
-            }
-        }
+    /// Waits for the turn of one more [`Service::start`]; refuses at once when it would come after `until`.
+    pub(super) async fn turn(&self, until: Instant) -> Result<(), TunnelError> {
+        self.starts
+            .take(until)
+            .await
+            .map_err(|wait| TunnelError::Throttled(format!("the next StartSession is due in {wait:?}")))
     }
 
-    async fn start_once(&self, target: &Target) -> Result<Grant, TunnelError> {
+    /// Starts a session to the port of `target`. When throttled, everybody's next turn comes later.
+    pub(super) async fn start(&self, target: &Target) -> Result<Grant, TunnelError> {
         let call = self
             .client
             .start_session()
@@ -101,7 +95,11 @@ impl Service {
             .reason("orca")
             .send();
         let answer =
-            within(CALL_DEADLINE, "starting an SSM session", call).await?.map_err(|error| sort(&error))?;
+            within(CALL_DEADLINE, "starting an SSM session", call).await?.map_err(|error| sort(&error));
+        if let Err(TunnelError::Throttled(_)) = answer {
+            self.starts.penalize(THROTTLE_PAUSE);
+        }
+        let answer = answer?;
         match (answer.session_id, answer.token_value, answer.stream_url) {
             (Some(session_id), Some(token), Some(url)) => Ok(Grant { session_id, token, url }),
             _ => Err(TunnelError::Lost("StartSession answered without a session".to_owned())),

@@ -15,8 +15,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::super::{ByteStream, Target, Transport, TunnelError};
 use super::channel::Limits;
-use super::driver::{Order, run};
 use super::session::Service;
+use super::task::{Order, run};
 
 /// What the contract of [`Transport::open`] allows.
 const OPEN_DEADLINE: Duration = Duration::from_secs(30);

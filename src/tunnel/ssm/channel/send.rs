@@ -15,6 +15,9 @@ const SCAN_EVERY: Millis = 100;
 /// Overdue messages resent at each look, oldest first.
 const RESEND_BURST: usize = 16;
 
+/// The vendor's client does not heed pauses at all, so nobody can rely on more.
+const MAX_PAUSE: Millis = 5_000;
+
 #[derive(Debug)]
 pub(super) struct Sender {
     limits: Limits,
@@ -26,7 +29,8 @@ pub(super) struct Sender {
     resend: VecDeque<i64>,
     next_scan: Millis,
     rtt: Rtt,
-    paused: bool,
+    /// Until when we were asked to be silent.
+    paused: Option<Millis>,
     /// The last time an acknowledgement came, or could not have come.
     progress: Millis,
 }
@@ -49,7 +53,7 @@ impl Sender {
             resend: VecDeque::new(),
             next_scan: 0,
             rtt: Rtt::new(),
-            paused: false,
+            paused: None,
             progress: now,
         }
     }
@@ -84,7 +88,7 @@ impl Sender {
 
     /// The next frame to send, if any is due.
     pub(super) fn poll(&mut self, now: Millis) -> Option<Bytes> {
-        if self.paused {
+        if self.paused.is_some() {
             return None;
         }
         while let Some(sequence) = self.resend.pop_front() {
@@ -116,14 +120,18 @@ impl Sender {
 
     /// Marks overdue messages for another try. While we are `deaf`, acknowledgements may lie unread, so nothing is.
     pub(super) fn tick(&mut self, now: Millis, deaf: bool) {
-        if deaf || self.paused {
+        if self.paused.is_some_and(|until| now >= until) {
+            self.resume(now);
+        }
+        let silent = deaf || self.paused.is_some();
+        if silent {
             self.progress = now;
         }
         if now < self.next_scan || !self.resend.is_empty() {
             return;
         }
         self.next_scan = now + SCAN_EVERY;
-        if deaf || self.paused {
+        if silent {
             return;
         }
         let overdue = self
@@ -139,21 +147,20 @@ impl Sender {
     }
 
     /// The other side asks for silence; acknowledgements are not ours to hold back.
-    pub(super) fn pause(&mut self) {
-        self.paused = true;
+    pub(super) fn pause(&mut self, now: Millis) {
+        self.paused = Some(now + MAX_PAUSE);
     }
 
     /// Any sign that the other side listens ends a pause.
     pub(super) fn resume(&mut self, now: Millis) {
-        if self.paused {
-            self.paused = false;
+        if self.paused.take().is_some() {
             self.progress = now;
         }
     }
 
     /// A new connection: whatever was under way on the old one may be lost.
     pub(super) fn reconnected(&mut self, now: Millis) {
-        self.paused = false;
+        self.paused = None;
         self.progress = now;
         self.resend.clear();
         self.resend.extend(self.unacked.range(..self.next_unsent).map(|(sequence, _)| *sequence));
@@ -161,8 +168,11 @@ impl Sender {
 
     /// When [`Sender::tick`] has something to do.
     pub(super) fn wake(&self) -> Option<Millis> {
+        if let Some(until) = self.paused {
+            return Some(until);
+        }
         let waiting = self.unacked.range(..self.next_unsent).next().is_some() && self.resend.is_empty();
-        (waiting && !self.paused).then_some(self.next_scan)
+        waiting.then_some(self.next_scan)
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -368,11 +368,19 @@ fn a_pause_holds_back_data_but_not_acknowledgements_and_ends_with_any_message() 
     channel.on_frame(&message(MessageKind::PausePublication, 0, PayloadKind::Other(0), Vec::new()), now);
     channel.write(b"later", now);
     assert_eq!(frames(&mut channel, now), []);
-    assert_eq!(channel.wake(), None);
-    let late = now + 3_600_000;
-    channel.on_frame(&output(2, PayloadKind::Output, b"x".to_vec()), late);
-    let sent: Vec<_> = frames(&mut channel, late).into_iter().map(|m| m.kind).collect();
+    channel.on_frame(&output(2, PayloadKind::Output, b"x".to_vec()), now + 10);
+    let sent: Vec<_> = frames(&mut channel, now + 10).into_iter().map(|m| m.kind).collect();
     assert_eq!(sent, [MessageKind::Acknowledge, MessageKind::Input]);
+}
+
+#[test]
+fn a_pause_that_nobody_ends_ends_by_itself() {
+    let (mut channel, now) = open();
+    channel.on_frame(&message(MessageKind::PausePublication, 0, PayloadKind::Other(0), Vec::new()), now);
+    channel.write(b"later", now);
+    let until = channel.wake().unwrap();
+    assert_eq!(frames(&mut channel, until - 1), []);
+    assert_eq!(sequences(&mut channel, until), [1]);
     assert_eq!(channel.closed(), None);
 }
 
