@@ -27,6 +27,8 @@ const SILENT_DELETE: Duration = Duration::from_secs(60);
 const STUCK_DELETE: Duration = Duration::from_secs(300);
 /// A machine on its way down is looked at this often, should the list of instances be late.
 const MOVING: Duration = Duration::from_secs(10);
+/// A machine whose pod is gone costs money and its kubelet is about to be done.
+const VANISHED: Duration = Duration::from_secs(3);
 
 /// The phase is final. The machine stays for those who want to look, and goes with the pod.
 pub(super) fn terminal(seen: &Observed<'_>, pod: &Pod) -> Decision {
@@ -151,7 +153,7 @@ pub(super) fn absent(seen: &Observed<'_>) -> Decision {
         let decision = Decision::new(state, MOVING);
         return if seen.link.is_some() { decision.act(Action::RemoveLink) } else { decision };
     };
-    let decision = Decision::new(State::Vanished, MOVING);
+    let decision = Decision::new(State::Vanished, VANISHED);
     let link = seen.link.filter(|link| link.instance_id == instance.id);
     let decision = ensure_link(decision, seen.link.is_some() || seen.memory.revoked.is_some(), instance);
     let Some(absent) = &seen.memory.absent else {

@@ -377,7 +377,6 @@ fn machines_whose_kubelet_has_the_pod() {
         ("rebooted", run().linked(bootstrapping()), "rebooted"),
         ("broken later is not the end of its containers", run().linked(broken()), "detached"),
         ("stopped", run().tweak(|w| w.instances[0].state = Stopped), "detached"),
-        ("on its way down", world().machine(ShuttingDown).running().attached(), "attached"),
         ("on its way down", world().machine(ShuttingDown).running(), "ending"),
         (
             "lost",

@@ -58,8 +58,10 @@ impl<'a> View<'a> {
         let instance = machine.instance();
         let id = instance.map(|one| one.id.as_str()).or_else(|| intent.as_ref()?.instance_id.as_deref());
         let link = seen.link.filter(|link| Some(link.instance_id.as_str()) == id);
-        let token =
-            instance.and_then(|one| one.client_token.as_deref()).or_else(|| Some(&intent.as_ref()?.token));
+        // A link is only made to a machine whose id is recorded, so without an id nothing was ever shown.
+        let asked =
+            intent.as_ref().filter(|intent| intent.instance_id.is_some()).map(|intent| &*intent.token);
+        let token = instance.and_then(|one| one.client_token.as_deref()).or(asked);
         let shown = shown(seen, Some(pod), instance, token, link);
         Self { intent, intent_error, machine, shown, link }
     }
