@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::cloud::ec2::{Ec2, sdk_config};
 use crate::config::{Config, TunnelKind};
-use crate::controller::{Controller, Deps};
+use crate::controller::{Controller, Deps, Metrics};
 use crate::endpoint::authn::Authenticator;
 use crate::endpoint::authz::Authorizer;
 use crate::endpoint::{Endpoint, server, tls};
@@ -119,6 +119,7 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
         ssh_public: keys.ssh_public.clone(),
         config: config.clone(),
         cluster_id: cluster.id.clone(),
+        metrics: Metrics::default(),
     });
     let node = node::Deps {
         client: client.clone(),
@@ -129,7 +130,9 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
 
     let mut tasks = Tasks::new();
     if let Some(address) = config.metrics.listen {
-        let listener = TcpListener::bind(address).await.with_context(|| format!("listening on `{address}` (metrics.listen)"))?;
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("listening on `{address}` (metrics.listen)"))?;
         let router = telemetry.router();
         spawn(&mut tasks, "the metrics server", async move { Ok(axum::serve(listener, router).await?) });
     }
@@ -145,7 +148,8 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
     spawn(&mut tasks, "the controller", async move {
         synced.wait_synced().await;
         ready.pass();
-        controller.run().await
+        controller.run().await;
+        Ok(())
     });
     Ok(tasks)
 }
@@ -159,7 +163,9 @@ async fn serve_endpoint(
 ) -> Result<()> {
     let kubelet = &config.kubelet;
     if kubelet.tls.is_none() {
-        tracing::warn!("kubelet.tls is not given: the endpoint's certificate is self-signed, and an API server with --kubelet-certificate-authority will refuse it");
+        tracing::warn!(
+            "kubelet.tls is not given: the endpoint's certificate is self-signed, and an API server with --kubelet-certificate-authority will refuse it"
+        );
     }
     let source =
         tls::Source::new(client.clone(), kubelet.tls.clone(), config.node.name.clone(), kubelet.address)?;
@@ -203,7 +209,11 @@ impl Cluster {
             .context("asking the API server for its version")?
             .context("asking the API server for its version")?;
         // Managed clusters report `36+`.
-        let minor = info.minor.trim_end_matches('+').parse().with_context(|| format!("minor version `{}`", info.minor))?;
+        let minor = info
+            .minor
+            .trim_end_matches('+')
+            .parse()
+            .with_context(|| format!("minor version `{}`", info.minor))?;
         let namespaces: Api<Namespace> = Api::all(client.clone());
         let system = namespaces.get("kube-system").await.context("reading namespace `kube-system`")?;
         let id = system.metadata.uid.context("namespace `kube-system` has no uid")?;
@@ -214,7 +224,8 @@ impl Cluster {
 async fn kube_config(path: Option<&std::path::Path>) -> Result<kube::Config> {
     match path {
         Some(path) => {
-            let file = Kubeconfig::read_from(path).with_context(|| format!("reading `{}`", path.display()))?;
+            let file =
+                Kubeconfig::read_from(path).with_context(|| format!("reading `{}`", path.display()))?;
             kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
                 .await
                 .with_context(|| format!("reading `{}`", path.display()))

@@ -28,7 +28,7 @@ use tracing::Instrument as _;
 
 use crate::capacity::blocked::Blocked;
 use crate::clock;
-use crate::cloud::{Cloud, Market};
+use crate::cloud::{Cloud, CloudHealth, Market};
 use crate::config::{Config, TunnelKind};
 use crate::guest::{Listen, UserData, user_data};
 use crate::informer::{Changed, PodInformer};
@@ -37,7 +37,6 @@ use crate::pod::decide::{AbsentEnd, Decision, Lists, Rules, decide};
 use crate::pod::state::State;
 
 use deadline::deadline;
-pub use health::CloudHealth;
 pub use metrics::Metrics;
 use queue::{Queue, Urgency};
 

@@ -24,6 +24,7 @@ use kube::Client;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::cloud::CloudHealth;
 use crate::config::{Config, Taint};
 
 /// What the Node looks like, as far as it does not change while this process lives.
@@ -41,20 +42,6 @@ pub struct Settings {
     pub port: u16,
     /// The API server's version with ours, such as `v1.36.3-orca.0.1.0`.
     pub kubelet_version: String,
-}
-
-/// Whether the cloud answers, as whoever talks to it last saw it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum CloudHealth {
-    /// It was not asked yet.
-    #[default]
-    Unknown,
-    Reachable,
-    Unreachable {
-        /// One word in UpperCamelCase, such as `AccessDenied`.
-        reason: &'static str,
-        message: String,
-    },
 }
 
 /// What [`run`] stands on.

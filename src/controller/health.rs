@@ -5,24 +5,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::cloud::CloudError;
+use crate::cloud::{CloudError, CloudHealth};
 
 /// A refused launch is believed for so long after the last one, unless a launch works before.
 const REFUSAL: Duration = Duration::from_secs(600);
-
-/// How the cloud answers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum CloudHealth {
-    /// It was not asked yet.
-    #[default]
-    Unknown,
-    /// It answers.
-    Reachable,
-    /// It answers that we may not: a person must act.
-    Denied(String),
-    /// It does not answer, or with errors of its own.
-    Unreachable(String),
-}
 
 /// Collects what calls answered.
 #[derive(Debug)]
@@ -46,17 +32,7 @@ impl Health {
         match answer {
             Ok(()) if refused => {}
             Ok(()) => self.set(CloudHealth::Reachable),
-            Err(CloudError::Denied { .. }) => self.set(CloudHealth::Denied(text(answer))),
-            Err(
-                CloudError::NoCapacity { .. }
-                | CloudError::Quota { .. }
-                | CloudError::Throttled { .. }
-                | CloudError::NotFound { .. }
-                | CloudError::Invalid { .. }
-                | CloudError::TokenMismatch { .. }
-                | CloudError::TokenSpent { .. }
-                | CloudError::Transient { .. },
-            ) => self.set(CloudHealth::Unreachable(text(answer))),
+            Err(error) => self.set(unreachable(error)),
         }
     }
 
@@ -69,7 +45,7 @@ impl Health {
     /// A launch was refused for want of credentials or permissions.
     pub(super) fn denied(&self, error: &CloudError) {
         *self.refused() = Some(Instant::now());
-        self.set(CloudHealth::Denied(error.to_string()));
+        self.set(unreachable(error));
     }
 
     fn refused(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
@@ -85,8 +61,19 @@ impl Health {
     }
 }
 
-fn text(answer: Result<(), &CloudError>) -> String {
-    answer.err().map(ToString::to_string).unwrap_or_default()
+fn unreachable(error: &CloudError) -> CloudHealth {
+    let reason = match error {
+        CloudError::Denied { .. } => "AccessDenied",
+        CloudError::Throttled { .. } => "Throttled",
+        CloudError::NoCapacity { .. }
+        | CloudError::Quota { .. }
+        | CloudError::NotFound { .. }
+        | CloudError::Invalid { .. }
+        | CloudError::TokenMismatch { .. }
+        | CloudError::TokenSpent { .. }
+        | CloudError::Transient { .. } => "CallsFail",
+    };
+    CloudHealth::Unreachable { reason, message: error.to_string() }
 }
 
 #[cfg(test)]
@@ -103,12 +90,14 @@ mod tests {
         let denied = CloudError::Denied { code: "c".to_owned(), message: "m".to_owned() };
         health.denied(&denied);
         health.listed(Ok(()));
-        assert_eq!(*seen.borrow(), CloudHealth::Denied("access denied (c): m".to_owned()));
+        assert_eq!(*seen.borrow(), unreachable(&denied));
         tokio::time::sleep(REFUSAL).await;
         health.listed(Ok(()));
         assert_eq!(*seen.borrow(), CloudHealth::Reachable);
         health.listed(Err(&CloudError::Throttled { code: "slow".to_owned() }));
-        assert_eq!(*seen.borrow(), CloudHealth::Unreachable("throttled (slow)".to_owned()));
+        let throttled =
+            CloudHealth::Unreachable { reason: "Throttled", message: "throttled (slow)".to_owned() };
+        assert_eq!(*seen.borrow(), throttled);
         health.denied(&denied);
         health.launched();
         assert_eq!(*seen.borrow(), CloudHealth::Reachable);

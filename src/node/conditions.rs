@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::NodeCondition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::CloudHealth;
+use crate::cloud::CloudHealth;
 
 /// The condition for trouble with the cloud.
 pub(super) const CLOUD_REACHABLE: &str = "CloudReachable";

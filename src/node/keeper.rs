@@ -11,8 +11,9 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::{CloudHealth, Deps, events, reconcile, render};
+use super::{Deps, events, reconcile, render};
 use crate::clock;
+use crate::cloud::CloudHealth;
 
 /// As kubelets have it (`nodeStatusUpdateFrequency`).
 const EVERY: Duration = Duration::from_secs(10);

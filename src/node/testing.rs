@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use serde_json::Value;
 
-use super::{CloudHealth, Settings, reconcile, render};
+use super::{Settings, reconcile, render};
+use crate::cloud::CloudHealth;
 use crate::config::{Config, Facts};
 
 pub(super) fn settings(more: &str) -> Settings {
