@@ -129,7 +129,7 @@ impl Service {
                 tokio::select! {
                     count = read.read(&mut buffer) => {
                         let Ok(count @ 1..) = count else { return };
-                        world.agent.lock().unwrap().from_machine(&buffer[..count]);
+                        world.agent.lock().unwrap().take_from_machine(&buffer[..count]);
                         world.kick.notify_one();
                     }
                     bytes = from_client.recv() => write.write_all(&bytes.unwrap()).await.unwrap(),
@@ -334,7 +334,7 @@ impl Agent {
                 self.complete = true;
                 if self.machine.is_some() {
                     let early = std::mem::take(&mut self.early);
-                    self.from_machine(&early);
+                    self.take_from_machine(&early);
                     return None;
                 }
                 match fault {
@@ -375,7 +375,7 @@ impl Agent {
         }
     }
 
-    fn from_machine(&mut self, bytes: &[u8]) {
+    fn take_from_machine(&mut self, bytes: &[u8]) {
         if !self.complete {
             self.early.extend_from_slice(bytes);
         } else if !bytes.is_empty() {
