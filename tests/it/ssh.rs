@@ -35,7 +35,7 @@ pub(crate) struct Sshd {
     echo: u16,
     /// That sshd may listen on.
     forward: u16,
-    _echo: tokio::task::JoinSet<()>,
+    echoing: tokio::task::JoinSet<()>,
 }
 
 impl Sshd {
@@ -85,7 +85,7 @@ impl Sshd {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        Some(Self { _process: process, dir, port, echo, forward, _echo: tasks })
+        Some(Self { _process: process, dir, port, echo, forward, echoing: tasks })
     }
 
     async fn stream(&self) -> ByteStream {
@@ -274,7 +274,7 @@ async fn listening_again_replaces_the_listener_and_a_second_connection_is_told()
 async fn nothing_listening_on_the_machine_is_not_yet() {
     let Some(mut sshd) = Sshd::start("refused").await else { return };
     let ssh = sshd.connect().await;
-    sshd._echo.shutdown().await;
+    sshd.echoing.shutdown().await;
     let refused = ssh.open("127.0.0.1", sshd.echo, DEADLINE).await;
     assert!(matches!(refused, Err(TunnelError::NotYet(_))));
 }

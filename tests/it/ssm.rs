@@ -81,7 +81,7 @@ struct World {
 struct Service {
     world: Arc<World>,
     endpoint: String,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Service {
@@ -112,7 +112,7 @@ impl Service {
                 connections.spawn(serve_channel(stream, Arc::clone(&shared)));
             }
         });
-        Self { world, endpoint, _tasks: tasks }
+        Self { world, endpoint, tasks }
     }
 
     /// From now on the machine's side is what listens on `port`, and no longer the echo.
@@ -120,8 +120,8 @@ impl Service {
         let (sender, mut from_client) = mpsc::unbounded_channel::<Bytes>();
         self.world.agent.lock().unwrap().machine = Some(sender);
         let world = Arc::clone(&self.world);
-        self._tasks.spawn(async move {
-            // The agent dials when the session begins; here, when its first bytes would come or be awaited.
+        self.tasks.spawn(async move {
+            // The agent dials when the session begins; here the connection is there before.
             let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
             let (mut read, mut write) = stream.into_split();
             let mut buffer = [0; 1024];
@@ -129,7 +129,7 @@ impl Service {
                 tokio::select! {
                     count = read.read(&mut buffer) => {
                         let Ok(count @ 1..) = count else { return };
-                        world.agent.lock().unwrap().from_machine(&buffer[..count]);
+                        world.agent.lock().unwrap().take_from_machine(&buffer[..count]);
                         world.kick.notify_one();
                     }
                     bytes = from_client.recv() => write.write_all(&bytes.unwrap()).await.unwrap(),
@@ -334,7 +334,7 @@ impl Agent {
                 self.complete = true;
                 if self.machine.is_some() {
                     let early = std::mem::take(&mut self.early);
-                    self.from_machine(&early);
+                    self.take_from_machine(&early);
                     return None;
                 }
                 match fault {
@@ -375,7 +375,7 @@ impl Agent {
         }
     }
 
-    fn from_machine(&mut self, bytes: &[u8]) {
+    fn take_from_machine(&mut self, bytes: &[u8]) {
         if !self.complete {
             self.early.extend_from_slice(bytes);
         } else if !bytes.is_empty() {
