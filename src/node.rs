@@ -24,6 +24,7 @@ use kube::Client;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::cloud::CloudError;
 use crate::config::{Config, Taint};
 
 /// What the Node looks like, as far as it does not change while this process lives.
@@ -55,6 +56,31 @@ pub enum CloudHealth {
         reason: &'static str,
         message: String,
     },
+}
+
+impl CloudHealth {
+    /// What an answer says about the cloud. A refusal that names its reason is an answer, too.
+    #[must_use]
+    pub fn after<T>(answer: &Result<T, CloudError>) -> Self {
+        match answer {
+            Err(error @ CloudError::Denied { .. }) => {
+                Self::Unreachable { reason: "AccessDenied", message: error.to_string() }
+            }
+            Err(error @ CloudError::Transient { .. }) => {
+                Self::Unreachable { reason: "NoAnswer", message: error.to_string() }
+            }
+            Ok(_)
+            | Err(
+                CloudError::NoCapacity { .. }
+                | CloudError::Quota { .. }
+                | CloudError::Throttled { .. }
+                | CloudError::NotFound { .. }
+                | CloudError::Invalid { .. }
+                | CloudError::TokenMismatch { .. }
+                | CloudError::TokenSpent { .. },
+            ) => Self::Reachable,
+        }
+    }
 }
 
 /// What [`run`] stands on.
