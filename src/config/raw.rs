@@ -249,7 +249,9 @@ impl Reader {
                     let entry = shown(entry);
                     let path = join(path, &entry);
                     let name = join(name, &entry);
-                    if keys::find(&name).is_some() || keys::is_section(&name) {
+                    // A path typed as one key is not that path.
+                    let is_path = entry.contains(['.', '[']);
+                    if !is_path && (keys::find(&name).is_some() || keys::is_section(&name)) {
                         self.check_shape(value, &path, &name);
                     } else {
                         self.unknown(&path, &name);

@@ -148,8 +148,13 @@ fn node(read: &mut Reader) -> Node {
 }
 
 /// Labels that the rest of ORCA, or the cluster, relies on.
-const FIXED_LABELS: [&str; 4] =
-    ["type", "kubernetes.io/hostname", "kubernetes.io/os", "beta.kubernetes.io/os"];
+const FIXED_LABELS: [&str; 5] = [
+    "type",
+    "kubernetes.io/hostname",
+    "kubernetes.io/os",
+    "beta.kubernetes.io/os",
+    "beta.kubernetes.io/arch",
+];
 
 fn taint(read: &mut Reader, index: usize) -> Taint {
     let at = |name: &str| format!("node.taints[{index}].{name}");

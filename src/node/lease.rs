@@ -34,18 +34,18 @@ pub(super) async fn keep(
         due.tick().await;
         for attempt in 1..=ATTEMPTS {
             let owner = uid.borrow().clone();
-            let renewed = timeout(PATIENCE, renew(&api, &node, owner, latest.take())).await;
-            match renewed {
+            let failure = match timeout(PATIENCE, renew(&api, &node, owner, latest.take())).await {
                 Ok(Ok(lease)) => {
                     latest = Some(lease);
                     break;
                 }
-                Ok(Err(error)) => {
-                    tracing::warn!(node, attempt, error = %error, "renewing the node's lease failed");
-                }
-                Err(_) => {
-                    tracing::warn!(node, attempt, "renewing the node's lease took over {PATIENCE:?}");
-                }
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("no answer within {PATIENCE:?}"),
+            };
+            if attempt == ATTEMPTS {
+                tracing::warn!(node, error = failure, "the node's lease is not renewed");
+            } else {
+                tracing::debug!(node, attempt, error = failure, "renewing the node's lease failed, again");
             }
             sleep(PAUSE).await;
         }

@@ -80,11 +80,10 @@ pub(super) fn labels(
         // On EKS, aws-node and kube-proxy tolerate every taint and skip this; the load balancer controller finds
         // pods by their address with it.
         ("eks.amazonaws.com/compute-type", "fargate"),
+        // The `beta.` pair of the next three is kept in step with them by the controller manager.
         ("kubernetes.io/hostname", name),
         ("kubernetes.io/os", "linux"),
-        ("beta.kubernetes.io/os", "linux"),
         (ARCH, "amd64"),
-        ("beta.kubernetes.io/arch", "amd64"),
         ("topology.kubernetes.io/region", region),
     ];
     let mut labels: BTreeMap<String, String> =

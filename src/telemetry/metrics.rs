@@ -1,7 +1,9 @@
 //! The metrics, one struct an area, and the router that shows them.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -52,6 +54,17 @@ impl Telemetry {
             .route("/livez", get(|State(this): State<Self>| async move { this.show_health(Probe::Live) }))
             .route("/readyz", get(|State(this): State<Self>| async move { this.show_health(Probe::Ready) }))
             .with_state(self.clone())
+    }
+
+    /// Serves [`Telemetry::router`] until it is dropped. For `metrics.listen`.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on.
+    pub async fn serve(&self, listen: SocketAddr) -> anyhow::Result<()> {
+        let listener = tokio::net::TcpListener::bind(listen)
+            .await
+            .with_context(|| format!("listening on `{listen}` (metrics.listen)"))?;
+        axum::serve(listener, self.router()).await.context("serving metrics")
     }
 
     /// The metrics as text in the OpenMetrics format.

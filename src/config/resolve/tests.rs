@@ -197,6 +197,7 @@ fn unknown_keys_come_with_the_key_that_was_probably_meant() {
     check("node: {gpu: {cuont: 5}}", "node.gpu.cuont is not a key, did you mean `node.gpu.count`?");
     check("kublet: {}", "kublet is not a key, did you mean `kubelet`?");
     check("node: {zebra: 5}", "node.zebra is not a key");
+    check("node.pods: 5", "node.pods is not a key, did you mean `node.pods`?");
 }
 
 #[test]
@@ -254,5 +255,29 @@ fn every_key_of_the_table_is_read() {
             "`{}` is not read: {found:#?}\n{file}",
             key.path
         );
+    }
+}
+
+proptest::proptest! {
+    /// Whatever is typed gets an answer, and one that is wrong says where.
+    #[test]
+    fn no_file_makes_it_panic(
+        text in "[ \\n]{0,2}((aws|node|limits|kubelet|instances)(\\.[a-z]{1,6})?: ?|- |[{}\\[\\]:,&*!|>'\"#%@]|[a-zA-Z]{1,9}|[0-9]{1,20}|\\n  ){0,40}"
+    ) {
+        if let Err(problems) = Config::resolve(&text, &facts()) {
+            proptest::prop_assert!(!problems.0.is_empty());
+            proptest::prop_assert!(problems.0.iter().all(|problem| !problem.text.is_empty()));
+        }
+    }
+
+    #[test]
+    fn no_value_of_a_known_key_makes_it_panic(index in 0..KEYS.len(), value in "[ -~]{0,30}") {
+        let path: Vec<&str> = KEYS[index].path.split('.').collect();
+        let mut file = String::new();
+        for (depth, step) in path.iter().enumerate() {
+            file += &format!("{}{}:\n", " ".repeat(depth), step.trim_end_matches("[]"));
+        }
+        let file = format!("{}: {value}", file.trim_end().trim_end_matches(':'));
+        drop(Config::resolve(&file, &facts()));
     }
 }

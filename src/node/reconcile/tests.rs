@@ -166,8 +166,6 @@ fn a_node_is_rendered_as_the_cluster_expects_a_virtual_one() {
       "metadata": {
         "labels": {
           "alpha.service-controller.kubernetes.io/exclude-balancer": "true",
-          "beta.kubernetes.io/arch": "amd64",
-          "beta.kubernetes.io/os": "linux",
           "eks.amazonaws.com/compute-type": "fargate",
           "kubernetes.io/arch": "amd64",
           "kubernetes.io/hostname": "orca",
