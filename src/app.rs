@@ -9,7 +9,6 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::Client;
 use kube::api::Api;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -26,7 +25,7 @@ use crate::informer::PodInformer;
 use crate::keys::Keys;
 use crate::link::{LinkDeps, LiveLinks};
 use crate::node;
-use crate::telemetry::{Probe, Telemetry};
+use crate::telemetry::{CloudCalls, Probe, Telemetry};
 use crate::tunnel::Transport;
 use crate::tunnel::direct::DirectTransport;
 use crate::tunnel::ssm::{SsmOptions, SsmTransport};
@@ -89,8 +88,8 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
     );
 
     let sdk = sdk_config(&config.aws).await;
-    let telemetry = Telemetry::new();
-    let ec2 = Arc::new(Ec2::new(&sdk, &config, &cluster.id, cluster.minor, telemetry.cloud.clone()));
+    let (calls, metrics) = (CloudCalls::default(), Metrics::default());
+    let ec2 = Arc::new(Ec2::new(&sdk, &config, &cluster.id, cluster.minor, calls.clone()));
     let transport: Arc<dyn Transport> = match config.aws.tunnel {
         TunnelKind::Ssm => Arc::new(SsmTransport::new(&sdk, SsmOptions::default())),
         TunnelKind::Direct => Arc::new(DirectTransport),
@@ -119,7 +118,11 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
         ssh_public: keys.ssh_public.clone(),
         config: config.clone(),
         cluster_id: cluster.id.clone(),
-        metrics: Metrics::default(),
+        metrics: metrics.clone(),
+    });
+    let telemetry = Telemetry::new(&calls, |registry| {
+        metrics.register(registry);
+        gateway.register(registry);
     });
     let node = node::Deps {
         client: client.clone(),
@@ -130,11 +133,8 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
 
     let mut tasks = Tasks::new();
     if let Some(address) = config.metrics.listen {
-        let listener = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("listening on `{address}` (metrics.listen)"))?;
-        let router = telemetry.router();
-        spawn(&mut tasks, "the metrics server", async move { Ok(axum::serve(listener, router).await?) });
+        let telemetry = telemetry.clone();
+        spawn(&mut tasks, "the metrics server", async move { telemetry.serve(address).await });
     }
     serve_endpoint(&mut tasks, &config, &client, pods.clone(), links).await?;
     let ready = telemetry.health.check("pods", Probe::Ready, "the pods of this node were not read yet");
@@ -221,17 +221,17 @@ impl Cluster {
     }
 }
 
-async fn kube_config(path: Option<&std::path::Path>) -> Result<kube::Config> {
-    match path {
-        Some(path) => {
-            let file =
-                Kubeconfig::read_from(path).with_context(|| format!("reading `{}`", path.display()))?;
-            kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
-                .await
-                .with_context(|| format!("reading `{}`", path.display()))
-        }
-        None => kube::Config::infer().await.context("finding the API server (kubeconfig or service account)"),
-    }
+/// How to reach the API server: by the file, else by `$KUBECONFIG`, `~/.kube/config` or the service account.
+///
+/// # Errors
+/// When there is no configuration, or it does not parse.
+pub async fn kube_config(kubeconfig: Option<&std::path::Path>) -> Result<kube::Config> {
+    let Some(file) = kubeconfig else {
+        return kube::Config::infer().await.context("no kubeconfig, and not in a cluster");
+    };
+    let read = || format!("reading the kubeconfig `{}`", file.display());
+    let parsed = Kubeconfig::read_from(file).with_context(read)?;
+    kube::Config::from_custom_kubeconfig(parsed, &KubeConfigOptions::default()).await.with_context(read)
 }
 
 /// SIGTERM and SIGINT.

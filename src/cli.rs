@@ -9,12 +9,10 @@ mod run;
 use std::fmt::Display;
 use std::io::Write as _;
 use std::net::{IpAddr, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 
 use crate::config::{Config, Facts, Warning};
 
@@ -82,19 +80,6 @@ pub async fn run() -> ExitCode {
             ExitCode::SUCCESS
         }
     }
-}
-
-/// How to reach the API server: by the file, else by `$KUBECONFIG`, `~/.kube/config` or the service account.
-///
-/// # Errors
-/// When there is no configuration, or it does not parse.
-pub async fn kube_config(kubeconfig: Option<&Path>) -> anyhow::Result<kube::Config> {
-    let Some(file) = kubeconfig else {
-        return kube::Config::infer().await.context("no kubeconfig, and not in a cluster");
-    };
-    let read = || format!("reading the kubeconfig `{}`", file.display());
-    let parsed = Kubeconfig::read_from(file).with_context(read)?;
-    kube::Config::from_custom_kubeconfig(parsed, &KubeConfigOptions::default()).await.with_context(read)
 }
 
 /// The configuration, or, after everything that is wrong with it was printed, the exit code for that.

@@ -59,7 +59,7 @@ impl Default for Metrics {
 impl Metrics {
     /// Makes the metrics visible in a registry.
     pub fn register(&self, registry: &mut Registry) {
-        let registry = registry.sub_registry_with_prefix("orca_controller");
+        let registry = registry.sub_registry_with_prefix("controller");
         registry.register("launches", "Answers of RunInstances, by kind.", self.launches.clone());
         registry.register("terminations", "Machines that were ended, by reason.", self.terminations.clone());
         registry.register(
@@ -95,6 +95,6 @@ mod tests {
         metrics.launches.get_or_create(&Result_ { result: "ok" }).inc();
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-        assert!(text.contains("orca_controller_launches_total{result=\"ok\"} 1"), "{text}");
+        assert!(text.contains("controller_launches_total{result=\"ok\"} 1"), "{text}");
     }
 }

@@ -101,7 +101,7 @@ impl Denials {
 
     pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register(
-            "orca_gateway_denied_requests",
+            "gateway_denied_requests",
             "Requests of guest kubelets that the gateway refused, by rule",
             self.0.clone(),
         );

@@ -11,40 +11,25 @@ use axum::routing::get;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::health::{Health, Probe};
 
-/// Every metric of the process, its health checks, and the registry that shows them. Clones share all of it.
+/// The metrics and health checks of the process. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Telemetry {
-    pub cloud: CloudCalls,
-    pub pods: PodMetrics,
-    pub tunnels: TunnelMetrics,
-    pub gateway: GatewayMetrics,
     pub health: Health,
     registry: Arc<Registry>,
 }
 
-impl Default for Telemetry {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Telemetry {
-    /// Registers every metric, all at zero.
+    /// Registers the calls to the cloud, and with `areas` what the other parts count.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(cloud: &CloudCalls, areas: impl FnOnce(&mut Registry)) -> Self {
         let mut registry = Registry::with_prefix("orca");
-        let (cloud, pods) = (CloudCalls::default(), PodMetrics::default());
-        let (tunnels, gateway) = (TunnelMetrics::default(), GatewayMetrics::default());
         cloud.register(&mut registry);
-        pods.register(&mut registry);
-        tunnels.register(&mut registry);
-        gateway.register(&mut registry);
-        Self { cloud, pods, tunnels, gateway, health: Health::default(), registry: Arc::new(registry) }
+        areas(&mut registry);
+        Self { health: Health::default(), registry: Arc::new(registry) }
     }
 
     /// `/metrics`, `/livez` and `/readyz`.
@@ -124,78 +109,6 @@ impl CloudCalls {
     }
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct InState {
-    state: &'static str,
-}
-
-/// Pods of the virtual node.
-#[derive(Clone, Debug, Default)]
-pub struct PodMetrics {
-    states: Family<InState, Gauge>,
-}
-
-impl PodMetrics {
-    /// How many pods are in a state now. Tell it about a state that became empty, too.
-    pub fn set(&self, state: &'static str, pods: usize) {
-        self.states.get_or_create(&InState { state }).set(i64::try_from(pods).unwrap_or(i64::MAX));
-    }
-
-    fn register(&self, registry: &mut Registry) {
-        registry.register("pods", "Pods of the virtual node, by their state", self.states.clone());
-    }
-}
-
-/// Tunnels to machines.
-#[derive(Clone, Debug, Default)]
-pub struct TunnelMetrics {
-    /// Tunnels that stand now.
-    pub open: Gauge,
-    /// Tunnels that were opened.
-    pub opened: Counter,
-    /// Tunnels that broke.
-    pub lost: Counter,
-}
-
-impl TunnelMetrics {
-    fn register(&self, registry: &mut Registry) {
-        registry.register("tunnels", "Tunnels to machines that stand now", self.open.clone());
-        registry.register("tunnels_opened", "Tunnels to machines that were opened", self.opened.clone());
-        registry.register("tunnels_lost", "Tunnels to machines that broke", self.lost.clone());
-    }
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Request {
-    route: &'static str,
-}
-
-/// What guest kubelets ask of the gateway.
-#[derive(Clone, Debug, Default)]
-pub struct GatewayMetrics {
-    requests: Family<Request, Counter>,
-    denials: Family<Request, Counter>,
-}
-
-impl GatewayMetrics {
-    /// A request that was answered, by the route that answered it.
-    pub fn answered(&self, route: &'static str) {
-        self.requests.get_or_create(&Request { route }).inc();
-    }
-
-    /// A request that was refused, by the route that refused it.
-    pub fn denied(&self, route: &'static str) {
-        self.denials.get_or_create(&Request { route }).inc();
-    }
-
-    fn register(&self, registry: &mut Registry) {
-        let requests = "Requests of guest kubelets that were answered, by route";
-        registry.register("gateway_requests", requests, self.requests.clone());
-        let denials = "Requests of guest kubelets that were refused, by route";
-        registry.register("gateway_denials", denials, self.denials.clone());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use axum::body::Body;
@@ -215,26 +128,22 @@ mod tests {
 
     #[tokio::test]
     async fn metrics_show_what_the_handles_counted() {
-        let telemetry = Telemetry::new();
-        telemetry.cloud.clone().observe("RunInstances", "ok");
-        telemetry.pods.set("Booting", 3);
-        telemetry.tunnels.open.inc();
-        telemetry.gateway.denied("secrets");
+        let (calls, areas) = (CloudCalls::default(), Counter::<u64>::default());
+        let telemetry =
+            Telemetry::new(&calls, |registry| registry.register("areas", "Areas.", areas.clone()));
+        calls.observe("RunInstances", "ok");
+        areas.inc();
         let (status, text) = ask(&telemetry, "/metrics").await;
         assert_eq!(status, StatusCode::OK);
-        for line in [
-            "orca_cloud_calls_total{action=\"RunInstances\",result=\"ok\"} 1",
-            "orca_pods{state=\"Booting\"} 3",
-            "orca_tunnels 1",
-            "orca_gateway_denials_total{route=\"secrets\"} 1",
-        ] {
+        for line in ["orca_cloud_calls_total{action=\"RunInstances\",result=\"ok\"} 1", "orca_areas_total 1"]
+        {
             assert!(text.lines().any(|found| found == line), "{line} not in:\n{text}");
         }
     }
 
     #[tokio::test]
     async fn readiness_waits_for_every_check_and_liveness_for_its_own() {
-        let telemetry = Telemetry::new();
+        let telemetry = Telemetry::new(&CloudCalls::default(), |_| {});
         assert_eq!(ask(&telemetry, "/readyz").await.0, StatusCode::OK);
         let synced = telemetry.health.check("pods-synced", Probe::Ready, "not yet");
         let (status, text) = ask(&telemetry, "/readyz").await;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use orca::cloud::ec2::{Ec2, sdk_config};
 use orca::cloud::{Cloud, InstanceState, LaunchSpec, Market};
 use orca::config::{Config, Facts};
-use orca::telemetry::Telemetry;
+use orca::telemetry::CloudCalls;
 use serde_json::Value;
 
 use crate::world::{Background, CLOUD, Namespace, cache, text};
@@ -58,7 +58,7 @@ async fn launch_and_end(config: &Config) -> Result<()> {
     let keys = aws_credential_types::Credentials::new("test", "test", None, None, "interop");
     let provider = aws_credential_types::provider::SharedCredentialsProvider::new(keys);
     let sdk = sdk_config(&config.aws).await.into_builder().credentials_provider(provider).build();
-    let ec2 = Ec2::new(&sdk, config, "cluster-1", 36, Telemetry::new().cloud);
+    let ec2 = Ec2::new(&sdk, config, "cluster-1", 36, CloudCalls::default());
     let types = ec2.instance_types(&["m5.large".to_owned()]).await?;
     let kind = types.first().context("moto's m5.large")?;
     ensure!(kind.vcpus == 2 && kind.memory_mib == 8192, "{kind:?}");

@@ -10,7 +10,8 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, PostParams};
 use kube::{Client, ResourceExt as _};
 
-use super::super::{Common, kube_config};
+use super::super::Common;
+use crate::app::kube_config;
 use crate::cloud::ec2::probe::Finding;
 use crate::config::Config;
 
