@@ -5,6 +5,7 @@
 //! goes to the API server is made anew by `upstream`.
 
 mod answer;
+mod bucket;
 mod denied;
 mod events;
 mod follow;

@@ -8,14 +8,15 @@ use std::collections::VecDeque;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use super::bucket::Bucket;
 use super::denied::{Denied, Rule};
 
 /// Names of events remembered per guest: client-go folds repetitions within ten minutes, and a pod has few kinds.
 const REMEMBERED: usize = 512;
 /// What may come at once, and per second after that. A kubelet limits itself to 25 per object and then one
 /// in five minutes.
-const BURST: f64 = 60.0;
-const PER_SECOND: f64 = 1.0;
+const BURST: u32 = 60;
+const PER_SECOND: u32 = 1;
 /// The longest message, as in the API's own validation.
 const LONGEST_MESSAGE: usize = 1024;
 
@@ -46,13 +47,12 @@ pub(crate) struct Author<'a> {
 pub(crate) struct Log {
     sent: VecDeque<String>,
     kept: VecDeque<(String, Value)>,
-    tokens: f64,
-    refilled: Timestamp,
+    rate: Bucket,
 }
 
 impl Log {
     pub(crate) fn new(now: Timestamp) -> Self {
-        Self { sent: VecDeque::new(), kept: VecDeque::new(), tokens: BURST, refilled: now }
+        Self { sent: VecDeque::new(), kept: VecDeque::new(), rate: Bucket::new(BURST, PER_SECOND, now) }
     }
 
     /// A new event, posted into `namespace`.
@@ -81,7 +81,7 @@ impl Log {
         if !own && uuid::Uuid::try_parse(name).is_err() {
             return Err(refuse(format!("the event's name is `{name}`, expected `{}.` and more", author.pod)));
         }
-        if !self.take(now) {
+        if !self.rate.take(now) {
             return Ok(Fate::TooMany);
         }
         remember(&mut self.sent, name.to_owned());
@@ -113,7 +113,7 @@ impl Log {
         if namespace != author.namespace || !self.sent.iter().any(|sent| sent == name) {
             return Ok(Fate::Unknown);
         }
-        if !self.take(now) {
+        if !self.rate.take(now) {
             return Ok(Fate::TooMany);
         }
         let mut fields = fields.clone();
@@ -132,17 +132,6 @@ impl Log {
         }
         remember(&mut self.kept, (name.to_owned(), kept.clone()));
         Fate::Keep(kept)
-    }
-
-    fn take(&mut self, now: Timestamp) -> bool {
-        let passed = now.duration_since(self.refilled).as_secs_f64().max(0.0);
-        self.tokens = passed.mul_add(PER_SECOND, self.tokens).min(BURST);
-        self.refilled = now;
-        let some = self.tokens >= 1.0;
-        if some {
-            self.tokens -= 1.0;
-        }
-        some
     }
 }
 

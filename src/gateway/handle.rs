@@ -15,8 +15,9 @@ use http::{HeaderMap, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use serde_json::Value;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::answer::{self, Body, Refusal};
@@ -80,6 +81,9 @@ async fn handle(cx: Context<'_>, request: http::Request<Incoming>) -> Answer {
     }
     check_headers(&parts.headers)?;
     let asked = route::parse(&parts.method, parts.uri.path(), parts.uri.query(), &cx.shared.settings.node)?;
+    if asked.may_reach_the_api_server() {
+        cx.session.take_turn(clock::now())?;
+    }
     let headers = &parts.headers;
     match asked {
         Request::Pods(read) => pod::list(cx, read).await,
@@ -178,7 +182,8 @@ impl Context<'_> {
             lasts: ask.lasts(),
         };
         let before = if start == Start::Here { now } else { Arc::default() };
-        self.stream(move |out, closed| pump(view, before, plan, gate, out, closed))
+        let permit = self.watch_permit()?;
+        Ok(self.stream(permit, move |out, closed| pump(view, before, plan, gate, out, closed)))
     }
 
     /// A collection that is empty and stays so.
@@ -187,16 +192,20 @@ impl Context<'_> {
         self.collection(view, kind, without_version(read), Kept(source)).await
     }
 
-    /// Answers with what `pump` puts into its queue, within this guest's share of streams.
+    /// One of the watches that this guest may have at a time.
+    fn watch_permit(self) -> Result<OwnedSemaphorePermit, Refusal> {
+        self.session.watches.clone().try_acquire_owned().map_err(|_none| Refusal::TooMany("watches"))
+    }
+
+    /// Answers with what `pump` puts into its queue.
     fn stream<F>(
         self,
-        pump: impl FnOnce(mpsc::Sender<Bytes>, tokio_util::sync::CancellationToken) -> F,
-    ) -> Answer
+        permit: OwnedSemaphorePermit,
+        pump: impl FnOnce(mpsc::Sender<Bytes>, CancellationToken) -> F,
+    ) -> Response<Body>
     where
         F: Future<Output = super::watch::End> + Send + 'static,
     {
-        let permit =
-            self.session.watches.clone().try_acquire_owned().map_err(|_none| Refusal::TooMany("watches"))?;
         let (out, chunks) = mpsc::channel(QUEUE);
         let pumped = pump(out, self.session.closed.clone());
         let instance = self.session.guest.instance_id.clone();
@@ -205,7 +214,7 @@ impl Context<'_> {
             drop(permit);
             tracing::trace!(instance.id = instance, ?end, "a watch ended");
         });
-        Ok(answer::with_stream(chunks))
+        answer::with_stream(chunks)
     }
 
     /// Reads a body of the one media type that is accepted.

@@ -88,12 +88,43 @@ impl SourceKind {
     }
 }
 
+impl Request {
+    /// Whether answering may take a request to the API server.
+    pub(crate) fn may_reach_the_api_server(&self) -> bool {
+        match self {
+            Self::Pods(_)
+            | Self::Pod(_)
+            | Self::PatchPodStatus(_)
+            | Self::DeletePod(_)
+            | Self::RuntimeClasses(_)
+            | Self::RuntimeClass(_)
+            | Self::Source(..)
+            | Self::CreateEvent { .. }
+            | Self::PatchEvent(_)
+            | Self::CreateToken { .. } => true,
+            Self::Nodes(_)
+            | Self::Node
+            | Self::PatchNodeStatus
+            | Self::Private(..)
+            | Self::ResourceSlices(_)
+            | Self::DeleteResourceSlices
+            | Self::CsiDrivers(_)
+            | Self::Services(_) => false,
+        }
+    }
+}
+
 /// Reads one request of a guest of `node`. `path` is as it came, still encoded.
 pub(crate) fn parse(method: &Method, path: &str, query: Option<&str>, node: &str) -> Result<Request, Denied> {
     let segments = segments(path)?;
     let query = Query::parse(query)?;
     match segments.as_slice() {
         ["api", "v1", rest @ ..] => core(method, rest, &query, node),
+        // Older kubelets use older versions. Whatever is selected: nothing of it exists, and the request must
+        // never reach the API server, where it would delete what the whole virtual node has.
+        ["apis", "resource.k8s.io", _, "resourceslices"] if method == Method::DELETE => {
+            Ok(Request::DeleteResourceSlices)
+        }
         ["apis", group, "v1", rest @ ..] => grouped(method, group, rest, &query, node),
         _ => Err(unlisted(method, path)),
     }
@@ -196,8 +227,6 @@ fn grouped(
             Ok(Request::CsiDrivers(query.read()?))
         }
         ("GET", "resource.k8s.io", ["resourceslices"]) => Ok(Request::ResourceSlices(query.read()?)),
-        // Whatever it selects: nothing of it exists, and nothing of it reaches the API server.
-        ("DELETE", "resource.k8s.io", ["resourceslices"]) => Ok(Request::DeleteResourceSlices),
         (_, "storage.k8s.io", ["csinodes", rest @ ..]) => slot(Slot::CsiNode, method, rest, query, node),
         (_, "coordination.k8s.io", ["namespaces", "kube-node-lease", "leases", rest @ ..]) => {
             slot(Slot::Lease, method, rest, query, node)

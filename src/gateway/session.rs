@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::answer::Refusal;
+use super::bucket::Bucket;
 use super::denied::{Denied, Rule};
 use super::events;
 use super::node::{PrivateNode, Real, Reported};
@@ -48,6 +49,8 @@ pub struct Session {
     node_view: watch::Sender<Option<Arc<Snapshot>>>,
     pub(crate) kept: Mutex<Kept>,
     pub(crate) events: Mutex<events::Log>,
+    /// Requests that may reach the API server.
+    rate: Mutex<Bucket>,
 }
 
 /// How far a guest has come, for the controller.
@@ -91,6 +94,10 @@ const CONNECTIONS: usize = 16;
 const WATCHES: usize = 512;
 /// Request bodies of one guest that are in memory at a time.
 const BODIES: usize = 8;
+/// Requests of one guest that may reach the API server, where all nodes of the cluster share their turns: twice
+/// what a kubelet allows itself (`kubeAPIQPS` 50, `kubeAPIBurst` 100).
+const BURST: u32 = 200;
+const PER_SECOND: u32 = 100;
 
 impl Session {
     pub(crate) fn new(guest: Guest, settings: &Settings, real: Option<&Real>, now: Timestamp) -> Self {
@@ -120,6 +127,7 @@ impl Session {
             node_view,
             kept: Mutex::new(Kept { version, ..Kept::default() }),
             events: Mutex::new(events::Log::new(now)),
+            rate: Mutex::new(Bucket::new(BURST, PER_SECOND, now)),
         }
     }
 
@@ -190,6 +198,11 @@ impl Session {
 
     pub(crate) fn note_deleted(&self) {
         self.progress.send_if_modified(|progress| !std::mem::replace(&mut progress.deleted, true));
+    }
+
+    /// Takes this guest's turn at the API server.
+    pub(crate) fn take_turn(&self, now: Timestamp) -> Result<(), Refusal> {
+        if lock(&self.rate).take(now) { Ok(()) } else { Err(Refusal::TooMany("requests")) }
     }
 
     /// The pod's place.

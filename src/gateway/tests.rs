@@ -259,13 +259,16 @@ async fn leases_csinodes_slices_and_node_events_never_reach_the_api_server() {
     let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
     let lease = json!({ "metadata": { "name": NODE }, "spec": { "holderIdentity": NODE } });
     assert_eq!(client.get(&format!("{leases}/burst")).await.0, 404);
-    assert_eq!(client.status(&format!("PUT {leases}/burst"), &lease).await, 404);
     let (status, created) = client.ask(&format!("POST {leases}?timeout=5s"), &lease).await;
     assert_eq!(status, 201);
     let (status, updated) = client.ask(&format!("PUT {leases}/burst"), &created).await;
     assert_eq!((status, &updated["metadata"]["uid"]), (200, &created["metadata"]["uid"]));
     assert_ne!(updated["metadata"]["resourceVersion"], created["metadata"]["resourceVersion"]);
     assert_eq!(client.get(&format!("{leases}/burst")).await, (200, updated));
+
+    let other = world.gateway.admit(guest("9c3", "i-2"));
+    let (status, renewed) = world.client(&other).await.ask(&format!("PUT {leases}/burst"), &created).await;
+    assert_eq!((status, &renewed["spec"]), (200, &lease["spec"]), "after a restart of ORCA");
 
     let csi_nodes = "/apis/storage.k8s.io/v1/csinodes";
     assert_eq!(client.get(&format!("{csi_nodes}/burst")).await.0, 404);
@@ -489,6 +492,24 @@ async fn services_are_those_of_the_pods_namespace_and_the_api_servers() {
     let version = list["metadata"]["resourceVersion"].as_str().unwrap();
     let mut watch = client.watch(&format!("/api/v1/services?watch=true&resourceVersion={version}")).await;
     assert!(watch.is_silent().await);
+}
+
+#[tokio::test]
+async fn a_flood_of_one_guest_does_not_reach_the_api_server() {
+    let (world, session) = World::with_pod("7").await;
+    let client = world.client(&session).await;
+    assert_eq!(client.get(POD).await.0, 200);
+    // Emptied in an hour's time, so that nothing is refilled while this runs.
+    let later = crate::clock::now() + jiff::SignedDuration::from_hours(1);
+    let taken = std::iter::repeat_with(|| session.take_turn(later)).take_while(Result::is_ok).count();
+    assert_eq!(taken, 200);
+    let before = world.api.seen().len();
+    for uri in [POD, PODS, "/api/v1/namespaces/ns/secrets/mine"] {
+        assert_eq!(client.get(uri).await.0, 429, "{uri}");
+    }
+    assert_eq!(world.api.seen().len(), before);
+    until_ready(&session, &world).await;
+    assert_eq!(client.get("/api/v1/nodes/burst").await.0, 200, "what is private goes on");
 }
 
 #[tokio::test]

@@ -26,7 +26,8 @@ pub(super) fn patch_status(cx: Context<'_>, patch: &Value) -> Answer {
     Ok(answer::with_json(StatusCode::OK, &node))
 }
 
-/// Lease and CSINode: kept as they come, for as long as the session lasts.
+/// Lease and CSINode: kept as they come, for as long as the session lasts. An update of one that is not there
+/// makes it: after a restart of ORCA the kubelet goes on where it was.
 pub(super) fn private(cx: Context<'_>, slot: Slot, verb: Verb, object: Option<Value>) -> Answer {
     let mut kept = lock(&cx.session.kept);
     kept.version += 1;
@@ -38,7 +39,6 @@ pub(super) fn private(cx: Context<'_>, slot: Slot, verb: Verb, object: Option<Va
             place.as_ref().map(|kept| answer::with_json(StatusCode::OK, kept)).ok_or_else(missing)
         }
         (Verb::Delete, _) => place.take().map(|_| answer::deleted()).ok_or_else(missing),
-        (Verb::Update, Some(_)) if place.is_none() => Err(missing()),
         (Verb::Create | Verb::Update, Some(mut object)) => {
             let code = if verb == Verb::Create { StatusCode::CREATED } else { StatusCode::OK };
             let metadata = &mut object["metadata"];

@@ -80,10 +80,11 @@ async fn collection(cx: Context<'_>, path: &str, name: &str, read: Read) -> Answ
         Read::List(ListAsk { .. }) => return whole(cx, &path).await,
         Read::Watch(ask) => ask,
     };
+    let permit = cx.watch_permit()?;
     let (status, body) = cx.shared.upstream.watch(&path).await?;
     if status == StatusCode::OK {
         let lasts = ask.lasts();
-        return cx.stream(move |out, closed| pass(body, lasts, out, closed));
+        return Ok(cx.stream(permit, move |out, closed| pass(body, lasts, out, closed)));
     }
     let mut response = http::Response::new(body);
     *response.status_mut() = status;

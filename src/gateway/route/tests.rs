@@ -94,6 +94,7 @@ fn every_row_of_the_table_is_told_apart() {
             "DELETE /apis/resource.k8s.io/v1/resourceslices?fieldSelector=spec.nodeName%3Dburst",
             Request::DeleteResourceSlices,
         ),
+        ("DELETE /apis/resource.k8s.io/v1beta1/resourceslices", Request::DeleteResourceSlices),
         ("GET /apis/resource.k8s.io/v1/resourceslices", Request::ResourceSlices(list())),
     ];
     for (line, expected) in rows {
