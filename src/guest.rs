@@ -10,7 +10,7 @@ mod files;
 mod user_data;
 
 pub use archive::archive;
-pub use bootstrap::{Inputs, RECEIVE, Snat, bootstrap};
+pub use bootstrap::{CONTACT, Inputs, RECEIVE, Snat, bootstrap, receive_plugins};
 pub use capacity::{MAX_PODS, capacity};
 pub use facts::{CNI_PLUGINS, Cgroup, FactsError, GuestFacts, OomScore, PROBE};
 pub use user_data::{host_key_on_console, user_data};

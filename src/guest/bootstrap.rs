@@ -15,6 +15,20 @@ pub const RECEIVE: &str = "umask 077 && mkdir -p /run/orca && chmod 0755 /run/or
     && stage=$(mktemp -d /run/orca/stage.XXXXXX) && trap 'rm -rf \"$stage\"' EXIT \
     && tar -xpf - -C \"$stage\" && sh \"$stage/apply\"";
 
+/// Puts off the machine's own end, which waits for the uptime in this file to grow old.
+pub const CONTACT: &str = "cut -d. -f1 /proc/uptime > /run/orca/contact";
+
+/// The command that takes an archive of the plugins of [`GuestFacts::cni_missing`]. They are moved into their folder when
+/// they are whole and on the disk: one that is there is taken for good at the next connect.
+#[must_use]
+pub fn receive_plugins(facts: &GuestFacts) -> String {
+    let dir = &facts.cni_dir;
+    format!(
+        "umask 022 && mkdir -p {dir} && stage=$(mktemp -d {dir}/.orca.XXXXXX) && trap 'rm -rf \"$stage\"' EXIT \
+         && tar -xpf - -C \"$stage\" && sync \"$stage\"/* && mv -f \"$stage\"/* {dir}/"
+    )
+}
+
 /// Where an image without a pause image of its own gets one.
 const PAUSE_SOURCE: &str = "registry.k8s.io/pause:3.10";
 
@@ -42,8 +56,6 @@ pub struct Inputs {
     pub serving_key: String,
     /// Certificate authority of the kubelet's clients, PEM.
     pub client_ca: String,
-    /// The plugins of [`GuestFacts::cni_missing`], by name.
-    pub cni_plugins: Vec<(String, Vec<u8>)>,
 }
 
 /// Who gives traffic that leaves the VPC an address that can.
@@ -80,7 +92,7 @@ enum Reader {
     Nobody,
 }
 
-/// Everything that goes over, as a tar archive for [`RECEIVE`].
+/// Everything but plugins, as a tar archive for [`RECEIVE`].
 #[must_use]
 pub fn bootstrap(facts: &GuestFacts, inputs: &Inputs) -> Vec<u8> {
     let placed = placed(facts, inputs);
@@ -134,12 +146,6 @@ fn placed(facts: &GuestFacts, inputs: &Inputs) -> Vec<Placed> {
         let path = format!("{ETC}/credential-provider.json");
         files.push(file(path, 0o644, kubelet::credential_provider(), Reader::Kubelet));
     }
-    files.extend(inputs.cni_plugins.iter().map(|(name, content)| Placed {
-        path: format!("{}/{name}", facts.cni_dir),
-        mode: 0o755,
-        content: content.clone(),
-        reader: Reader::Nobody,
-    }));
     files
 }
 
@@ -185,7 +191,6 @@ pub(super) mod tests {
             serving_cert: text("serving cert"),
             serving_key: text("serving key"),
             client_ca: text("client ca"),
-            cni_plugins: vec![("ptp".to_owned(), vec![0x7f, b'E', b'L', b'F'])],
         }
     }
 
@@ -218,8 +223,33 @@ pub(super) mod tests {
                 assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
             }
         }
-        let out = std::process::Command::new("sh").args(["-n", "-c", RECEIVE]).output().unwrap();
-        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        for command in [RECEIVE.to_owned(), receive_plugins(&GuestFacts::parse(EKS).unwrap())] {
+            let out = std::process::Command::new("sh").args(["-n", "-c", &command]).output().unwrap();
+            assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        }
+    }
+
+    #[test]
+    fn plugins_arrive_whole_and_replace_what_was_torn() {
+        use std::io::Write;
+        let dir = std::env::temp_dir().join(format!("orca-plugins-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join("ptp"), "torn").unwrap();
+        let facts =
+            GuestFacts { cni_dir: dir.to_string_lossy().into_owned(), ..GuestFacts::parse(EKS).unwrap() };
+        let file = |name: &str| File { name: name.to_owned(), mode: 0o755, content: vec![7; 3000] };
+        let mut shell = std::process::Command::new("sh")
+            .args(["-c", &receive_plugins(&facts)])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        shell.stdin.take().unwrap().write_all(&archive(&[file("ptp"), file("static")])).unwrap();
+        assert!(shell.wait().unwrap().success());
+        for name in ["ptp", "static"] {
+            assert_eq!(std::fs::read(dir.join(name)).unwrap(), vec![7; 3000]);
+        }
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 2, "nothing else is left behind");
+        std::fs::remove_dir_all(dir).unwrap();
     }
 
     #[test]
@@ -253,7 +283,6 @@ pub(super) mod tests {
         600 /run/orca/keys/kubelet.key kubelet
         600 /run/orca/keys/client-ca.crt kubelet
         644 /etc/orca/credential-provider.json kubelet
-        755 /opt/cni/bin/ptp -
         ");
     }
 }

@@ -54,13 +54,13 @@ impl Keys {
         ];
         let key = hmac::Key::new(hmac::HMAC_SHA256, &self.token_key);
         let seed = hmac::sign(&key, format!("serving key of {owner}").as_bytes());
-        self.issue(params, &key_from_seed(seed.as_ref())?, SERVING_CA)
+        self.issue(&params, &key_from_seed(seed.as_ref())?, SERVING_CA)
     }
 
     /// ORCA's client certificate, which guest kubelets accept. A new key each time.
     pub fn client_identity(&self) -> Result<CertKey, KeysError> {
         let params = leaf(CLIENT, ExtendedKeyUsagePurpose::ClientAuth);
-        self.issue(params, &key_from_seed(&random()?)?, CLIENT_CA)
+        self.issue(&params, &key_from_seed(&random()?)?, CLIENT_CA)
     }
 
     /// TLS towards guest kubelets: verified by the serving authority under [`SERVING_NAME`] and identified as
@@ -87,7 +87,7 @@ impl Keys {
 
     fn issue(
         &self,
-        params: CertificateParams,
+        params: &CertificateParams,
         key: &KeyPair,
         authority: &'static str,
     ) -> Result<CertKey, KeysError> {

@@ -37,6 +37,9 @@ pub(in crate::guest) fn config(facts: &GuestFacts) -> String {
         "nodeStatusReportFrequency": "5m",
         "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
         "maxPods": MAX_PODS,
+        // What runs the pod stays alive when the pod takes all memory: the pod is killed, and says so.
+        "systemReserved": {"memory": "300Mi"},
+        "enforceNodeAllocatable": ["pods"],
         "failSwapOn": false,
         "serializeImagePulls": false,
         // Absolute: a share of a large disk is much, and of a shared one says nothing.
@@ -55,15 +58,11 @@ pub(in crate::guest) fn config(facts: &GuestFacts) -> String {
     match &facts.cgroup {
         Cgroup::V2 => {
             set("cgroupDriver", json!("systemd"));
-            // What runs the pod stays alive when the pod takes all memory: the pod is killed, and says so.
-            set("systemReserved", json!({"memory": "300Mi"}));
-            set("enforceNodeAllocatable", json!(["pods"]));
         }
         Cgroup::V1 { root } => {
             set("cgroupDriver", json!("cgroupfs"));
             set("cgroupRoot", json!(root));
             set("failCgroupV1", json!(false));
-            set("enforceNodeAllocatable", json!([]));
         }
     }
     if facts.has_logind {
@@ -231,7 +230,6 @@ mod tests {
         assert_eq!(config["cgroupRoot"], "/orca-i-1");
         assert_eq!(config["cgroupDriver"], "cgroupfs");
         assert_eq!(config["failCgroupV1"], false);
-        assert_eq!(config["enforceNodeAllocatable"], json!([]));
         assert_eq!(config["resolvConf"], "/etc/resolv.conf");
         assert_eq!(config.get("shutdownGracePeriod"), None);
     }

@@ -21,7 +21,8 @@ ip -o -4 address show | awk -v pod="$pod" '{ split($4, a, "/"); if (a[1] == pod)
 		ip address delete "$address" dev "$device"
 	done
 
-echo 1 > /proc/sys/net/ipv4/ip_forward || fail "IPv4 forwarding can't be switched on"
+forward=/proc/sys/net/ipv4/ip_forward
+[ "$(cat $forward)" = 1 ] || echo 1 > $forward || fail "IPv4 forwarding can't be switched on"
 # Other programs set this to DROP; the kubelet's own unit on EKS images does the same as this.
 iptables -w -P FORWARD ACCEPT || fail "iptables can't be used"
 

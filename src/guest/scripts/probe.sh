@@ -54,7 +54,7 @@ systemctl --quiet is-active systemd-logind.service && say logind active
 
 for dir in /opt/cni/bin /usr/libexec/cni /usr/lib/cni; do
 	for plugin in ptp static portmap loopback; do
-		[ -x "$dir/$plugin" ] && say cni "$dir/$plugin"
+		[ -x "$dir/$plugin" ] && [ -s "$dir/$plugin" ] && say cni "$dir/$plugin"
 	done
 done
 for file in /run/systemd/resolve/resolv.conf /etc/resolv.conf; do
