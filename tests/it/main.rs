@@ -8,11 +8,15 @@ mod cli;
 mod ec2;
 // The node's HTTPS endpoint over real TLS, in front of a stand-in for a guest kubelet.
 mod endpoint;
+// Pods from binding to their end: the controller on an API server and a cloud in memory, on a paused clock.
+mod lifecycle;
 // Manifests and examples parse; permissions stay narrow.
 mod manifests;
 // SSH against a real sshd on loopback.
 mod ssh;
 // The SSM transport against a small model of the service and its agent.
 mod ssm;
+// The world of `lifecycle`.
+mod support;
 // Rules of the repository.
 mod tidy;
