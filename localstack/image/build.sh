@@ -62,8 +62,10 @@ build_image() {
   quietly inside "$root" systemctl disable containerd.service
   quietly inside "$root" systemctl mask console-getty.service getty.target systemd-networkd.service \
     systemd-networkd-wait-online.service systemd-resolved.service apt-daily.timer apt-daily-upgrade.timer \
-    dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer
-  quietly inside "$root" systemctl enable ssh.service sshd-keygen.service
+    dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer systemd-modules-load.service \
+    sys-kernel-debug.mount sys-kernel-tracing.mount sys-fs-fuse-connections.mount modprobe@.service
+  quietly inside "$root" systemctl set-default multi-user.target
+  quietly inside "$root" systemctl enable ssh.service sshd-keygen.service kernel-settings.service
   # A cloud image has neither an identity nor host keys before its first boot.
   rm -f "$root"/etc/ssh/ssh_host_* "$root/etc/machine-id" "$root/var/lib/dbus/machine-id"
   : > "$root/etc/machine-id"

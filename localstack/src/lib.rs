@@ -2,5 +2,6 @@
 //!
 //! It knows nothing of ORCA; they meet on the wire. Strict where AWS is strict: its refusals come first.
 
+pub mod clock;
 pub mod machine;
 pub mod ssm;
