@@ -1,5 +1,7 @@
 //! The port to machines: what an instance is made of.
 
+pub mod none;
+
 use std::io;
 use std::net::Ipv4Addr;
 
