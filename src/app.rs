@@ -21,9 +21,10 @@ use crate::endpoint::authn::Authenticator;
 use crate::endpoint::authz::Authorizer;
 use crate::endpoint::{Endpoint, server, tls};
 use crate::gateway::{self, Gateway};
+use crate::guest::Snat;
 use crate::informer::PodInformer;
 use crate::keys::Keys;
-use crate::link::{LinkDeps, LiveLinks};
+use crate::link::{LinkDeps, LinkSettings, LiveLinks};
 use crate::node;
 use crate::telemetry::{CloudCalls, Probe, Telemetry};
 use crate::tunnel::Transport;
@@ -102,13 +103,19 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
         keys: keys.clone(),
         gpu_resource: config.node.gpu.resource.clone(),
     })?;
-    let links = Arc::new(LiveLinks::new(LinkDeps {
+    let links = LiveLinks::new(LinkDeps {
         transport,
         cloud: ec2.clone(),
         gateway: gateway.clone(),
         keys: keys.clone(),
-        config: config.clone(),
-    }));
+        settings: LinkSettings {
+            node: config.node.name.clone(),
+            tunnel: config.aws.tunnel,
+            snat: if config.network.external_snat { Snat::External } else { Snat::Machine },
+            root_volume_gib: config.instances.root_volume.size_gib,
+            cni_plugins_dir: config.guest.cni_plugins_dir.clone(),
+        },
+    })?;
     let controller = Controller::new(Deps {
         client: client.clone(),
         pods: pods.clone(),

@@ -2,6 +2,14 @@
 //!
 //! It knows nothing of ORCA; they meet on the wire. Strict where AWS is strict: its refusals come first.
 
+pub mod app;
+pub mod aws;
+pub mod cli;
 pub mod clock;
+pub mod control;
+pub mod ec2;
+pub mod faults;
 pub mod machine;
 pub mod ssm;
+pub mod sts;
+pub mod world;

@@ -5,6 +5,7 @@ mod cgroup;
 mod command;
 pub mod imds;
 mod network;
+pub mod none;
 pub mod nspawn;
 
 use std::io;

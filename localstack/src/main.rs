@@ -1,27 +1,20 @@
-//! `localstack agent`: all that machines need of this program.
+//! The local cloud's program.
 
-use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Parser;
-
-#[derive(Debug, Parser)]
-enum Command {
-    /// Plays the SSM agent's part in the network namespace that it is started in
-    Agent {
-        #[arg(long)]
-        socket: PathBuf,
-    },
-    /// Removes what a killed local cloud left on this host
-    Clean {
-        #[arg(long)]
-        dir: PathBuf,
-    },
-}
+use localstack::cli::Cli;
+use tracing_subscriber::EnvFilter;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    match Command::parse() {
-        Command::Agent { socket } => localstack::machine::agent::run(socket).await,
-        Command::Clean { dir } => localstack::machine::nspawn::cleanup(&dir).await,
+async fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match Cli::parse().run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "the local cloud failed");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -11,6 +11,7 @@ use super::settings::millis;
 
 /// The network between clients and the data channels of one machine, or of all, is gone for a while.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Cut {
     /// All machines if there is none.
     pub instance_id: Option<String>,

@@ -1,0 +1,173 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::app;
+use crate::machine::none::NoMachines;
+use crate::machine::nspawn::{self, Nspawn, NspawnOptions};
+use crate::machine::{Machines, agent};
+use crate::ssm::Ssm;
+use crate::world::{World, WorldConfig};
+
+/// A cloud on one machine.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve EC2, STS, SSM and the control endpoint on one port until SIGTERM
+    Serve(Serve),
+    /// Play the SSM agent's part in the network namespace that it is started in
+    Agent {
+        /// Unix socket to listen on
+        #[arg(long)]
+        socket: PathBuf,
+    },
+    /// Remove what a killed local cloud left on this host
+    Clean {
+        /// Where its machines kept their files
+        #[arg(long)]
+        dir: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    /// Address to listen on
+    #[arg(long, default_value = "127.0.0.1:4566")]
+    listen: SocketAddr,
+    /// Where machines keep their files
+    #[arg(long, default_value = "target/local/cloud")]
+    dir: PathBuf,
+    /// What instances are made of
+    #[arg(long, value_enum, default_value_t = MachineKind::None)]
+    machines: MachineKind,
+    /// Root file system that machines boot from
+    #[arg(long, required_if_eq("machines", "nspawn"))]
+    image: Option<PathBuf>,
+    /// Address of the image registry that machines ask first
+    #[arg(long, default_value = "127.0.0.1:5000")]
+    registry: SocketAddr,
+    /// Shortest time of an instance's state transition, in milliseconds
+    #[arg(long, default_value_t = 200)]
+    state_delay_ms: u64,
+    /// How long instances are invisible after their launch, in milliseconds
+    #[arg(long, default_value_t = 0)]
+    describe_lag_ms: u64,
+    /// How long terminated instances stay visible, in seconds
+    #[arg(long, default_value_t = 3600)]
+    terminated_for_s: u64,
+    /// How long a terminated machine may take to shut down before its power is cut, in milliseconds
+    #[arg(long, default_value_t = 5000)]
+    shutdown_grace_ms: u64,
+    /// A key pair that is accepted beside test:test, as KEY:SECRET or KEY:SECRET:SESSION_TOKEN
+    #[arg(long = "credential", value_name = "KEY:SECRET")]
+    credentials: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum MachineKind {
+    /// States only
+    None,
+    /// A systemd-nspawn machine for every instance
+    Nspawn,
+}
+
+impl Cli {
+    /// Does what the command line says.
+    pub async fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Serve(serve) => serve.run().await,
+            Command::Agent { socket } => agent::run(socket).await,
+            Command::Clean { dir } => nspawn::cleanup(&dir).await,
+        }
+    }
+}
+
+impl Serve {
+    async fn run(self) -> anyhow::Result<()> {
+        let Self {
+            listen,
+            dir,
+            machines,
+            image,
+            registry,
+            state_delay_ms,
+            describe_lag_ms,
+            terminated_for_s,
+            shutdown_grace_ms,
+            credentials,
+        } = self;
+        let mut config = WorldConfig::default();
+        config.timing.transition = Duration::from_millis(state_delay_ms);
+        config.timing.describe_lag = Duration::from_millis(describe_lag_ms);
+        config.timing.terminated = Duration::from_secs(terminated_for_s);
+        config.timing.shutdown_grace = Duration::from_millis(shutdown_grace_ms);
+        for pair in &credentials {
+            let mut parts = pair.splitn(3, ':');
+            let (key, secret) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
+            anyhow::ensure!(
+                !key.is_empty() && !secret.is_empty(),
+                "`--credential {pair}`: expected KEY:SECRET"
+            );
+            config.keys.add(key, secret, parts.next());
+        }
+        // Before the port opens: whoever reaches it may rely on the signal.
+        let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+        let listener = TcpListener::bind(listen).await.with_context(|| format!("listening on {listen}"))?;
+        let address = listener.local_addr().context("own address")?;
+        let nspawn = match machines {
+            MachineKind::None => None,
+            MachineKind::Nspawn => {
+                let image = image.context("`--image` is missing")?;
+                let agent = std::env::current_exe().context("own program")?;
+                Some(Nspawn::start(NspawnOptions { dir, image, registry, agent }).await?)
+            }
+        };
+        let made: Arc<dyn Machines> = match &nspawn {
+            Some(nspawn) => nspawn.clone(),
+            None => Arc::new(NoMachines::default()),
+        };
+        let world = World::start(config, made);
+        let ssm = Ssm::new(world.clone(), format!("http://{address}"));
+        tracing::info!(%address, "the local cloud is up");
+        app::serve(listener, app::router(world.clone(), ssm), async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        })
+        .await;
+        tracing::info!("ending every machine");
+        world.end().await;
+        match nspawn {
+            Some(nspawn) => nspawn.stop().await,
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,222 @@
+//! The control endpoint for tests: unsigned JSON under `/_local`. Durations are milliseconds.
+//!
+//! | request | |
+//! |---|---|
+//! | `GET health`, `GET world` | whether it runs; the ids of everything |
+//! | `GET instances`, `POST instances/{id}/{act}` | `kill`, `interrupt`, `power-cycle`, `freeze`, `thaw` |
+//! | `GET`, `POST`, `DELETE faults` | [`crate::faults::Fault`] |
+//! | `GET`, `DELETE calls` | counts by action, and the last calls |
+//! | `GET`, `PATCH settings` | [`Settings`] |
+//! | `PUT subnets/{id}` | `{"free_addresses": 1}` |
+//! | `PUT pools/{zone}/{type}` | `{"capacity": 0}`, or `null` for no end |
+//! | `POST cuts` | [`crate::ssm::Cut`] |
+//! | `PUT parameters` | `{"name": "..", "value": ".."}` |
+
+mod acts;
+mod views;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use http::StatusCode;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::clock;
+use crate::ec2::catalog;
+use crate::faults::Fault;
+use crate::ssm::Cut;
+use crate::world::World;
+use crate::world::instance::Timing;
+
+type Shared = State<Arc<World>>;
+
+/// What can be changed while it runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// How long instances are invisible after their launch.
+    pub describe_lag_ms: u64,
+    /// Shortest time of a state transition.
+    pub state_delay_ms: u64,
+    /// How long terminated instances stay visible.
+    pub terminated_for_ms: u64,
+    /// How long a machine may take to shut down before its power is cut.
+    pub shutdown_grace_ms: u64,
+}
+
+impl From<Timing> for Settings {
+    fn from(timing: Timing) -> Self {
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            describe_lag_ms: ms(timing.describe_lag),
+            state_delay_ms: ms(timing.transition),
+            terminated_for_ms: ms(timing.terminated),
+            shutdown_grace_ms: ms(timing.shutdown_grace),
+        }
+    }
+}
+
+impl From<Settings> for Timing {
+    fn from(settings: Settings) -> Self {
+        Self {
+            describe_lag: Duration::from_millis(settings.describe_lag_ms),
+            transition: Duration::from_millis(settings.state_delay_ms),
+            terminated: Duration::from_millis(settings.terminated_for_ms),
+            shutdown_grace: Duration::from_millis(settings.shutdown_grace_ms),
+        }
+    }
+}
+
+/// Why a control request is refused.
+#[derive(Debug, thiserror::Error)]
+enum ControlError {
+    #[error("{0}")]
+    Malformed(String),
+    #[error("{0}")]
+    NotFound(String),
+    #[error("{0:#}")]
+    Failed(anyhow::Error),
+}
+
+impl IntoResponse for ControlError {
+    fn into_response(self) -> Response {
+        let status = match self {
+            Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        (status, axum::Json(json!({ "error": self.to_string() }))).into_response()
+    }
+}
+
+type Answer = Result<axum::Json<Value>, ControlError>;
+
+/// Everything under `/_local`.
+pub fn router<S: Clone + Send + Sync + 'static>(world: Arc<World>) -> Router<S> {
+    Router::new()
+        .route("/health", get(async || axum::Json(json!({ "status": "ok" }))))
+        .route("/world", get(async |State(world): Shared| axum::Json(views::world(&world))))
+        .route("/instances", get(async |State(world): Shared| axum::Json(views::instances(&world))))
+        .route("/instances/{id}/{act}", post(acts::act))
+        .route("/faults", get(faults).post(add_fault).delete(clear_faults))
+        .route("/calls", get(calls).delete(reset_calls))
+        .route("/settings", get(settings).patch(change_settings))
+        .route("/subnets/{id}", put(subnet))
+        .route("/pools/{zone}/{kind}", put(pool))
+        .route("/cuts", post(cut))
+        .route("/parameters", put(parameter))
+        .with_state(world)
+}
+
+/// A body, or what is wrong with it.
+fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, ControlError> {
+    serde_json::from_slice(bytes).map_err(|error| ControlError::Malformed(error.to_string()))
+}
+
+fn done() -> Answer {
+    Ok(axum::Json(json!({})))
+}
+
+async fn faults(State(world): Shared) -> axum::Json<Vec<Fault>> {
+    axum::Json(world.faults.list())
+}
+
+async fn add_fault(State(world): Shared, bytes: Bytes) -> Answer {
+    let fault: Fault = body(&bytes)?;
+    if let Some(status) = fault.status.filter(|status| !(400..=599).contains(status)) {
+        return Err(ControlError::Malformed(format!("status is `{status}`, expected 400 to 599")));
+    }
+    world.faults.add(fault);
+    done()
+}
+
+async fn clear_faults(State(world): Shared) -> Answer {
+    world.faults.clear();
+    done()
+}
+
+async fn calls(State(world): Shared) -> axum::Json<crate::faults::CallLog> {
+    axum::Json(world.calls.snapshot())
+}
+
+async fn reset_calls(State(world): Shared) -> Answer {
+    world.calls.reset();
+    done()
+}
+
+async fn settings(State(world): Shared) -> axum::Json<Settings> {
+    axum::Json(world.view(|cloud, _| cloud.timing).into())
+}
+
+/// Changes the members that are given.
+async fn change_settings(State(world): Shared, bytes: Bytes) -> Answer {
+    let patch: serde_json::Map<String, Value> = body(&bytes)?;
+    let current = Settings::from(world.view(|cloud, _| cloud.timing));
+    let mut merged = json!(current);
+    if let Some(members) = merged.as_object_mut() {
+        members.extend(patch);
+    }
+    let changed: Settings =
+        serde_json::from_value(merged).map_err(|error| ControlError::Malformed(error.to_string()))?;
+    world.change(|cloud, _| cloud.timing = changed.clone().into());
+    Ok(axum::Json(json!(changed)))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SubnetChange {
+    free_addresses: u32,
+}
+
+async fn subnet(State(world): Shared, Path(id): Path<String>, bytes: Bytes) -> Answer {
+    let change: SubnetChange = body(&bytes)?;
+    if world.estate.subnet(&id).is_none() {
+        return Err(ControlError::NotFound(format!("no subnet `{id}`")));
+    }
+    world.change(|cloud, _| cloud.subnet_mut(&id).leave(change.free_addresses));
+    done()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PoolChange {
+    capacity: Option<u32>,
+}
+
+async fn pool(State(world): Shared, Path((zone, kind)): Path<(String, String)>, bytes: Bytes) -> Answer {
+    let change: PoolChange = body(&bytes)?;
+    if catalog::find(&kind).is_none() || world.estate.zones().all(|known| known != zone) {
+        return Err(ControlError::NotFound(format!("no type `{kind}` in a zone `{zone}`")));
+    }
+    world.change(|cloud, _| cloud.set_pool(&kind, &zone, change.capacity));
+    done()
+}
+
+/// Tells whoever serves data channels; how many heard it.
+async fn cut(State(world): Shared, bytes: Bytes) -> Answer {
+    let cut: Cut = body(&bytes)?;
+    if let Some(id) = cut.instance_id.as_ref().filter(|id| world.instance(id).is_none()) {
+        return Err(ControlError::NotFound(format!("no instance `{id}`")));
+    }
+    Ok(axum::Json(json!({ "heard_by": world.cuts.send(cut).unwrap_or(0) })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ParameterChange {
+    name: String,
+    value: String,
+}
+
+async fn parameter(State(world): Shared, bytes: Bytes) -> Answer {
+    let change: ParameterChange = body(&bytes)?;
+    world.parameters.put(&change.name, &change.value, clock::now());
+    done()
+}

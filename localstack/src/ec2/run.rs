@@ -1,0 +1,263 @@
+//! RunInstances: reads a request whole, refuses what EC2 refuses, then launches.
+//!
+//! Order: unknown parameters; forms and values; things that must exist; dry run; and under the world's lock
+//! client token, offering, capacity, addresses.
+
+mod interface;
+mod specs;
+mod volumes;
+
+use std::collections::BTreeMap;
+
+use super::catalog::{self, InstanceType};
+use super::ids::Kind;
+use super::{Call, render};
+use crate::aws::Refusal;
+use crate::aws::query::Scope;
+use crate::aws::xml::Xml;
+use crate::world::World;
+use crate::world::addresses::Taken;
+use crate::world::estate::{Image, Subnet};
+use crate::world::instance::{Features, OnShutdown};
+use crate::world::launch::{Launch, LaunchError};
+
+/// EC2 has these; this cloud does not play them yet, and says so instead of ignoring them.
+const NOT_PLAYED: [&str; 21] = [
+    "AdditionalInfo",
+    "CpuOptions",
+    "CreditSpecification",
+    "DisableApiStop",
+    "ElasticGpuSpecification",
+    "ElasticInferenceAccelerator",
+    "EnablePrimaryIpv6",
+    "EnclaveOptions",
+    "HibernationOptions",
+    "InstanceMarketOptions",
+    "Ipv6Address",
+    "Ipv6AddressCount",
+    "KernelId",
+    "LaunchTemplate",
+    "LicenseSpecification",
+    "MaintenanceOptions",
+    "NetworkPerformanceOptions",
+    "Operator",
+    "PrivateDnsNameOptions",
+    "RamdiskId",
+    "SecondaryInterface",
+];
+
+/// Refusals that are given before a launch is looked at. They bind no client token.
+pub(super) fn at_the_door(refusal: &Refusal) -> bool {
+    matches!(
+        refusal.code.as_str(),
+        "RequestLimitExceeded"
+            | "Throttling"
+            | "ThrottlingException"
+            | "EC2ThrottledException"
+            | "UnauthorizedOperation"
+            | "AccessDenied"
+            | "AuthFailure"
+            | "ExpiredToken"
+            | "RequestExpired"
+            | "OptInRequired"
+            | "Blocked"
+            | "ServiceUnavailable"
+            | "Unavailable"
+    )
+}
+
+pub(super) fn run_instances(call: &Call<'_>) -> Result<Xml, Refusal> {
+    let launch = read(call)?;
+    call.wet()?;
+    let launched = call.world.change(|cloud, now| cloud.launch(&launch, call.asked.cloned(), now));
+    let instances = launched.map_err(|error| refusal(call.world, &launch, error))?;
+    let mut xml = Xml::default();
+    if let Some(first) = instances.first() {
+        render::reservation(&mut xml, call.world, &first.reservation_id);
+    }
+    xml.list("instancesSet", &instances, |xml, instance| render::instance(xml, call.world, instance));
+    Ok(xml)
+}
+
+fn read(call: &Call<'_>) -> Result<Launch, Refusal> {
+    let scope = call.params.root();
+    if let Some(name) = NOT_PLAYED.iter().find(|name| scope.given(name)) {
+        return Err(not_played(name));
+    }
+    let counts = (scope.number::<i64>("MinCount")?, scope.number::<i64>("MaxCount")?);
+    let (kind_name, image_id) = (scope.text("InstanceType"), scope.text("ImageId"));
+    let placement = specs::placement(&scope)?;
+    let interface = interface::parse(&scope)?;
+    let specified = specs::tags(&scope)?;
+    let drives = volumes::parse(&scope)?;
+    let metadata = specs::metadata(&scope)?;
+    let user_data = specs::user_data(&scope)?;
+    let profile = specs::profile(&scope)?;
+    let on_shutdown = match scope.text("InstanceInitiatedShutdownBehavior") {
+        None | Some("stop") => OnShutdown::Stop,
+        Some("terminate") => OnShutdown::Terminate,
+        Some(other) => {
+            let expected = "Expected 'stop' or 'terminate'.";
+            return Err(Refusal::value("InstanceInitiatedShutdownBehavior", other, expected));
+        }
+    };
+    let features = Features {
+        monitoring: scope.scope("Monitoring").flag("Enabled")?.unwrap_or(false),
+        ebs_optimized: scope.flag("EbsOptimized")?.unwrap_or(false),
+        protected: scope.flag("DisableApiTermination")?.unwrap_or(false),
+    };
+    let token = scope.text("ClientToken").filter(|token| !token.is_empty());
+    let (key, reservations) = (scope.text("KeyName"), specs::reservations(&scope)?);
+    call.known()?;
+
+    let count = specs::count(counts)?;
+    if let Some(token) = token.filter(|token| !token.is_ascii() || token.len() > 64) {
+        let message =
+            format!("The client token '{token}' is not valid: expected at most 64 ASCII characters");
+        return Err(Refusal::new("InvalidClientToken", message));
+    }
+    if let Some(key) = key {
+        return Err(Refusal::new("InvalidKeyPair.NotFound", format!("The key pair '{key}' does not exist")));
+    }
+    let kind = kind(kind_name)?;
+    let image = image(call.world, image_id)?;
+    if image.architecture != kind.architecture {
+        let message = format!(
+            "The architecture '{}' of the specified instance type does not match the architecture '{}' of the specified AMI. \
+             Specify an instance type and an AMI that have matching architectures, and try again.",
+            kind.architecture, image.architecture
+        );
+        return Err(Refusal::new("InvalidParameterValue", message));
+    }
+    let subnet = subnet(call.world, interface.subnet)?;
+    placement.check(&subnet)?;
+    reservations.check()?;
+    interface.check(kind, count.1)?;
+    let groups = groups(call.world, &interface.groups)?;
+    let profile = profile.find(call.world)?;
+    let mut volumes = volumes::resolve(drives, &image)?;
+    volumes.iter_mut().for_each(|volume| volume.tags.clone_from(&specified.volume));
+    Ok(Launch {
+        token: token.map(str::to_owned),
+        fingerprint: call.params.fingerprint(&["ClientToken", "DryRun"]),
+        count,
+        kind,
+        image,
+        subnet,
+        groups,
+        address: interface.address,
+        secondary: interface.secondary,
+        interface_description: interface.description.to_owned(),
+        interface_deleted: interface.deleted,
+        volumes,
+        interface_tags: specified.interface,
+        tags: specified.instance,
+        on_shutdown,
+        metadata,
+        user_data,
+        profile,
+        features,
+    })
+}
+
+fn not_played(name: &str) -> Refusal {
+    Refusal::new("UnsupportedOperation", format!("This local cloud does not play the parameter {name}"))
+}
+
+fn kind(name: Option<&str>) -> Result<&'static InstanceType, Refusal> {
+    let name = name.filter(|name| !name.is_empty()).ok_or_else(|| Refusal::missing("InstanceType"))?;
+    catalog::find(name).ok_or_else(|| {
+        Refusal::new("InvalidParameterValue", format!("Invalid value '{name}' for InstanceType."))
+    })
+}
+
+fn image(world: &World, id: Option<&str>) -> Result<Image, Refusal> {
+    let id = id.filter(|id| !id.is_empty()).ok_or_else(|| Refusal::missing("ImageId"))?;
+    Kind::Image.check(id)?;
+    world.estate.image(id).cloned().ok_or_else(|| Kind::Image.not_found(&[id]))
+}
+
+fn subnet(world: &World, id: Option<&str>) -> Result<Subnet, Refusal> {
+    let Some(id) = id else {
+        let message = "No default VPC for this user. A subnet must be specified.";
+        return Err(Refusal::new("VPCIdNotSpecified", message));
+    };
+    Kind::Subnet.check(id)?;
+    world.estate.subnet(id).cloned().ok_or_else(|| Kind::Subnet.not_found(&[id]))
+}
+
+/// The named groups, or the VPC's default one.
+fn groups(world: &World, ids: &[&str]) -> Result<Vec<String>, Refusal> {
+    let found = Kind::Group.find_all(ids, |id| world.estate.group(id))?;
+    if found.is_empty() {
+        let default = world.estate.groups.iter().find(|group| group.name == "default");
+        return Ok(default.map(|group| group.id.clone()).into_iter().collect());
+    }
+    Ok(ids.iter().map(|id| (*id).to_owned()).collect())
+}
+
+fn refusal(world: &World, launch: &Launch, error: LaunchError) -> Refusal {
+    let (kind, zone) = (launch.kind.name, &launch.subnet.zone);
+    let others = || {
+        let offered = |zone: &&str| launch.kind.zones.iter().any(|letter| zone.ends_with(*letter));
+        let others: Vec<&str> = world.estate.zones().filter(offered).filter(|other| other != zone).collect();
+        others.join(", ")
+    };
+    match error {
+        LaunchError::TokenMismatch => Refusal::new(
+            "IdempotentParameterMismatch",
+            "Arguments on this idempotent request are inconsistent with arguments used in previous request(s).",
+        ),
+        LaunchError::TokenSpent => Refusal::new(
+            "IdempotentInstanceTerminated",
+            "The instance that was launched with this client token is terminated. Use another client token.",
+        ),
+        LaunchError::NotOffered => Refusal::new(
+            "Unsupported",
+            format!(
+                "Your requested instance type ({kind}) is not supported in your requested Availability Zone ({zone}). \
+                 Please retry your request by not specifying an Availability Zone or choosing {}.",
+                others()
+            ),
+        ),
+        // A server's error, which is why SDKs repeat it by default.
+        LaunchError::NoCapacity => Refusal::new(
+            "InsufficientInstanceCapacity",
+            format!(
+                "We currently do not have sufficient {kind} capacity in the Availability Zone you requested ({zone}). \
+                 You can currently get {kind} capacity by choosing {}.",
+                others()
+            ),
+        )
+        .with_status(500),
+        LaunchError::NoAddresses => Refusal::new(
+            "InsufficientFreeAddressesInSubnet",
+            format!("There are not enough free addresses in subnet '{}' to satisfy the requested number of instances.", launch.subnet.id),
+        ),
+        LaunchError::AddressTaken(Taken::InUse) => {
+            Refusal::new("InvalidIPAddress.InUse", "Address is in use.")
+        }
+        LaunchError::AddressTaken(Taken::OutOfRange) => Refusal::new(
+            "InvalidParameterValue",
+            "Address does not fall within the subnet's address range",
+        ),
+        LaunchError::Asked(refusal) => refusal,
+    }
+}
+
+/// Tags by the kind of resource.
+#[derive(Debug, Default)]
+struct Specified {
+    instance: BTreeMap<String, String>,
+    volume: BTreeMap<String, String>,
+    interface: BTreeMap<String, String>,
+}
+
+/// A list's members, which must be at most one.
+fn at_most_one<'a>(scope: &Scope<'a>, list: &str) -> Result<Option<Scope<'a>>, Refusal> {
+    let mut members = scope.list(list);
+    match members.len() {
+        0 | 1 => Ok(members.pop()),
+        _ => Err(not_played(&format!("{list}.2"))),
+    }
+}

@@ -1,0 +1,201 @@
+//! Lets the machines follow the instances: one loop that asks every instance what its machine needs.
+//!
+//! Level-triggered: nothing is queued, so nothing can be lost or done twice.
+
+use std::sync::Weak;
+use std::time::Duration;
+
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::World;
+use super::instance::{Instance, Job, Machine, Power, Reason};
+use crate::clock;
+use crate::machine::{ImdsOptions, MachineEvent, MachineSpec};
+
+/// Boots at the same time. More only slow each other down.
+const BOOTS: usize = 8;
+/// How long without news before looking again anyway.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// What became of a job.
+enum Done {
+    Booted(Result<(), String>),
+    AskedToShutDown,
+    Destroyed { console: String },
+}
+
+/// Runs until the world is gone.
+pub(super) async fn run(world: Weak<World>, mut events: Receiver<MachineEvent>) {
+    let mut jobs: JoinSet<(String, Done)> = JoinSet::new();
+    let mut boots = 0;
+    loop {
+        let Some(strong) = world.upgrade() else { return };
+        let (work, wait) = collect(&strong, BOOTS - boots);
+        for (id, job, spec) in work {
+            boots += usize::from(matches!(job, Job::Boot));
+            jobs.spawn(perform(strong.clone(), id, job, spec));
+        }
+        let wake = strong.wake.clone();
+        drop(strong);
+        tokio::select! {
+            () = wake.notified() => {}
+            () = sleep(wait) => {}
+            event = events.recv() => {
+                let Some(world) = world.upgrade() else { return };
+                match event {
+                    Ok(event) => happened(&world, &event),
+                    Err(RecvError::Lagged(lost)) => tracing::error!(lost, "machine events were lost"),
+                    Err(RecvError::Closed) => return,
+                }
+            }
+            Some(done) = jobs.join_next() => {
+                let Some(world) = world.upgrade() else { return };
+                match done {
+                    Ok((id, done)) => {
+                        boots -= usize::from(matches!(done, Done::Booted(_)));
+                        finished(&world, &id, done);
+                    }
+                    Err(error) => tracing::error!(%error, "a machine's job panicked"),
+                }
+            }
+        }
+    }
+}
+
+type Work = (String, Job, Option<Box<MachineSpec>>);
+
+/// The jobs that are due, marked as begun, and how long until the next one may be.
+fn collect(world: &World, boots: usize) -> (Vec<Work>, Duration) {
+    let mut left = boots;
+    world.view(|cloud, now| {
+        let timing = cloud.timing;
+        let mut work = Vec::new();
+        let mut wait = IDLE;
+        let mut waiting: Vec<&mut Instance> = cloud.instances.values_mut().collect();
+        waiting.sort_by_key(|instance| instance.sequence);
+        for instance in waiting {
+            if let Machine::Halting { until } = instance.machine {
+                wait = wait.min(Duration::try_from(until.duration_since(now)).unwrap_or_default());
+            }
+            let Some(job) = instance.job(now, &timing) else { continue };
+            let spec = match job {
+                Job::Boot if left == 0 => continue,
+                Job::Boot => {
+                    left -= 1;
+                    instance.machine_is(Machine::Booting, now);
+                    Some(Box::new(spec(world, instance)))
+                }
+                Job::ShutDown => {
+                    let until = clock::after(now, timing.shutdown_grace);
+                    instance.machine_is(Machine::Halting { until }, now);
+                    None
+                }
+                Job::Destroy => {
+                    instance.machine_is(Machine::Destroying, now);
+                    None
+                }
+            };
+            work.push((instance.id.clone(), job, spec));
+        }
+        (work, wait.max(Duration::from_millis(1)))
+    })
+}
+
+async fn perform(
+    world: std::sync::Arc<World>,
+    id: String,
+    job: Job,
+    spec: Option<Box<MachineSpec>>,
+) -> (String, Done) {
+    let machines = world.machines().clone();
+    // The world may go while a machine is busy.
+    drop(world);
+    let done = match (job, spec) {
+        (Job::Boot, Some(spec)) => {
+            Done::Booted(machines.boot(*spec).await.map_err(|error| format!("{error:#}")))
+        }
+        (Job::ShutDown | Job::Boot, _) => {
+            machines.shut_down(&id).await;
+            Done::AskedToShutDown
+        }
+        (Job::Destroy, _) => {
+            let console = machines.console(&id);
+            machines.destroy(&id).await;
+            Done::Destroyed { console }
+        }
+    };
+    (id, done)
+}
+
+fn finished(world: &World, id: &str, done: Done) {
+    world.view(|cloud, now| {
+        let Some(instance) = cloud.instances.get_mut(id) else { return };
+        match done {
+            Done::Booted(Ok(())) => {
+                if instance.machine == Machine::Booting {
+                    instance.machine_is(Machine::Up, now);
+                }
+            }
+            Done::Booted(Err(message)) => failed(instance, &message, now),
+            Done::AskedToShutDown => {}
+            Done::Destroyed { console } => {
+                instance.console = console;
+                instance.machine_is(Machine::Gone, now);
+            }
+        }
+    });
+}
+
+fn happened(world: &World, event: &MachineEvent) {
+    world.view(|cloud, now| match event {
+        MachineEvent::PoweredOff { id } => {
+            if let Some(instance) = cloud.instances.get_mut(id) {
+                tracing::info!(instance.id = %id, "machine powered off");
+                instance.powered_off(now);
+            }
+        }
+        MachineEvent::Failed { id, message } => {
+            if let Some(instance) = cloud.instances.get_mut(id) {
+                failed(instance, message, now);
+            }
+        }
+    });
+}
+
+fn failed(instance: &mut Instance, message: &str, now: jiff::Timestamp) {
+    tracing::error!(instance.id = %instance.id, error = message, "machine failed");
+    instance.end(Reason::new("Server.InternalError"), String::new(), Power::Cut, now);
+    instance.powered_off(now);
+}
+
+fn spec(world: &World, instance: &Instance) -> MachineSpec {
+    let (subnet, vpc, kind) = (&instance.subnet, &world.estate.vpc, instance.kind);
+    MachineSpec {
+        id: instance.id.clone(),
+        instance_type: kind.name.to_owned(),
+        vcpus: kind.vcpus,
+        memory_mib: kind.memory_mib,
+        gpus: kind.gpu.map_or(0, |gpu| gpu.count),
+        gpu_model: kind.gpu.map_or_else(String::new, |gpu| gpu.model.to_owned()),
+        image_id: instance.image.id.clone(),
+        region: world.region.clone(),
+        zone: subnet.zone.clone(),
+        zone_id: subnet.zone_id.clone(),
+        account: world.account.clone(),
+        private_ip: instance.interface.primary,
+        secondary_ips: instance.interface.secondary.clone(),
+        subnet_id: subnet.id.clone(),
+        subnet_cidr: (subnet.cidr.address, subnet.cidr.bits),
+        vpc_cidr: (vpc.cidr.address, vpc.cidr.bits),
+        mac: instance.interface.mac.clone(),
+        security_group_ids: instance.groups.clone(),
+        user_data: instance.user_data.clone(),
+        role: instance.profile.as_ref().map(|profile| profile.role.clone()),
+        imds: ImdsOptions {
+            tokens_required: instance.metadata.tokens_required,
+            hop_limit: instance.metadata.hop_limit,
+        },
+    }
+}

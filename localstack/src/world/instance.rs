@@ -1,0 +1,467 @@
+//! An instance: what it was launched as, and the states it goes through. Pure.
+//!
+//! The state moves when its machine did and the transition's time has passed; nobody has to wake it, because
+//! whoever looks at an instance advances it first.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::estate::{Image, Profile, Subnet};
+use crate::clock;
+use crate::ec2::catalog::InstanceType;
+
+/// An instance.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    pub id: String,
+    pub reservation_id: String,
+    /// Position among those of one call.
+    pub launch_index: u32,
+    /// Position among all ever launched.
+    pub sequence: u64,
+    pub client_token: Option<String>,
+    pub kind: &'static InstanceType,
+    pub image: Image,
+    pub subnet: Subnet,
+    pub groups: Vec<String>,
+    pub interface: Interface,
+    /// The root volume first.
+    pub volumes: Vec<Volume>,
+    pub tags: BTreeMap<String, String>,
+    pub on_shutdown: OnShutdown,
+    pub metadata: Metadata,
+    pub user_data: Vec<u8>,
+    pub profile: Option<Profile>,
+    pub features: Features,
+    pub launched: Timestamp,
+    pub state: State,
+    /// When it came into its state.
+    pub since: Timestamp,
+    pub reason: Option<Reason>,
+    /// `StateTransitionReason`; often empty.
+    pub transition: String,
+    pub machine: Machine,
+    /// When the machine came into its state.
+    pub machine_since: Timestamp,
+    /// What the console showed before the machine was destroyed.
+    pub console: String,
+}
+
+/// Switches of a launch that change nothing but what is told and allowed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Features {
+    pub monitoring: bool,
+    pub ebs_optimized: bool,
+    /// `DisableApiTermination`.
+    pub protected: bool,
+}
+
+/// The primary network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    pub id: String,
+    pub attachment_id: String,
+    pub mac: String,
+    pub description: String,
+    pub delete_on_termination: bool,
+    pub primary: Ipv4Addr,
+    pub secondary: Vec<Ipv4Addr>,
+    pub tags: BTreeMap<String, String>,
+}
+
+/// A volume of an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volume {
+    pub id: String,
+    pub device: String,
+    pub size_gib: u32,
+    /// Such as `gp3`.
+    pub kind: String,
+    pub encrypted: bool,
+    pub delete_on_termination: bool,
+    pub tags: BTreeMap<String, String>,
+}
+
+/// `InstanceInitiatedShutdownBehavior`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnShutdown {
+    Stop,
+    Terminate,
+}
+
+/// `MetadataOptions`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metadata {
+    pub tokens_required: bool,
+    pub hop_limit: u8,
+}
+
+/// EC2's states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Pending,
+    Running,
+    ShuttingDown,
+    Terminated,
+    Stopping,
+    Stopped,
+}
+
+impl State {
+    /// The low byte of EC2's state code.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Pending => 0,
+            Self::Running => 16,
+            Self::ShuttingDown => 32,
+            Self::Terminated => 48,
+            Self::Stopping => 64,
+            Self::Stopped => 80,
+        }
+    }
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::ShuttingDown => "shutting-down",
+            Self::Terminated => "terminated",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    /// Whether it is at its end or on its way there.
+    #[must_use]
+    pub fn ending(self) -> bool {
+        matches!(self, Self::ShuttingDown | Self::Terminated)
+    }
+}
+
+/// EC2's `StateReason`.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Reason {
+    pub code: String,
+    pub message: String,
+}
+
+impl Reason {
+    /// A reason in EC2's words, where the code is known to have some.
+    #[must_use]
+    pub fn new(code: &str) -> Self {
+        let words = match code {
+            "Client.UserInitiatedShutdown" => "User initiated shutdown",
+            "Client.InstanceInitiatedShutdown" => "Instance initiated shutdown",
+            "Client.InternalError" => "Client error on launch",
+            "Server.InternalError" => "Internal error",
+            "Server.InsufficientInstanceCapacity" => "Insufficient capacity to launch the instance",
+            "Server.SpotInstanceTermination" => "Spot instance termination",
+            _ => "The instance was ended",
+        };
+        Self { code: code.to_owned(), message: format!("{code}: {words}") }
+    }
+}
+
+/// How far the machine behind an instance is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Machine {
+    /// Nobody has begun.
+    Waiting,
+    Booting,
+    Up,
+    /// Asked to shut down; its power is cut at this time.
+    Halting {
+        until: Timestamp,
+    },
+    /// Without power; its files are still there.
+    Off,
+    Destroying,
+    Gone,
+}
+
+/// What has to be done with a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Job {
+    Boot,
+    ShutDown,
+    Destroy,
+}
+
+/// How long things take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// Shortest time of a transition.
+    pub transition: Duration,
+    /// How long terminated instances stay visible.
+    pub terminated: Duration,
+    /// How long an instance is invisible after its launch.
+    pub describe_lag: Duration,
+    /// How long a machine may take to shut down before its power is cut.
+    pub shutdown_grace: Duration,
+}
+
+impl Instance {
+    /// Moves on to the state that it should be in by now.
+    pub fn advance(&mut self, now: Timestamp, timing: &Timing) {
+        if self.state.ending() && self.machine == Machine::Waiting {
+            self.machine_is(Machine::Gone, now);
+        }
+        let next = match (self.state, self.machine) {
+            (State::Pending, Machine::Up) => State::Running,
+            (State::Stopping, Machine::Off) => State::Stopped,
+            (State::ShuttingDown, Machine::Gone) => State::Terminated,
+            _ => return,
+        };
+        let due = clock::after(self.since, timing.transition).max(self.machine_since);
+        if due <= now {
+            self.enter(next, due);
+            if next == State::Running {
+                self.reason = None;
+            }
+        }
+    }
+
+    /// What its machine needs now. [`Job::ShutDown`] and others are to be acknowledged by [`Self::machine_is`].
+    #[must_use]
+    pub fn job(&self, now: Timestamp, timing: &Timing) -> Option<Job> {
+        match (self.state, self.machine) {
+            (State::Pending, Machine::Waiting) => Some(Job::Boot),
+            (State::ShuttingDown, Machine::Up) if timing.shutdown_grace.is_zero() => Some(Job::Destroy),
+            (State::ShuttingDown, Machine::Up) => Some(Job::ShutDown),
+            (State::ShuttingDown, Machine::Halting { until }) if until <= now => Some(Job::Destroy),
+            (State::ShuttingDown, Machine::Off) => Some(Job::Destroy),
+            _ => None,
+        }
+    }
+
+    pub fn machine_is(&mut self, machine: Machine, now: Timestamp) {
+        self.machine = machine;
+        self.machine_since = now;
+    }
+
+    /// Begins its end. Without effect on one that is ending already.
+    pub fn end(&mut self, reason: Reason, transition: String, power: Power, now: Timestamp) {
+        if self.state.ending() {
+            return;
+        }
+        self.enter(State::ShuttingDown, now);
+        self.reason = Some(reason);
+        self.transition = transition;
+        if power == Power::Cut && self.machine == Machine::Up {
+            self.machine_is(Machine::Halting { until: now }, now);
+        }
+    }
+
+    /// Its machine has no power any more.
+    pub fn powered_off(&mut self, now: Timestamp) {
+        match self.machine {
+            Machine::Destroying | Machine::Gone => return,
+            Machine::Waiting | Machine::Booting | Machine::Up | Machine::Halting { .. } | Machine::Off => {}
+        }
+        self.machine_is(Machine::Off, now);
+        let own_will = || Reason::new("Client.InstanceInitiatedShutdown");
+        match (self.state, self.on_shutdown) {
+            (State::Pending | State::Running, OnShutdown::Terminate) => {
+                self.end(own_will(), String::new(), Power::Cut, now);
+            }
+            (State::Pending | State::Running, OnShutdown::Stop) => {
+                self.enter(State::Stopping, now);
+                self.reason = Some(own_will());
+            }
+            (State::ShuttingDown | State::Terminated | State::Stopping | State::Stopped, _) => {}
+        }
+    }
+
+    /// Whether descriptions show it yet.
+    #[must_use]
+    pub fn visible(&self, now: Timestamp, timing: &Timing) -> bool {
+        clock::after(self.launched, timing.describe_lag) <= now
+    }
+
+    /// Whether descriptions show it no more.
+    #[must_use]
+    pub fn forgotten(&self, now: Timestamp, timing: &Timing) -> bool {
+        self.state == State::Terminated && clock::after(self.since, timing.terminated) <= now
+    }
+
+    /// Its addresses: the primary first. A terminated instance has none.
+    pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
+        let all = std::iter::once(self.interface.primary).chain(self.interface.secondary.iter().copied());
+        all.take(if self.state == State::Terminated { 0 } else { usize::MAX })
+    }
+
+    fn enter(&mut self, state: State, at: Timestamp) {
+        tracing::info!(instance.id = %self.id, from = self.state.name(), to = state.name(), "instance state changed");
+        self.state = state;
+        self.since = at;
+    }
+}
+
+/// How a machine ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Power {
+    /// Asked to shut down, and given time.
+    Button,
+    /// Cut at once.
+    Cut,
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::ec2::catalog;
+    use crate::world::defaults;
+
+    pub fn mk_instance(id: &str) -> Instance {
+        let estate = defaults::estate();
+        let start = Timestamp::UNIX_EPOCH;
+        Instance {
+            id: id.to_owned(),
+            reservation_id: "r-00000000000000001".to_owned(),
+            launch_index: 0,
+            sequence: 1,
+            client_token: None,
+            kind: catalog::find("t3.micro").unwrap(),
+            image: estate.images[0].clone(),
+            subnet: estate.subnets[0].clone(),
+            groups: vec![estate.groups[0].id.clone()],
+            interface: Interface {
+                id: "eni-00000000000000001".to_owned(),
+                attachment_id: "eni-attach-00000000000000001".to_owned(),
+                mac: "02:00:00:00:00:01".to_owned(),
+                description: String::new(),
+                delete_on_termination: true,
+                primary: Ipv4Addr::new(10, 88, 1, 4),
+                secondary: vec![Ipv4Addr::new(10, 88, 1, 5)],
+                tags: BTreeMap::new(),
+            },
+            volumes: Vec::new(),
+            tags: BTreeMap::new(),
+            on_shutdown: OnShutdown::Terminate,
+            metadata: Metadata { tokens_required: true, hop_limit: 1 },
+            user_data: Vec::new(),
+            profile: None,
+            features: Features::default(),
+            launched: start,
+            state: State::Pending,
+            since: start,
+            reason: None,
+            transition: String::new(),
+            machine: Machine::Waiting,
+            machine_since: start,
+            console: String::new(),
+        }
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    const TIMING: Timing = Timing {
+        transition: Duration::from_secs(2),
+        terminated: Duration::from_secs(3600),
+        describe_lag: Duration::ZERO,
+        shutdown_grace: Duration::from_secs(10),
+    };
+
+    fn running() -> Instance {
+        let mut instance = mk_instance("i-1");
+        instance.machine_is(Machine::Up, at(1));
+        instance.advance(at(2), &TIMING);
+        assert_eq!(instance.state, State::Running);
+        instance
+    }
+
+    #[test]
+    fn it_runs_when_its_machine_is_up_and_the_transition_took_its_time() {
+        let mut instance = mk_instance("i-1");
+        instance.advance(at(100), &TIMING);
+        assert_eq!(instance.state, State::Pending, "no machine yet");
+        assert_eq!(instance.job(at(0), &TIMING), Some(Job::Boot));
+        instance.machine_is(Machine::Up, at(1));
+        instance.advance(at(1), &TIMING);
+        assert_eq!(instance.state, State::Pending, "too early");
+        instance.advance(at(50), &TIMING);
+        assert_eq!((instance.state, instance.since), (State::Running, at(2)));
+    }
+
+    #[test]
+    fn termination_asks_then_cuts_then_is_over_when_the_machine_is_gone() {
+        let mut instance = running();
+        instance.end(
+            Reason::new("Client.UserInitiatedShutdown"),
+            "User initiated".to_owned(),
+            Power::Button,
+            at(10),
+        );
+        assert_eq!(instance.job(at(10), &TIMING), Some(Job::ShutDown));
+        instance.machine_is(Machine::Halting { until: at(20) }, at(10));
+        assert_eq!(instance.job(at(19), &TIMING), None);
+        assert_eq!(instance.job(at(20), &TIMING), Some(Job::Destroy));
+        instance.advance(at(500), &TIMING);
+        assert_eq!(instance.state, State::ShuttingDown, "its machine is still there");
+        instance.machine_is(Machine::Gone, at(21));
+        instance.advance(at(500), &TIMING);
+        assert_eq!((instance.state, instance.since), (State::Terminated, at(21)));
+        assert_eq!(instance.addresses().count(), 0);
+        assert!(!instance.forgotten(at(3620), &TIMING) && instance.forgotten(at(3621), &TIMING));
+    }
+
+    #[test]
+    fn poweroff_inside_ends_or_stops_as_the_launch_said() {
+        for (on_shutdown, wanted, job) in [
+            (OnShutdown::Terminate, State::ShuttingDown, Some(Job::Destroy)),
+            (OnShutdown::Stop, State::Stopping, None),
+        ] {
+            let mut instance = running();
+            instance.on_shutdown = on_shutdown;
+            instance.powered_off(at(10));
+            assert_eq!((instance.state, instance.job(at(10), &TIMING)), (wanted, job));
+            assert_eq!(instance.reason.as_ref().unwrap().code, "Client.InstanceInitiatedShutdown");
+        }
+    }
+
+    #[test]
+    fn a_stopped_instance_keeps_its_addresses_and_can_still_be_terminated() {
+        let mut instance = running();
+        instance.on_shutdown = OnShutdown::Stop;
+        instance.powered_off(at(10));
+        instance.advance(at(12), &TIMING);
+        assert_eq!((instance.state, instance.addresses().count()), (State::Stopped, 2));
+        instance.end(Reason::new("Client.UserInitiatedShutdown"), String::new(), Power::Button, at(20));
+        assert_eq!(instance.job(at(20), &TIMING), Some(Job::Destroy));
+    }
+
+    #[test]
+    fn one_that_ends_before_its_boot_began_needs_no_machine() {
+        let mut instance = mk_instance("i-1");
+        instance.end(Reason::new("Client.UserInitiatedShutdown"), String::new(), Power::Button, at(0));
+        assert_eq!(instance.job(at(0), &TIMING), None);
+        instance.advance(at(2), &TIMING);
+        assert_eq!(instance.state, State::Terminated);
+    }
+
+    #[test]
+    fn a_machine_that_is_still_booting_is_ended_when_it_is_up() {
+        let mut instance = mk_instance("i-1");
+        instance.machine_is(Machine::Booting, at(0));
+        instance.end(Reason::new("Server.InternalError"), String::new(), Power::Cut, at(1));
+        assert_eq!(instance.job(at(1), &TIMING), None);
+        instance.machine_is(Machine::Up, at(2));
+        assert_eq!(instance.job(at(2), &TIMING), Some(Job::ShutDown));
+    }
+
+    #[test]
+    fn the_first_reason_stays() {
+        let mut instance = running();
+        instance.end(Reason::new("Server.SpotInstanceTermination"), String::new(), Power::Button, at(5));
+        instance.end(Reason::new("Client.UserInitiatedShutdown"), "User".to_owned(), Power::Button, at(6));
+        instance.powered_off(at(7));
+        assert_eq!(instance.reason.unwrap().code, "Server.SpotInstanceTermination");
+    }
+}

@@ -1,0 +1,115 @@
+//! Everything that changes: instances, client tokens, capacity, addresses, tags. Pure; the time is an argument.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::addresses::Addresses;
+use super::estate::Estate;
+use super::instance::{Instance, State, Timing};
+use super::launch::TokenUse;
+use crate::clock;
+
+/// How long EC2 remembers a token after its instance's end.
+const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
+
+/// The cloud's changing part.
+#[derive(Debug)]
+pub struct Cloud {
+    /// By id.
+    pub instances: BTreeMap<String, Instance>,
+    /// By token and zone.
+    pub(super) tokens: HashMap<(String, String), TokenUse>,
+    /// What is left of a type in a zone; unlimited where absent.
+    pools: BTreeMap<(String, String), u32>,
+    subnets: BTreeMap<String, Addresses>,
+    /// Tags of what is not launched: subnets, groups, images, the VPC.
+    pub tags: BTreeMap<String, BTreeMap<String, String>>,
+    pub timing: Timing,
+    pub(super) sequence: u64,
+}
+
+impl Cloud {
+    #[must_use]
+    pub fn new(estate: &Estate, timing: Timing) -> Self {
+        let subnet = |subnet: &super::estate::Subnet| (subnet.id.clone(), Addresses::new(subnet.cidr));
+        Self {
+            instances: BTreeMap::new(),
+            tokens: HashMap::new(),
+            pools: BTreeMap::new(),
+            subnets: estate.subnets.iter().map(subnet).collect(),
+            tags: BTreeMap::new(),
+            timing,
+            sequence: 0,
+        }
+    }
+
+    /// Brings everything up to date.
+    pub fn settle(&mut self, now: Timestamp) {
+        let timing = self.timing;
+        let mut ended = Vec::new();
+        for instance in self.instances.values_mut().filter(|instance| instance.state != State::Terminated) {
+            let addresses: Vec<_> = instance.addresses().collect();
+            instance.advance(now, &timing);
+            if instance.state == State::Terminated {
+                ended.push((instance.id.clone(), addresses));
+            }
+        }
+        for (id, addresses) in ended {
+            let instance = &self.instances[&id];
+            let (kind, zone, subnet) =
+                (instance.kind.name.to_owned(), instance.subnet.zone.clone(), instance.subnet.id.clone());
+            let token = instance.client_token.clone().map(|token| (token, zone.clone()));
+            let subnet = self.subnet_mut(&subnet);
+            addresses.into_iter().for_each(|address| subnet.give_back(address));
+            if let Some(left) = self.pools.get_mut(&(kind, zone)) {
+                *left += 1;
+            }
+            if let Some(used) = token.and_then(|token| self.tokens.get_mut(&token)) {
+                used.spent = Some(now);
+            }
+        }
+        self.instances.retain(|_, instance| !instance.forgotten(now, &timing));
+        self.tokens.retain(|_, used| used.spent.is_none_or(|spent| clock::after(spent, TOKEN_LIFE) > now));
+    }
+
+    /// Instances that descriptions show, in the order of their launch.
+    #[must_use]
+    pub fn visible(&self, now: Timestamp) -> Vec<&Instance> {
+        let mut instances: Vec<&Instance> =
+            self.instances.values().filter(|instance| instance.visible(now, &self.timing)).collect();
+        instances.sort_by_key(|instance| instance.sequence);
+        instances
+    }
+
+    /// What is left of a type in a zone. `None`: no end.
+    #[must_use]
+    pub fn pool(&self, kind: &str, zone: &str) -> Option<u32> {
+        self.pools.get(&(kind.to_owned(), zone.to_owned())).copied()
+    }
+
+    pub fn set_pool(&mut self, kind: &str, zone: &str, left: Option<u32>) {
+        let key = (kind.to_owned(), zone.to_owned());
+        match left {
+            Some(left) => drop(self.pools.insert(key, left)),
+            None => drop(self.pools.remove(&key)),
+        }
+    }
+
+    pub(super) fn drain_pool(&mut self, kind: &str, zone: &str) {
+        if let Some(left) = self.pools.get_mut(&(kind.to_owned(), zone.to_owned())) {
+            *left = left.saturating_sub(1);
+        }
+    }
+
+    /// The addresses of a subnet of the estate.
+    #[must_use]
+    pub fn subnet(&self, id: &str) -> &Addresses {
+        self.subnets.get(id).expect("every subnet of the estate has its addresses")
+    }
+
+    pub fn subnet_mut(&mut self, id: &str) -> &mut Addresses {
+        self.subnets.get_mut(id).expect("every subnet of the estate has its addresses")
+    }
+}
