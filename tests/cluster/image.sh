@@ -4,5 +4,5 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
 cache=${ORCA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/orca}
-"$top/localstack/image/build.sh" "$cache/bin/kubernetes/kubelet" "$cache/bin/crane/crane" "$cache"
+"$top/localstack/image/build.sh" "$cache/bin/kubernetes/kubelet" "$cache/image"
 "$top/localstack/image/images.sh" "$cache/bin/crane/crane" "$cache"

@@ -38,7 +38,7 @@ up() {
   say "control plane, registry and local cloud start"
   launch "$world" registry "$bin/crane/crane" registry serve --address "$registry" --disk "$cache/registry"
   launch "$world" localstack "$programs/localstack" serve --listen "$cloud" --dir "$world/cloud" --machines nspawn \
-    --image "$(cat "$cache/image")" --registry "$registry"
+    --image "$(realpath "$cache/image")" --registry "$registry"
   "$here/control-plane.sh" "$bin" "$world" "$host"
   cp "$world/admin.conf" "$world/kubeconfig"
   await 30 "the registry" "$world/registry.log" "$bin/crane/crane" catalog --insecure "$registry"

@@ -5,8 +5,8 @@ mod random;
 use std::time::Duration;
 
 use orca::cloud::CloudError;
+use orca::cloud::CloudHealth;
 use orca::cloud::memory::{Call, Timing};
-use orca::controller::CloudHealth;
 use orca::pod::intent::Intent;
 use serde_json::json;
 
@@ -304,7 +304,7 @@ async fn errors_of_the_cloud_are_told_and_overcome() {
         world.pass_time(1).await;
         assert!(world.api.reasons("a").contains(&told.to_owned()), "{kind}: {:?}", world.api.stories());
         if kind == "denied" {
-            assert!(matches!(world.cloud_health(), CloudHealth::Denied(_)));
+            assert!(matches!(world.cloud_health(), CloudHealth::Unreachable { reason: "AccessDenied", .. }));
         }
         world.until_running("a").await;
         world.machine(&uid);
@@ -452,7 +452,7 @@ async fn an_unavailable_cloud_destroys_nothing_and_is_waited_for() {
     world.start_orca();
     world.pass_time(30).await;
     world.machine(&uid);
-    assert!(matches!(world.cloud_health(), CloudHealth::Unreachable(_)));
+    assert!(matches!(world.cloud_health(), CloudHealth::Unreachable { .. }));
     world.until("the orphan goes", |world| world.alive(&uid).is_empty()).await;
     world.check();
 }

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
+use orca::cloud::CloudHealth;
 use orca::cloud::memory::MemoryCloud;
 use orca::cloud::{Instance, RootVolume};
 use orca::config::{
     Aws, Config, DaemonSetPolicy, Guest, ImageSource, Instances, Kubelet, Limits, LogFormat, Logging,
     Metrics, Network, Node, NodeGpu, TunnelKind,
 };
-use orca::controller::{self, CloudHealth, Controller, Deps};
+use orca::controller::{self, Controller, Deps};
 use orca::informer::PodInformer;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
