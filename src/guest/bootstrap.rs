@@ -99,7 +99,7 @@ pub fn bootstrap(facts: &GuestFacts, inputs: &Inputs) -> Vec<u8> {
     let mut files = vec![File {
         name: "apply".to_owned(),
         mode: 0o700,
-        content: apply(&placed, inputs.gpus).into_bytes(),
+        content: apply(&placed, facts, inputs.gpus).into_bytes(),
     }];
     files.extend(placed.into_iter().enumerate().map(|(index, file)| File {
         name: index.to_string(),
@@ -149,7 +149,7 @@ fn placed(facts: &GuestFacts, inputs: &Inputs) -> Vec<Placed> {
     files
 }
 
-fn apply(placed: &[Placed], gpus: u32) -> String {
+fn apply(placed: &[Placed], facts: &GuestFacts, gpus: u32) -> String {
     let put =
         placed.iter().enumerate().map(|(index, file)| format!("put {index} {} {:o}", file.path, file.mode));
     let of = |reader| {
@@ -168,6 +168,7 @@ fn apply(placed: &[Placed], gpus: u32) -> String {
             ("pause", PAUSE_IMAGE),
             ("registry_hosts", REGISTRY_HOSTS),
             ("gpus", &gpus.to_string()),
+            ("nvidia_runtime", facts.nvidia_runtime.as_deref().unwrap_or_default()),
         ],
     )
 }
@@ -207,14 +208,14 @@ pub(super) mod tests {
             if secret {
                 assert!(file.path.starts_with("/run/orca/keys/") && file.mode == 0o600, "{}", file.path);
             }
-            assert!(!apply(&[file], 0).contains(&inputs.gateway_token));
+            assert!(!apply(&[file], &GuestFacts::parse(EKS).unwrap(), 0).contains(&inputs.gateway_token));
         }
     }
 
     #[test]
     fn shells_can_read_the_script_and_no_place_is_left_open() {
         for (facts, gpus) in [(EKS, 8), (LOCAL, 0)] {
-            let script = apply(&all(facts, &mk_inputs()), gpus);
+            let script = apply(&all(facts, &mk_inputs()), &GuestFacts::parse(facts).unwrap(), gpus);
             let place =
                 script.split('@').skip(1).find(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()));
             assert_eq!(place, None);

@@ -70,13 +70,27 @@ pub enum OomScore {
     OnlyHigher,
 }
 
-/// Why a machine can't run pods. No later look will change it.
+/// Why a machine can't run pods.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FactsError {
+    /// Never, with this image.
     #[error("the image has no `{0}`")]
     Missing(&'static str),
+    /// Never, with this image.
     #[error("{fact} of the machine is `{found}`, expected {expected}")]
     Unusable { fact: &'static str, found: String, expected: &'static str },
+    /// Perhaps the next look shows it.
+    #[error("{fact} of the machine is not known, expected {expected}")]
+    Unknown { fact: &'static str, expected: &'static str },
+}
+
+impl FactsError {
+    fn of(fact: &'static str, found: &str, expected: &'static str) -> Self {
+        if found.is_empty() {
+            return Self::Unknown { fact, expected };
+        }
+        Self::Unusable { fact, found: found.to_owned(), expected }
+    }
 }
 
 impl GuestFacts {
@@ -134,7 +148,7 @@ impl<'a> Output<'a> {
         let found = self.one(name).unwrap_or_default();
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:/@".contains(c);
         if found.is_empty() || !found.chars().all(plain) {
-            return Err(FactsError::Unusable { fact: name, found: found.to_owned(), expected });
+            return Err(FactsError::of(name, found, expected));
         }
         Ok(found)
     }
@@ -143,28 +157,22 @@ impl<'a> Output<'a> {
         self.one(tool).ok_or(FactsError::Missing(tool))?;
         let path = self.word(tool, "an absolute path")?;
         if !path.starts_with('/') {
-            return Err(FactsError::Unusable {
-                fact: tool,
-                found: path.to_owned(),
-                expected: "an absolute path",
-            });
+            return Err(FactsError::of(tool, path, "an absolute path"));
         }
         Ok(path.to_owned())
     }
 
     fn number(&self, name: &'static str, expected: &'static str) -> Result<u32, FactsError> {
         let found = self.one(name).unwrap_or_default();
-        found.parse().map_err(|_| FactsError::Unusable { fact: name, found: found.to_owned(), expected })
+        found.parse().map_err(|_| FactsError::of(name, found, expected))
     }
 
     fn secrets_stay_in_memory(&self) -> Result<(), FactsError> {
         match self.one("run_is").unwrap_or_default() {
             "tmpfs" => Ok(()),
-            other => Err(FactsError::Unusable {
-                fact: "run_is",
-                found: other.to_owned(),
-                expected: "tmpfs at /run, since secrets must not reach a disk",
-            }),
+            other => {
+                Err(FactsError::of("run_is", other, "tmpfs at /run, since secrets must not reach a disk"))
+            }
         }
     }
 
@@ -172,11 +180,7 @@ impl<'a> Output<'a> {
         match self.one("machine").unwrap_or_default() {
             "x86_64" => Ok("amd64"),
             "aarch64" => Ok("arm64"),
-            other => Err(FactsError::Unusable {
-                fact: "machine",
-                found: other.to_owned(),
-                expected: "x86_64 or aarch64",
-            }),
+            other => Err(FactsError::of("machine", other, "x86_64 or aarch64")),
         }
     }
 
@@ -189,40 +193,26 @@ impl<'a> Output<'a> {
                 let root = root.strip_suffix("/init.scope").unwrap_or(root);
                 Ok(Cgroup::V1 { root: if root.is_empty() { "/".to_owned() } else { root.to_owned() } })
             }
-            other => {
-                Err(FactsError::Unusable { fact: "cgroup", found: other.to_owned(), expected: "v1 or v2" })
-            }
+            other => Err(FactsError::of("cgroup", other, "v1 or v2")),
         }
     }
 
-    /// `Kubernetes v1.36.3`.
+    /// `Kubernetes v1.36.3`. Older ones than this don't take the runtime's endpoint from the configuration file.
     fn kubelet_version(&self) -> Result<String, FactsError> {
-        const EXPECTED: &str = "at least v1.27";
         let found = self.one("kubelet_version").unwrap_or_default();
         let version = found.strip_prefix("Kubernetes ").unwrap_or(found);
-        // Older ones don't take the runtime's endpoint from the configuration file.
-        if major_minor(version).is_none_or(|version| version < (1, 27)) {
-            return Err(FactsError::Unusable {
-                fact: "kubelet_version",
-                found: found.to_owned(),
-                expected: EXPECTED,
-            });
-        }
+        at_least((1, 27), major_minor(version))
+            .ok_or_else(|| FactsError::of("kubelet_version", found, "at least v1.27"))?;
         Ok(version.to_owned())
     }
 
     /// `containerd github.com/containerd/containerd 1.6.20~ds1 1.6.20~ds1-1+deb12u1`.
     fn containerd_version(&self) -> Result<(u32, u32), FactsError> {
-        const EXPECTED: &str = "at least 1.6";
         self.one("containerd").ok_or(FactsError::Missing("containerd"))?;
         self.one("ctr").ok_or(FactsError::Missing("ctr"))?;
         let found = self.one("containerd_version").unwrap_or_default();
-        let version = found.split(' ').nth(2).and_then(major_minor).filter(|version| *version >= (1, 6));
-        version.ok_or_else(|| FactsError::Unusable {
-            fact: "containerd_version",
-            found: found.to_owned(),
-            expected: EXPECTED,
-        })
+        at_least((1, 6), found.split(' ').nth(2).and_then(major_minor))
+            .ok_or_else(|| FactsError::of("containerd_version", found, "at least 1.6"))
     }
 
     /// A folder that has every plugin is used as it is; else ours is completed.
@@ -245,6 +235,10 @@ impl<'a> Output<'a> {
         };
         self.all("vpc_cidr").filter(is_cidr).map(str::to_owned).collect()
     }
+}
+
+fn at_least(least: (u32, u32), version: Option<(u32, u32)>) -> Option<(u32, u32)> {
+    version.filter(|version| *version >= least)
 }
 
 /// `v1.36.3` or `1.6.20~ds1`.
@@ -352,6 +346,11 @@ mtu=1500
             ("x86_64", "riscv64", "machine of the machine is `riscv64`, expected x86_64 or aarch64"),
             ("cgroup_root=/orca-i-1", "cgroup_root=/a\"b", "expected the memory cgroup of PID 1"),
             ("runc=/usr/sbin/runc", "runc=/usr/$(id)", "expected an absolute path"),
+            (
+                "Kubernetes v1.36.3",
+                "",
+                "kubelet_version of the machine is not known, expected at least v1.27",
+            ),
             ("interface=host0", "interface=", "expected an interface with a default route"),
             ("mtu=1500", "mtu=", "expected the MTU of the interface"),
         ];

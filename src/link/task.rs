@@ -19,7 +19,7 @@ use super::wire::{Dial, Wire};
 use super::{LinkState, LinkStatus, Machine};
 use crate::cloud::Cloud;
 use crate::gateway::Progress;
-use crate::guest::{GATEWAY_PORT, KUBELET_PORT};
+use crate::guest::{FactsError, GATEWAY_PORT, KUBELET_PORT};
 use crate::keys::Keys;
 use crate::tunnel::{ByteStream, TunnelError};
 use crate::{clock, guest};
@@ -150,7 +150,19 @@ struct Past {
     attached: Option<String>,
     /// Whether the last attempt got as far as that.
     succeeded: bool,
-    bootstrap_fails_since: Option<Instant>,
+    /// Since when looks and bootstraps have failed.
+    fails_since: Option<Instant>,
+}
+
+impl Past {
+    /// What failed again and again for long enough will fail for ever.
+    fn lose_patience(&mut self, setback: Setback) -> Setback {
+        let since = *self.fails_since.get_or_insert_with(Instant::now);
+        match setback {
+            Setback::Again(error) if since.elapsed() >= BOOTSTRAP_PATIENCE => Setback::Broken(error),
+            other => other,
+        }
+    }
 }
 
 /// Keeps the link until it is dropped, or broken.
@@ -222,24 +234,24 @@ async fn attempt(link: &Link, past: &mut Past) -> Result<Infallible, Setback> {
     let ((), probed) = tokio::try_join!(pin(link, wire.host_key()), bootstrap::probe(wire))?;
     let facts = match probed.facts {
         Ok(facts) => facts,
-        // A pod that runs there is not to die of a look that failed.
-        Err(error) if probed.bootstrapped || past.attached.is_some() => {
-            return Err(Setback::Again(error.to_string()));
+        Err(error) => {
+            let setback = match error {
+                FactsError::Missing(_) | FactsError::Unusable { .. } => Setback::Broken(error.to_string()),
+                FactsError::Unknown { .. } => Setback::Again(error.to_string()),
+            };
+            // A pod that runs there is not to die of a look that failed.
+            let keep = probed.bootstrapped || past.attached.is_some();
+            return Err(if keep { Setback::Again(error.to_string()) } else { past.lose_patience(setback) });
         }
-        Err(error) => return Err(Setback::Broken(error.to_string())),
     };
     let streams = watch::Sender::new(0_usize);
     let work = async {
         link.step("sending files and starting the kubelet");
         if let Err(setback) = bootstrap::apply(link, wire, &facts).await {
-            let since = *past.bootstrap_fails_since.get_or_insert_with(Instant::now);
-            let hopeless = !facts.bootstrapped && since.elapsed() >= BOOTSTRAP_PATIENCE;
-            return Err(match setback {
-                Setback::Again(error) if hopeless => Setback::Broken(error),
-                other => other,
-            });
+            // A pod that runs there is not to die of it.
+            return Err(if facts.bootstrapped { setback } else { past.lose_patience(setback) });
         }
-        past.bootstrap_fails_since = None;
+        past.fails_since = None;
         link.step("waiting for the kubelet to list its pod");
         let attached = async {
             // After a reboot the pod was shown before; then the new kubelet must have come, too.

@@ -51,7 +51,7 @@ ensure() {
 
 network=
 if ! same network @network@; then
-	@network@ &
+	@network@ 2> network.err &
 	network=$!
 fi
 ensure containerd containerd.service @containerd_files@
@@ -65,7 +65,7 @@ if ! has_pause; then
 fi
 
 if [ "$network" ]; then
-	wait "$network" || fail "the network can't be set up"
+	wait "$network" || fail "network: $(tail -n 1 network.err)"
 	same network @network@
 	echo "$wanted" > "$stamp"
 fi
@@ -74,6 +74,8 @@ fi
 gpus=@gpus@
 if [ "$gpus" -gt 0 ]; then
 	command -v nvidia-smi > /dev/null || fail "the image has no \`nvidia-smi\`, and the pod's machine has $gpus GPUs"
+	[ "@nvidia_runtime@" ] || [ ! -e /proc/driver/nvidia/version ] ||
+		fail "the image has the NVIDIA driver but no \`nvidia-container-runtime\`"
 	tries=0
 	until found=$(nvidia-smi -L 2> /dev/null | grep -c '^GPU ') && [ "$found" -ge "$gpus" ]; do
 		tries=$((tries + 1))
