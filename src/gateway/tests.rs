@@ -186,6 +186,7 @@ async fn a_revoked_guest_is_cut_off_and_never_shown_its_pod() {
     for uri in [PODS, WATCH_LIST, POD, "/api/v1/nodes/burst", "/api/v1/services"] {
         assert_eq!(client.get(uri).await.0, 403, "{uri}");
     }
+    assert!(!session.show(), "nor by an answer that was under way");
     let progress = *session.progress().borrow();
     assert!(progress.revoked && !progress.shown);
     assert!(world.gateway.shared.denials.of(Rule::Revoked) >= 5);
