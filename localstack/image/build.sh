@@ -57,13 +57,19 @@ build_image() {
     printf '[host."%s"]\n  capabilities = ["pull", "resolve"]\n' "$registry" > "$root/etc/containerd/certs.d/$name/hosts.toml"
   done
 
+  # cloud-init asks for metadata tokens only where it knows EC2's hypervisor, by a file that a container's /sys cannot have.
+  local source=$root/usr/lib/python3/dist-packages/cloudinit/sources/DataSourceEc2.py
+  grep -q /sys/hypervisor/uuid "$source" || die "cloud-init looks for EC2's hypervisor elsewhere than it did"
+  sed -i s,/sys/hypervisor/uuid,/usr/lib/ec2/hypervisor-uuid, "$source"
+
+  # cloud-init's local stage would ask for an address by DHCP; the interface has it from the start.
   step "pause image, services"
   preload_pause "$root"
   quietly inside "$root" systemctl disable containerd.service
   quietly inside "$root" systemctl mask console-getty.service getty.target systemd-networkd.service \
     systemd-networkd-wait-online.service systemd-resolved.service apt-daily.timer apt-daily-upgrade.timer \
     dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer systemd-modules-load.service \
-    sys-kernel-debug.mount sys-kernel-tracing.mount sys-fs-fuse-connections.mount modprobe@.service
+    cloud-init-local.service sys-kernel-debug.mount sys-kernel-tracing.mount sys-fs-fuse-connections.mount modprobe@.service
   quietly inside "$root" systemctl set-default multi-user.target
   quietly inside "$root" systemctl enable ssh.service sshd-keygen.service kernel-settings.service
   # A cloud image has neither an identity nor host keys before its first boot.

@@ -2,6 +2,14 @@
 //!
 //! Needs root and the image of `localstack/image/build.sh` (at `$ORCA_CACHE/image`, by default `~/.cache/orca/image`):
 //! `cargo test --workspace --test machines -- --ignored --nocapture`
+//! Beside a local cloud that runs already, in a network of its own: `unshare --net sh -c 'ip link set lo up; exec …'`.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test; it prints what it measured"
+)]
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -32,7 +40,7 @@ END
 chmod +x /usr/local/bin/answer
 echo "host key of $(hostname)" > /dev/console
 touch /run/hooked
-systemd-run --unit=answers socat TCP-LISTEN:2200,bind=127.0.0.1,fork,reuseaddr EXEC:/usr/local/bin/answer
+systemd-run --no-block --unit=answers socat TCP-LISTEN:2200,bind=127.0.0.1,fork,reuseaddr EXEC:/usr/local/bin/answer
 "#;
 
 #[test]
@@ -42,9 +50,9 @@ fn machines_boot_answer_and_leave_nothing() {
 }
 
 async fn everything() {
-    let before = host();
     let dir = std::env::temp_dir().join("localcloud-test");
     cleanup(&dir).await.unwrap();
+    let before = host();
     let registry = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let nspawn = start(&dir, registry.local_addr().unwrap()).await;
     let mut events = nspawn.events();
@@ -84,7 +92,7 @@ async fn everything() {
     assert_eq!(host().difference(&before).filter(|line| line.contains("0000000")).count(), 0);
     assert!(!dir.join("machines").join(ID).exists());
 
-    // As after a kill -9: the processes of the machine go on without their parent.
+    // With a machine that runs.
     nspawn.boot(spec(ID, 10, 1)).await.unwrap();
     let refused = cleanup(&dir).await.unwrap_err().to_string();
     assert!(refused.contains("runs on this host already"), "{refused}");
@@ -105,11 +113,27 @@ async fn it_is_like_an_eks_machine(nspawn: &Nspawn) {
         run(nspawn, ID, "ls /opt/cni/bin; ls /usr/bin/kubelet; nvidia-smi -L | cut -d' ' -f 1-4").await,
         "/usr/bin/kubelet\nGPU 0: NVIDIA A10G\n"
     );
+    assert_eq!(
+        run(
+            nspawn,
+            OTHER,
+            "cat /proc/sys/net/ipv4/ip_forward; [ -w /proc/sys/net/ipv4/conf/all/route_localnet ] || echo ro"
+        )
+        .await,
+        "1\n"
+    );
+    assert_eq!(
+        run(nspawn, OTHER, "echo 3 > /proc/sys/vm/swappiness").await,
+        "/usr/local/bin/answer: line 3: /proc/sys/vm/swappiness: Read-only file system\n"
+    );
     assert_eq!(run(nspawn, OTHER, "command -v nvidia-smi; cat /proc/sys/vm/overcommit_memory").await, "1\n");
     let group = run(nspawn, ID, "awk -F: '$2==\"memory\"{print $3}' /proc/1/cgroup").await;
     if !group.is_empty() {
         assert!(["/\n", "/init.scope\n"].contains(&group.as_str()), "{group}");
-        assert_eq!(run(nspawn, ID, "for h in /sys/fs/cgroup/*/; do mkdir $h/try && echo $$ > $h/try/cgroup.procs || echo $h; done").await, "");
+        // As a container runtime does: a group of its own in every hierarchy, a new cpuset filled first.
+        let groups = "cd /sys/fs/cgroup; for h in *; do mkdir $h/try; for f in cpuset.cpus cpuset.mems; do \
+                      [ ! -f $h/$f ] || cat $h/$f > $h/try/$f; done; echo $$ > $h/try/cgroup.procs; done";
+        assert_eq!(run(nspawn, ID, groups).await, "");
     }
     let console = nspawn.console(ID);
     assert!(console.lines().any(|line| line.ends_with("host key of ip-10-88-1-10")), "{console}");
@@ -127,13 +151,15 @@ async fn metadata_is_the_machines_own_and_stays_on_it(nspawn: &Nspawn) {
     let status = "curl -sm 3 -o /dev/null -w '%{http_code}' 169.254.169.254/latest/meta-data/";
     assert_eq!(run(nspawn, ID, status).await, "401");
 
-    // A pod: a namespace behind the machine's, with the secondary address.
-    for (id, address, answer) in [(ID, 11, "000"), (OTHER, 21, "401")] {
+    // A pod: a namespace behind the machine's, with the secondary address, as the ptp plugin makes it.
+    for (id, host, address, answer) in [(ID, 10, 11, "000"), (OTHER, 20, 21, "401")] {
+        let (host, address) = (format!("10.88.1.{host}"), format!("10.88.1.{address}"));
         let pod = format!(
             "ip netns add pod; ip link add p0 type veth peer name eth0 netns pod; ip link set p0 up; \
-             ip addr add 10.88.1.1/32 dev p0; ip -n pod link set lo up; ip -n pod addr add 10.88.1.{address}/32 dev eth0; \
-             ip -n pod link set eth0 up; ip -n pod route add 10.88.1.1 dev eth0; ip -n pod route add default via 10.88.1.1; \
-             ip route add 10.88.1.{address}/32 dev p0; ip netns exec pod {status}"
+             ip addr add {host}/32 dev p0; ip route add {address}/32 dev p0; ip -n pod link set lo up; \
+             ip -n pod addr add {address}/32 dev eth0; ip -n pod link set eth0 up; \
+             ip -n pod route add {host} dev eth0; ip -n pod route add default via {host}; \
+             ip netns exec pod {status}"
         );
         let found = run(nspawn, id, &pod).await;
         assert_eq!(found, answer, "{id}");
@@ -171,7 +197,7 @@ async fn addresses_reach_from_everywhere_and_go_nowhere_else(nspawn: &Nspawn) {
     let host = TcpListener::bind("0.0.0.0:0").await.unwrap().local_addr().unwrap().port();
     for nowhere in [format!("10.88.1.1:{host}"), "10.88.1.99:80".to_owned(), "192.0.2.200:80".to_owned()] {
         let said = run(nspawn, ID, &from("", &nowhere)).await;
-        assert!(said.contains("E connect("), "{nowhere}: {said}");
+        assert!(said.contains(" E connect"), "{nowhere}: {said}");
     }
 }
 
@@ -326,10 +352,14 @@ async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut()
 
 /// Everything of the host that a machine touches, a line each.
 fn host() -> BTreeSet<String> {
-    let script = "cat /proc/self/mountinfo | cut -d' ' -f 4-; ip -o link | cut -d: -f 2; ip -o addr; ip route show table all; \
-                  find /sys/fs/cgroup -type d -path '*localcloud*'; iptables-save | grep -v -e '^#' -e '^:[A-Z]* ACCEPT' -e '^\\*' -e COMMIT; \
-                  ls /run /run/netns /run/systemd 2> /dev/null; ls -d /run/lock/localcloud*; sysctl -a 2> /dev/null | grep -e forward; \
-                  ps -eo args | grep -e systemd-nspawn -e 'agent --socket' | grep -v grep";
+    let script = "cut -d' ' -f 4- /proc/self/mountinfo; ip -o link; ip -o addr; ip route show table all; \
+        iptables-save | grep -v -e '^#' -e '^:[A-Z]* ACCEPT' -e '^[*]' -e COMMIT; sysctl -a 2> /dev/null | grep forward; \
+        scope=$(stat -Lc %i /proc/self/ns/net); find /sys/fs/cgroup -type d -path \"*localcloud-$scope*\"; ls -d /run/lock/localcloud-$scope*; \
+        ls -d /run/systemd/nspawn /run/netns/* 2> /dev/null; ps -eo args | grep localcloud-test/";
     let output = Command::new("sh").args(["-c", script]).output().unwrap();
-    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter(|line| !line.contains("grep"))
+        .map(str::to_owned)
+        .collect()
 }

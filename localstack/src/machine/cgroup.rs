@@ -1,4 +1,4 @@
-//! Control groups of machines: one `localcloud/<id>` in every hierarchy of the host, so that all of a machine's
+//! Control groups of machines: one `localcloud-<n>/<id>` in every hierarchy of the host, so that all of a machine's
 //! processes can be frozen, found and killed together, and so that a kubelet in it has groups of its own.
 //!
 //! cgroup v1 is what the tests run on. On a v2 host the group has two leaves, because a group with controllers
@@ -14,8 +14,8 @@ use tokio::time::Instant;
 
 use super::{Freeze, command};
 
-/// The parent of all groups of machines.
-const PARENT: &str = "localcloud";
+/// The parent of all groups of machines begins with it.
+const PARENT: &str = "localcloud-";
 
 /// A killed process may be slow to go: it could be writing to the disk.
 const KILL_DEADLINE: Duration = Duration::from_secs(20);
@@ -26,9 +26,17 @@ const FREEZE_DEADLINE: Duration = Duration::from_secs(10);
 /// While waiting for the kernel, which has no event for any of this on cgroup v1.
 const POLL: Duration = Duration::from_millis(10);
 
+/// Where machines of this local cloud have their groups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Cgroups {
+    hierarchies: Hierarchies,
+    /// The folder in every hierarchy that holds them all.
+    parent: String,
+}
+
 /// The hierarchies that this host has mounted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Hierarchies {
+enum Hierarchies {
     /// Mount points of every v1 hierarchy, and of the v2 one beside them if there is one.
     V1(Vec<PathBuf>),
     /// The only mount point.
@@ -36,11 +44,6 @@ pub(super) enum Hierarchies {
 }
 
 impl Hierarchies {
-    pub(super) fn of_this_host() -> anyhow::Result<Self> {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").context("/proc/self/mountinfo")?;
-        Self::parse(&mounts)
-    }
-
     fn parse(mountinfo: &str) -> anyhow::Result<Self> {
         let mut v1 = Vec::new();
         let mut v2 = Vec::new();
@@ -80,16 +83,28 @@ impl Hierarchies {
             Self::V2(point) => std::slice::from_ref(point),
         }
     }
+}
+
+impl Cgroups {
+    /// `scope` tells the local clouds of one host apart.
+    pub(super) fn of_this_host(scope: &str) -> anyhow::Result<Self> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").context("/proc/self/mountinfo")?;
+        Ok(Self { hierarchies: Hierarchies::parse(&mounts)?, parent: format!("{PARENT}{scope}") })
+    }
+
+    pub(super) fn parent(&self) -> &str {
+        &self.parent
+    }
 
     fn groups(&self, id: &str) -> Vec<PathBuf> {
-        self.points().iter().map(|point| point.join(PARENT).join(id)).collect()
+        self.hierarchies.points().iter().map(|point| point.join(&self.parent).join(id)).collect()
     }
 
     /// `SYSTEMD_NSPAWN_UNIFIED_HIERARCHY` and our own boot script tell the two apart by it.
     pub(super) fn unified(&self) -> &'static str {
-        match self {
-            Self::V1(_) => "0",
-            Self::V2(_) => "1",
+        match &self.hierarchies {
+            Hierarchies::V1(_) => "0",
+            Hierarchies::V2(_) => "1",
         }
     }
 
@@ -104,9 +119,9 @@ impl Hierarchies {
     }
 
     fn leaves(&self, id: &str, leaf: &str) -> Vec<PathBuf> {
-        match self {
-            Self::V1(_) => self.groups(id),
-            Self::V2(_) => self.groups(id).iter().map(|group| group.join(leaf)).collect(),
+        match &self.hierarchies {
+            Hierarchies::V1(_) => self.groups(id),
+            Hierarchies::V2(_) => self.groups(id).iter().map(|group| group.join(leaf)).collect(),
         }
     }
 
@@ -116,22 +131,22 @@ impl Hierarchies {
             fs::create_dir_all(&group)
                 .with_context(|| format!("cannot make cgroup `{}`", group.display()))?;
         }
-        match self {
-            Self::V1(points) => {
+        match &self.hierarchies {
+            Hierarchies::V1(points) => {
                 for point in points {
                     // A new cpuset is empty, and takes no process until it is filled, from the top down.
                     for setting in ["cpuset.cpus", "cpuset.mems"] {
                         let Ok(value) = fs::read_to_string(point.join(setting)) else { continue };
-                        for group in [point.join(PARENT), point.join(PARENT).join(id)] {
+                        for group in [point.join(&self.parent), point.join(&self.parent).join(id)] {
                             fs::write(group.join(setting), value.trim())
                                 .with_context(|| format!("cannot fill `{}`", group.display()))?;
                         }
                     }
                 }
             }
-            Self::V2(point) => {
+            Hierarchies::V2(point) => {
                 let controllers = fs::read_to_string(point.join("cgroup.controllers"))?;
-                for group in [point.clone(), point.join(PARENT), point.join(PARENT).join(id)] {
+                for group in [point.clone(), point.join(&self.parent), point.join(&self.parent).join(id)] {
                     for controller in controllers.split_whitespace() {
                         // One that cannot be passed on (realtime cpu, say) is one that the host keeps.
                         drop(fs::write(group.join("cgroup.subtree_control"), format!("+{controller}")));
@@ -144,21 +159,21 @@ impl Hierarchies {
 
     /// Stops or continues everything in the groups of a machine, those that it made itself included.
     pub(super) async fn freeze(&self, id: &str, state: Freeze) -> anyhow::Result<()> {
-        let (file, order, shown, done) = match self {
-            Self::V1(points) => {
+        let (file, order, shown, done) = match &self.hierarchies {
+            Hierarchies::V1(points) => {
                 let freezer = points
                     .iter()
                     .find(|point| point.ends_with("freezer"))
                     .expect("`parse` refuses a host without a freezer");
-                let file = freezer.join(PARENT).join(id).join("freezer.state");
+                let file = freezer.join(&self.parent).join(id).join("freezer.state");
                 let word = match state {
                     Freeze::Frozen => "FROZEN",
                     Freeze::Thawed => "THAWED",
                 };
                 (file.clone(), word, file, word)
             }
-            Self::V2(point) => {
-                let group = point.join(PARENT).join(id);
+            Hierarchies::V2(point) => {
+                let group = point.join(&self.parent).join(id);
                 let (order, done) = match state {
                     Freeze::Frozen => ("1", "frozen 1"),
                     Freeze::Thawed => ("0", "frozen 0"),
@@ -208,9 +223,10 @@ impl Hierarchies {
     /// Ids of machines that have groups here, whoever made them.
     pub(super) fn machines(&self) -> Vec<String> {
         let mut ids: Vec<_> = self
+            .hierarchies
             .points()
             .iter()
-            .filter_map(|point| fs::read_dir(point.join(PARENT)).ok())
+            .filter_map(|point| fs::read_dir(point.join(&self.parent)).ok())
             .flatten()
             .flatten()
             .filter(|entry| entry.path().is_dir())
@@ -223,8 +239,8 @@ impl Hierarchies {
 
     /// Removes the common parent. Only when no machine is left.
     pub(super) fn remove_parent(&self) {
-        for point in self.points() {
-            remove_tree(&point.join(PARENT));
+        for point in self.hierarchies.points() {
+            remove_tree(&point.join(&self.parent));
         }
     }
 
@@ -289,10 +305,11 @@ mod tests {
 
     #[test]
     fn a_v2_host_gives_machine_and_attendants_leaves_of_their_own() {
-        let host = Hierarchies::parse("25 1 0:23 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw").unwrap();
-        assert_eq!(host, Hierarchies::V2("/sys/fs/cgroup".into()));
-        assert_eq!(host.machine("i-1"), [PathBuf::from("/sys/fs/cgroup/localcloud/i-1/machine")]);
-        assert_eq!(host.attendants("i-1"), [PathBuf::from("/sys/fs/cgroup/localcloud/i-1/attendants")]);
+        let hierarchies = Hierarchies::parse("25 1 0:23 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw").unwrap();
+        assert_eq!(hierarchies, Hierarchies::V2("/sys/fs/cgroup".into()));
+        let host = Cgroups { hierarchies, parent: "localcloud-7".into() };
+        assert_eq!(host.machine("i-1"), [PathBuf::from("/sys/fs/cgroup/localcloud-7/i-1/machine")]);
+        assert_eq!(host.attendants("i-1"), [PathBuf::from("/sys/fs/cgroup/localcloud-7/i-1/attendants")]);
     }
 
     #[test]

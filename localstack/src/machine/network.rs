@@ -127,7 +127,7 @@ impl Network {
                 run("iptables", &["-w", "10", "-t", table, "-X", chain]).await?;
             }
         }
-        for link in links()? {
+        for link in links().await? {
             run("ip", &["link", "del", &link]).await?;
         }
         run("ip", &["route", "flush", "proto", ROUTE_PROTOCOL]).await?;
@@ -166,7 +166,7 @@ impl Network {
     /// Removes a machine's veth, with it its routes, and its rule. Idempotent.
     pub(super) async fn detach(&self, id: &str, metadata: SocketAddrV4) -> anyhow::Result<()> {
         let link = link(id);
-        if fs::exists(format!("/sys/class/net/{link}"))? {
+        if links().await?.contains(&link) {
             run("ip", &["link", "del", &link]).await?;
         }
         let rule = metadata_rule(id, metadata);
@@ -184,12 +184,18 @@ async fn iptables(action: &str, rule: &[String]) -> anyhow::Result<String> {
     run("iptables", &args).await
 }
 
-fn links() -> anyhow::Result<Vec<String>> {
-    Ok(fs::read_dir("/sys/class/net")?
-        .flatten()
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+/// Asked of `ip`, because /sys may show another network namespace than ours.
+async fn links() -> anyhow::Result<Vec<String>> {
+    Ok(parse_links(&run("ip", &["-oneline", "link", "show"]).await?))
+}
+
+fn parse_links(shown: &str) -> Vec<String> {
+    shown
+        .lines()
+        .filter_map(|line| line.split(": ").nth(1)?.split('@').next())
         .filter(|name| name.starts_with(LINK_PREFIX))
-        .collect())
+        .map(str::to_owned)
+        .collect()
 }
 
 #[cfg(test)]
@@ -208,6 +214,14 @@ mod tests {
     fn the_router_of_a_subnet_has_its_first_address() {
         assert_eq!(gateway((Ipv4Addr::new(10, 88, 1, 0), 24)), Ipv4Addr::new(10, 88, 1, 1));
         assert_eq!(gateway((Ipv4Addr::new(10, 88, 1, 64), 26)), Ipv4Addr::new(10, 88, 1, 65));
+    }
+
+    #[test]
+    fn only_our_links_are_found_among_the_hosts() {
+        let shown = "1: lo: <LOOPBACK,UP> mtu 65536\n\
+                     7: lc-56789abcdef0@if2: <BROADCAST,UP> mtu 1500\n\
+                     9: eth0: <BROADCAST> mtu 1400\n";
+        assert_eq!(parse_links(shown), ["lc-56789abcdef0"]);
     }
 
     #[test]

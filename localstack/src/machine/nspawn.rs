@@ -25,7 +25,7 @@ use tokio_util::task::AbortOnDropHandle;
 use self::disk::Disk;
 use self::host::{Host, Lock};
 use self::power::Panel;
-use super::cgroup::Hierarchies;
+use super::cgroup::Cgroups;
 use super::imds::Imds;
 use super::network::{self, Network};
 use super::{Freeze, MachineEvent, MachineSpec, Machines, agent};
@@ -246,12 +246,12 @@ impl Machine {
 /// machines' files in `dir`. Refused while a local cloud runs.
 pub async fn cleanup(dir: &Path) -> anyhow::Result<()> {
     let lock = Lock::take(dir)?;
-    remove_leftovers(&Hierarchies::of_this_host()?, dir).await?;
+    remove_leftovers(&Cgroups::of_this_host(&host::scope()?)?, dir).await?;
     drop(lock);
     Ok(())
 }
 
-async fn remove_leftovers(cgroups: &Hierarchies, dir: &Path) -> anyhow::Result<()> {
+async fn remove_leftovers(cgroups: &Cgroups, dir: &Path) -> anyhow::Result<()> {
     for id in cgroups.machines() {
         cgroups.destroy(&id).await?;
     }

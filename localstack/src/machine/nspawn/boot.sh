@@ -1,6 +1,6 @@
 # Becomes a machine. Runs in mount and network namespaces of its own, so that its mounts and its interface end with it
 # whatever happens to the local cloud. Reads one line when the host has put the interface in.
-# Environment: NAME, DIR, BASE, UNIFIED, ADDRESS (with prefix), GATEWAY, MAC, CAPABILITIES (flags).
+# Environment: NAME, DIR, BASE, UNIFIED, GROUP (parent of all machines' groups), ADDRESS (with prefix), GATEWAY, MAC, CAPABILITIES (flags).
 
 read -r _
 ip link set lo up
@@ -18,7 +18,7 @@ if [ "$UNIFIED" = 0 ]; then
 	mount -t tmpfs -o mode=755 cgroup "$DIR/cgroup"
 	for hierarchy in /sys/fs/cgroup/*; do
 		name=${hierarchy##*/}
-		group=$hierarchy/localcloud/$NAME
+		group=$hierarchy/$GROUP/$NAME
 		if [ -L "$hierarchy" ]; then
 			cp -P "$hierarchy" "$DIR/cgroup/$name"
 			continue
@@ -36,7 +36,8 @@ fi
 # nspawn leaves folders in /run; nothing here needs the host's.
 mount -t tmpfs -o mode=755 run /run
 
-export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY="$UNIFIED"
+# Of /proc/sys, what belongs to its network is the machine's own.
+export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY="$UNIFIED" SYSTEMD_NSPAWN_API_VFS_WRITABLE=network
 # shellcheck disable=SC2086
 exec systemd-nspawn --quiet --directory="$DIR/root" --boot --machine="$NAME" --register=no --keep-unit --notify-ready=yes \
 	--network-namespace-path=/proc/$$/ns/net --resolv-conf=off --timezone=off --link-journal=no --console=read-only \

@@ -3,15 +3,15 @@
 use std::fs::{self, File, TryLockError};
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use crate::machine::cgroup::Hierarchies;
+use crate::machine::cgroup::Cgroups;
 use crate::machine::command::run;
 
-/// Held while a local cloud runs: link names, chains, routes and groups are the host's, not one folder's.
-const LOCK: &str = "/run/lock/localcloud.lock";
+/// What a local cloud's lock begins with.
+const LOCKS: &str = "/run/lock/localcloud-";
 
 /// Program, and Debian's package of it.
 const TOOLS: [(&str, &str); 8] = [
@@ -34,7 +34,7 @@ const SYS_RESOURCE: u32 = 24;
 /// A host that can boot machines, held for this process.
 #[derive(Debug)]
 pub(super) struct Host {
-    pub(super) cgroups: Hierarchies,
+    pub(super) cgroups: Cgroups,
     /// Flags for nspawn.
     pub(super) capabilities: &'static str,
     _lock: Lock,
@@ -62,7 +62,7 @@ impl Host {
         }
         missing.extend(unusable_path(dir));
         missing.extend(unusable_path(image));
-        let cgroups = Hierarchies::of_this_host();
+        let cgroups = scope().and_then(|scope| Cgroups::of_this_host(&scope));
         if let Err(error) = &cgroups {
             missing.push(format!("cgroups ({error})"));
         }
@@ -153,47 +153,57 @@ async fn try_overlay(dir: &Path, image: &Path) -> anyhow::Result<()> {
     tried.map(|_| ())
 }
 
-/// Given up when the process ends, however it ends.
+/// Link names, chains, routes and addresses are a network namespace's, so it can hold one local cloud. Whoever wants
+/// another beside it starts that one in a namespace of its own.
+pub(super) fn scope() -> anyhow::Result<String> {
+    let inode = fs::metadata("/proc/self/ns/net").context("/proc/self/ns/net")?.ino();
+    Ok(inode.to_string())
+}
+
+/// Held while a local cloud runs. Given up when the process ends, however it ends.
 #[derive(Debug)]
 pub(super) struct Lock {
+    path: PathBuf,
     _file: File,
 }
 
 impl Lock {
     pub(super) fn take(dir: &Path) -> anyhow::Result<Self> {
+        let path = PathBuf::from(format!("{LOCKS}{}", scope()?));
         let file = loop {
             let file = File::options()
                 .read(true)
                 .write(true)
                 .create(true)
                 .truncate(false)
-                .open(LOCK)
-                .with_context(|| format!("cannot open `{LOCK}`"))?;
+                .open(&path)
+                .with_context(|| format!("cannot open `{}`", path.display()))?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
-                    let holder = fs::read_to_string(LOCK).unwrap_or_default();
+                    let holder = fs::read_to_string(&path).unwrap_or_default();
                     bail!("a local cloud with machines runs on this host already, in `{}`", holder.trim());
                 }
                 Err(TryLockError::Error(error)) => {
-                    return Err(error).with_context(|| format!("cannot lock `{LOCK}`"));
+                    return Err(error).with_context(|| format!("cannot lock `{}`", path.display()));
                 }
             }
             // Its last holder may have removed the name between our opening and our locking it.
-            if fs::metadata(LOCK).is_ok_and(|named| file.metadata().is_ok_and(|own| own.ino() == named.ino()))
+            if fs::metadata(&path)
+                .is_ok_and(|named| file.metadata().is_ok_and(|own| own.ino() == named.ino()))
             {
                 break file;
             }
         };
         file.set_len(0)?;
         writeln!(&file, "{}", dir.display())?;
-        Ok(Self { _file: file })
+        Ok(Self { path, _file: file })
     }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        drop(fs::remove_file(LOCK));
+        drop(fs::remove_file(&self.path));
     }
 }
 

@@ -73,6 +73,7 @@ pub(super) async fn start(site: &Site, machine: &Machine) -> anyhow::Result<Runn
         .env("DIR", &machine.disk.dir)
         .env("BASE", &site.options.image)
         .env("UNIFIED", cgroups.unified())
+        .env("GROUP", cgroups.parent())
         .env("ADDRESS", format!("{}/{}", spec.private_ip, spec.subnet_cidr.1))
         .env("GATEWAY", network::gateway(spec.subnet_cidr).to_string())
         .env("MAC", &spec.mac)
