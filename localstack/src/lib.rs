@@ -12,4 +12,6 @@ pub mod faults;
 pub mod machine;
 pub mod ssm;
 pub mod sts;
+#[cfg(test)]
+pub mod testing;
 pub mod world;

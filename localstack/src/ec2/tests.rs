@@ -1,1 +1,4 @@
-
+mod describe;
+mod launch;
+mod lifecycle;
+mod refusals;

@@ -1,0 +1,230 @@
+"""Drives the local cloud's EC2 and STS with boto3, the vendor's own client: launch, describe, tag, page, refuse, end.
+
+Needs boto3 from PyPI. Prints one line for each thing it checked; exit code 1 if any did not hold.
+
+    boto3_check.py --endpoint http://127.0.0.1:4566
+"""
+
+import argparse
+import base64
+import json
+import sys
+import time
+import urllib.request
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+FAILED = []
+
+
+def check(what, holds, seen=""):
+    print(f"{'ok  ' if holds else 'FAIL'} {what}" + ("" if holds else f": {seen}"), flush=True)
+    if not holds:
+        FAILED.append(what)
+
+
+def refused(what, code, call, *args, **kwargs):
+    """`call` must be refused with this code."""
+    try:
+        call(*args, **kwargs)
+        check(what, False, "was accepted")
+    except ClientError as error:
+        seen = error.response["Error"]["Code"]
+        check(f"{what} -> {code}", seen == code, f"{seen}: {error.response['Error']['Message']}")
+
+
+def until(what, holds, seconds=60):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if holds():
+            return check(what, True)
+        time.sleep(0.1)
+    return check(what, False, f"not within {seconds} s")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--endpoint", required=True)
+    endpoint = parser.parse_args().endpoint
+
+    def client(service, key="test", secret="test"):
+        return boto3.client(
+            service,
+            endpoint_url=endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=key,
+            aws_secret_access_key=secret,
+            config=Config(retries={"total_max_attempts": 1}, read_timeout=30),
+        )
+
+    ec2 = client("ec2")
+    with urllib.request.urlopen(f"{endpoint}/_local/world") as answer:
+        world = json.load(answer)
+    subnet, group, image = world["subnets"][0]["id"], world["security_groups"][1]["id"], world["images"][0]["id"]
+
+    identity = client("sts").get_caller_identity()
+    check("STS says who calls", identity["Account"] == world["account"], identity)
+    refused("a wrong secret", "SignatureDoesNotMatch", client("ec2", secret="wrong").describe_vpcs)
+    refused("an unknown key", "AuthFailure", client("ec2", key="nobody").describe_vpcs)
+    refused("an unknown key at STS", "InvalidClientTokenId", client("sts", key="nobody").get_caller_identity)
+
+    catalog(ec2, world)
+
+    free = ec2.describe_subnets(SubnetIds=[subnet])["Subnets"][0]["AvailableIpAddressCount"]
+    mark = f"check-{time.time_ns()}"
+    tags = [{"Key": "Name", "Value": "a <b> & \"c\" ü"}, {"Key": "mark", "Value": mark}]
+    kinds = ["instance", "volume", "network-interface"]
+    launch = {
+        "ImageId": image,
+        "InstanceType": "t3.medium",
+        "MinCount": 1,
+        "MaxCount": 1,
+        "ClientToken": mark,
+        "NetworkInterfaces": [
+            {
+                "DeviceIndex": 0,
+                "SubnetId": subnet,
+                "Groups": [group],
+                "SecondaryPrivateIpAddressCount": 1,
+                "DeleteOnTermination": True,
+            }
+        ],
+        "InstanceInitiatedShutdownBehavior": "terminate",
+        "MetadataOptions": {"HttpTokens": "required", "HttpPutResponseHopLimit": 1},
+        "BlockDeviceMappings": [
+            {
+                "DeviceName": "/dev/xvda",
+                "Ebs": {"VolumeSize": 50, "VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True},
+            }
+        ],
+        "IamInstanceProfile": {"Name": world["instance_profiles"][0]},
+        "UserData": "#cloud-boothook\n",
+        "TagSpecifications": [{"ResourceType": kind, "Tags": tags} for kind in kinds],
+    }
+    refused("a dry run", "DryRunOperation", ec2.run_instances, DryRun=True, **launch)
+    made = ec2.run_instances(**launch)["Instances"][0]
+    name = made["InstanceId"]
+    check("a launch is pending", made["State"] == {"Code": 0, "Name": "pending"}, made["State"])
+    check("it has our token and tags", made["ClientToken"] == mark and sorted_tags(made) == sorted_tags({"Tags": tags}), made)
+    addresses = made["NetworkInterfaces"][0]["PrivateIpAddresses"]
+    check(
+        "it has a primary and a secondary address",
+        [address["Primary"] for address in addresses] == [True, False]
+        and addresses[0]["PrivateIpAddress"] == made["PrivateIpAddress"],
+        addresses,
+    )
+    again = ec2.run_instances(**launch)["Instances"]
+    check("the same call again makes no second one", [one["InstanceId"] for one in again] == [name], again)
+    refused("its token with other parameters", "IdempotentParameterMismatch", ec2.run_instances, **{**launch, "InstanceType": "t3.micro"})
+    left = ec2.describe_subnets(SubnetIds=[subnet])["Subnets"][0]["AvailableIpAddressCount"]
+    check("two addresses are gone from the subnet", free - left == 2, (free, left))
+
+    ec2.get_waiter("instance_running").wait(InstanceIds=[name], WaiterConfig={"Delay": 1})
+    check("boto3's waiter sees it running", True)
+    one = ec2.describe_instances(Filters=[{"Name": "tag:mark", "Values": [mark]}])["Reservations"][0]["Instances"][0]
+    check("a tag filter finds it", one["InstanceId"] == name and one["State"]["Code"] == 16, one)
+    by_token = ec2.describe_instances(Filters=[{"Name": "client-token", "Values": [mark]}])
+    check("its token finds it", len(by_token["Reservations"]) == 1, by_token)
+    ec2.get_waiter("instance_status_ok").wait(InstanceIds=[name], WaiterConfig={"Delay": 1})
+    check("boto3's waiter sees its checks pass", True)
+    console = ec2.get_console_output(InstanceId=name, Latest=True)
+    check("its console is answered", console["InstanceId"] == name and isinstance(console.get("Output", ""), str), console)
+
+    ec2.create_tags(Resources=[name], Tags=[{"Key": "host-key", "Value": "ssh-ed25519 AAAA+/="}])
+    seen = ec2.describe_tags(Filters=[{"Name": "resource-id", "Values": [name]}])["Tags"]
+    check("a new tag is described", {"host-key", "mark", "Name"} == {tag["Key"] for tag in seen}, seen)
+    volume = one["BlockDeviceMappings"][0]["Ebs"]["VolumeId"]
+    seen = ec2.describe_tags(Filters=[{"Name": "resource-type", "Values": ["volume"]}, {"Name": "value", "Values": [mark]}])
+    check("its volume was tagged at launch", [tag["ResourceId"] for tag in seen["Tags"]] == [volume], seen)
+
+    refusals(ec2, launch, subnet, name)
+    pages(ec2, launch, mark)
+
+    ended = ec2.terminate_instances(InstanceIds=[name])["TerminatingInstances"][0]
+    check("ending it is shutting down", ended["CurrentState"]["Name"] == "shutting-down", ended)
+    ec2.get_waiter("instance_terminated").wait(InstanceIds=[name], WaiterConfig={"Delay": 1})
+    one = ec2.describe_instances(InstanceIds=[name])["Reservations"][0]["Instances"][0]
+    check("it stays visible, with a reason and no address", one["StateReason"]["Code"] == "Client.UserInitiatedShutdown" and "PrivateIpAddress" not in one, one)
+    again = ec2.terminate_instances(InstanceIds=[name])["TerminatingInstances"][0]
+    check("ending it again does nothing", again["PreviousState"]["Name"] == "terminated", again)
+    refused("the token of a terminated instance", "IdempotentInstanceTerminated", ec2.run_instances, **launch)
+    until(
+        "its addresses are free again",
+        lambda: ec2.describe_subnets(SubnetIds=[subnet])["Subnets"][0]["AvailableIpAddressCount"] == free,
+    )
+
+    print(f"{len(FAILED)} failed")
+    return 1 if FAILED else 0
+
+
+def sorted_tags(instance):
+    return sorted((tag["Key"], tag["Value"]) for tag in instance["Tags"])
+
+
+def catalog(ec2, world):
+    types = ec2.describe_instance_types(InstanceTypes=["g5.12xlarge", "m7g.large"])["InstanceTypes"]
+    gpu = types[0]["GpuInfo"]["Gpus"][0]
+    check("a GPU type has its figures", (types[0]["VCpuInfo"]["DefaultVCpus"], gpu["Count"], gpu["Name"]) == (48, 4, "A10G"), types[0])
+    check("an arm64 type says so", types[1]["ProcessorInfo"]["SupportedArchitectures"] == ["arm64"], types[1])
+    refused("an unknown type", "InvalidInstanceType", ec2.describe_instance_types, InstanceTypes=["x9.huge"])
+    offers = ec2.describe_instance_type_offerings(
+        LocationType="availability-zone", Filters=[{"Name": "instance-type", "Values": ["p5.48xlarge"]}]
+    )["InstanceTypeOfferings"]
+    check("p5 is offered in one zone", [offer["Location"] for offer in offers] == ["us-east-1b"], offers)
+    zones = ec2.describe_availability_zones()["AvailabilityZones"]
+    check("zones have their ids", {zone["ZoneName"]: zone["ZoneId"] for zone in zones}["us-east-1a"] == "use1-az1", zones)
+    vpcs = ec2.describe_vpcs(VpcIds=[world["vpc"]["id"]])["Vpcs"]
+    check("the VPC is there", vpcs[0]["CidrBlock"] == "10.88.0.0/16", vpcs)
+    groups = ec2.describe_security_groups(Filters=[{"Name": "group-name", "Values": ["orca"]}])["SecurityGroups"]
+    check("the security group is found by name", len(groups) == 1, groups)
+    images = ec2.describe_images(Owners=["amazon"], Filters=[{"Name": "architecture", "Values": ["arm64"]}])["Images"]
+    check("the arm64 image has a root device", [image["RootDeviceName"] for image in images] == ["/dev/xvda"], images)
+
+
+def refusals(ec2, launch, subnet, name):
+    run = ec2.run_instances
+    base = {key: value for key, value in launch.items() if key != "ClientToken"}
+    interface = launch["NetworkInterfaces"][0]
+    refused("a malformed image", "InvalidAMIID.Malformed", run, **{**base, "ImageId": "ami-xyz"})
+    refused("a missing image", "InvalidAMIID.NotFound", run, **{**base, "ImageId": "ami-00000000000000000"})
+    refused("an unknown type", "InvalidParameterValue", run, **{**base, "InstanceType": "x9.huge"})
+    refused("a type of another architecture", "InvalidParameterValue", run, **{**base, "InstanceType": "m7g.large"})
+    refused("a type that the zone has not", "Unsupported", run, **{**base, "InstanceType": "p5.48xlarge"})
+    refused("a subnet beside an interface", "InvalidParameterCombination", run, SubnetId=subnet, **base)
+    refused("a missing subnet", "InvalidSubnetID.NotFound", run, **{**base, "NetworkInterfaces": [{**interface, "SubnetId": "subnet-00000000"}]})
+    refused("a missing group", "InvalidGroup.NotFound", run, **{**base, "NetworkInterfaces": [{**interface, "Groups": ["sg-00000000"]}]})
+    refused("an unknown profile", "InvalidParameterValue", run, **{**base, "IamInstanceProfile": {"Name": "nobody"}})
+    refused("a root volume that is too small", "InvalidBlockDeviceMapping", run, **{**base, "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 8}}]})
+    refused("user data that is too long", "InvalidUserData.Malformed", run, **{**base, "UserData": "x" * 16385})
+    refused("a reserved tag", "InvalidParameterValue", run, **{**base, "TagSpecifications": [{"ResourceType": "instance", "Tags": [{"Key": "aws:x", "Value": ""}]}]})
+    refused("a malformed instance", "InvalidInstanceID.Malformed", ec2.describe_instances, InstanceIds=["i-xyz"])
+    refused("a missing instance", "InvalidInstanceID.NotFound", ec2.describe_instances, InstanceIds=["i-00000000000000000"])
+    refused("one missing of two to end", "InvalidInstanceID.NotFound", ec2.terminate_instances, InstanceIds=[name, "i-00000000000000000"])
+    refused("an unknown filter", "InvalidParameterValue", ec2.describe_instances, Filters=[{"Name": "colour", "Values": ["red"]}])
+    refused("ids beside MaxResults", "InvalidParameterCombination", ec2.describe_instances, InstanceIds=[name], MaxResults=10)
+    refused("too small a page", "InvalidParameterValue", ec2.describe_instances, MaxResults=4)
+    refused("a foreign token", "InvalidNextToken", ec2.describe_instances, NextToken=base64.b64encode(b"x").decode())
+    refused("an action that is not played", "InvalidAction", ec2.describe_key_pairs)
+    state = ec2.describe_instances(InstanceIds=[name])["Reservations"][0]["Instances"][0]["State"]["Name"]
+    check("the refused end ended nothing", state == "running", state)
+
+
+def pages(ec2, launch, mark):
+    more = {**launch, "ClientToken": f"{mark}-more", "MinCount": 12, "MaxCount": 12, "InstanceType": "t3.micro"}
+    more["NetworkInterfaces"] = [{**launch["NetworkInterfaces"][0], "SecondaryPrivateIpAddressCount": 0}]
+    made = [one["InstanceId"] for one in ec2.run_instances(**more)["Instances"]]
+    paginator = ec2.get_paginator("describe_instances")
+    filters = [{"Name": "tag:mark", "Values": [mark]}, {"Name": "instance-type", "Values": ["t3.micro"]}]
+    found, count = [], 0
+    for page in paginator.paginate(Filters=filters, PaginationConfig={"PageSize": 5}):
+        count += 1
+        found += [one["InstanceId"] for reservation in page["Reservations"] for one in reservation["Instances"]]
+    check("three pages show twelve instances once each", count == 3 and sorted(found) == sorted(made), (count, found))
+    ec2.terminate_instances(InstanceIds=made)
+    ec2.get_waiter("instance_terminated").wait(InstanceIds=made, WaiterConfig={"Delay": 1})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
