@@ -18,7 +18,7 @@ rows = [i for i in json.load(sys.stdin) if i["state"] != "terminated"]
 print("%-21s %-13s %-10s %-11s %-12s %s" % ("INSTANCE", "TYPE", "STATE", "ZONE", "ADDRESS", "POD"))
 for i in rows:
     pod = i["tags"].get("orca.research/pod-namespace", "") + "/" + i["tags"].get("orca.research/pod-name", "")
-    print("%-21s %-13s %-10s %-11s %-12s %s" % (i["id"], i["instance_type"], i["state"], i["zone"], i.get("private_ip") or "-", pod))
+    print("%-21s %-13s %-10s %-11s %-12s %s" % (i["id"], i["instance_type"], i["state"], i["zone"], (i["addresses"] or ["-"])[0], pod))
 print("%d machines, $%.4f an hour at list price" % (len(rows), sum(price.get(i["instance_type"], 0) for i in rows)))'
 }
 

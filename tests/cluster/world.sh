@@ -31,7 +31,7 @@ up() {
   [ "$(id -u)" = 0 ] || { echo "machines can only be booted as root" >&2; exit 1; }
   if [ -e "$world/up" ]; then echo "a world is up already in $world: 'make down' ends it" >&2; exit 1; fi
   down
-  mkdir -p "$world"
+  mkdir -p "$world" "$cache/registry"
   touch "$world/up"
   ip address replace "$host/32" dev lo
 
@@ -42,6 +42,7 @@ up() {
   "$here/control-plane.sh" "$bin" "$world" "$host"
   cp "$world/admin.conf" "$world/kubeconfig"
   await 30 "the registry" "$world/registry.log" "$bin/crane/crane" catalog --insecure "$registry"
+  "$top/localstack/image/images.sh" "$bin/crane/crane" "$registry"
   await 30 "the local cloud" "$world/localstack.log" curl -fsS "http://$cloud/_local/health"
 
   say "ORCA starts, with the permissions of its manifests"

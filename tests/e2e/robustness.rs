@@ -64,7 +64,7 @@ fn reboot(ns: &Namespace<'_>) -> Result<()> {
 fn cut(ns: &Namespace<'_>) -> Result<()> {
     ns.ready_pod("far", COUNT)?;
     let id = ns.instance()?["id"].as_str().context("id")?.to_owned();
-    http("POST", "/_local/cut", Some(&json!({"instance_id": id, "duration_ms": 30_000})))?;
+    http("POST", "/_local/cuts", Some(&json!({"instance_id": id, "duration_ms": 30_000})))?;
     exec_works(ns, "far")?;
     let pod = ns.get("pod", "far")?;
     ensure!(pod["status"]["phase"] == "Running" && restart_count(ns, "far")? == 0, "{}", pod["status"]);
@@ -123,7 +123,7 @@ fn lost_answer(ns: &Namespace<'_>) -> Result<()> {
     http(
         "POST",
         "/_local/faults",
-        Some(&json!({"action": "RunInstances", "kind": "drop_response", "times": 1})),
+        Some(&json!({"action": "RunInstances", "then": "act_then_drop"})),
     )?;
     ns.ready_pod("once", SLEEP)?;
     let all = ns.instances()?;
