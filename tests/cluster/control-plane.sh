@@ -57,7 +57,7 @@ launch "$state" apiserver "$bin/kubernetes/kube-apiserver" --etcd-servers=http:/
   --kubelet-preferred-address-types=InternalIP,Hostname \
   --service-account-key-file=sa.pub --service-account-signing-key-file=sa.key \
   --service-account-issuer=https://kubernetes.default.svc \
-  --service-cluster-ip-range=10.96.0.0/16 --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction \
+  --service-cluster-ip-range=10.96.0.0/16 --allow-privileged --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction \
   --requestheader-client-ca-file=ca.crt --requestheader-allowed-names=front-proxy-client \
   --requestheader-username-headers=X-Remote-User --requestheader-group-headers=X-Remote-Group \
   --requestheader-extra-headers-prefix=X-Remote-Extra- \
