@@ -40,6 +40,8 @@ make() {
   mkdir -p "$cache"
   exec 9> "$dir.lock"
   flock 9
+  # shellcheck disable=SC2064
+  trap "rm -rf '$dir.tmp' '$dir.lock'" EXIT
   if [ ! -e "$dir" ]; then
     rm -rf "$dir.tmp"
     mkdir -p "$dir.tmp"
@@ -48,6 +50,7 @@ make() {
   fi
   exec 9>&-
   rm -f "$dir.lock"
+  trap - EXIT
 }
 
 # inside ROOT COMMAND...: a command in a root of its own, with the host's network.

@@ -12,8 +12,8 @@ blob() {
 layer() {
   local store=$1 name=$2 folder=$3 tar=$1/$2.tar diff
   # An overlay's whiteout would need another form in a layer; none of ours deletes anything.
-  if find "$folder" -type c -print -quit | grep -q .; then die "layer $name deletes files of the one below it"; fi
-  tar --create --file "$tar" --sort=name --mtime=@0 --numeric-owner --one-file-system -C "$folder" .
+  if find "$folder" -type c -not -path "$folder/dev/*" | grep -q .; then die "layer $name deletes files of the one below it"; fi
+  tar --create --exclude "./dev/*" --file "$tar" --sort=name --mtime=@0 --numeric-owner --one-file-system -C "$folder" .
   diff=$(sha256sum < "$tar" | cut -d' ' -f1)
   gzip -n -3 "$tar"
   printf '%s sha256:%s\n' "$(blob "$store" "$tar.gz")" "$diff" > "$store/$name.layer"
@@ -29,11 +29,11 @@ image() {
     layers+="${layers:+,}{\"mediaType\":\"application/vnd.oci.image.layer.v1.tar+gzip\",\"digest\":\"$digest\",\"size\":$size}"
   done
   printf '{"architecture":"%s","os":"linux","config":%s,"rootfs":{"type":"layers","diff_ids":[%s]}}' \
-    "$(dpkg --print-architecture)" "$config" "$diffs" > "$store/tmp"
-  read -r digest size < <(blob "$store" "$store/tmp")
+    "$(dpkg --print-architecture)" "$config" "$diffs" > "$store/json"
+  read -r digest size < <(blob "$store" "$store/json")
   printf '{"schemaVersion":2,"mediaType":"%s","config":{"mediaType":"%s","digest":"%s","size":%s},"layers":[%s]}' \
-    application/vnd.oci.image.manifest.v1+json application/vnd.oci.image.config.v1+json "$digest" "$size" "$layers" > "$store/tmp"
-  read -r digest size < <(blob "$store" "$store/tmp")
+    application/vnd.oci.image.manifest.v1+json application/vnd.oci.image.config.v1+json "$digest" "$size" "$layers" > "$store/json"
+  read -r digest size < <(blob "$store" "$store/json")
   local layout=$store/images/${name//\//+}
   mkdir -p "$layout"
   ln -sfn ../../blobs "$layout/blobs"
