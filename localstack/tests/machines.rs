@@ -230,7 +230,8 @@ async fn addresses_reach_from_everywhere_and_go_nowhere_else(nspawn: &Nspawn) {
     let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
     let host = listener.local_addr().unwrap().port();
     for nowhere in [format!("10.88.1.1/{host}"), "10.88.1.99/80".to_owned(), "192.0.2.200/80".to_owned()] {
-        let dial = format!("timeout 5 bash -c ': < /dev/tcp/{nowhere}' 2> /dev/null && echo reached || echo no");
+        let dial =
+            format!("timeout 5 bash -c ': < /dev/tcp/{nowhere}' 2> /dev/null && echo reached || echo no");
         assert_eq!(run(nspawn, ID, &dial).await, "no\n", "{nowhere}");
     }
 }
