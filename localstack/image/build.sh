@@ -82,6 +82,10 @@ build_image() {
   mkdir "$root/var/lib/containerd"
 }
 
-key=$({ cat "$here"/{lib,oci,build}.sh "$here/pause.c"; cd "$here/root"; find . -type f | sort | xargs sha256sum; sha256sum < "$kubelet"; } | key)
+key=$({
+  cat "$here"/{lib,oci,build}.sh "$here/pause.c"
+  (cd "$here/root" && find . -type f -print0 | sort -z | xargs -0 sha256sum)
+  sha256sum < "$kubelet"
+} | key)
 make build_image "$out-$key"
 ln -sfn "$(basename "$out-$key")" "$out"

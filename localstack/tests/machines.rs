@@ -29,6 +29,9 @@ use tokio::time::timeout;
 const ID: &str = "i-0000000000000000a";
 const OTHER: &str = "i-0000000000000000b";
 
+/// Names the folder of [`a_local_cloud_that_will_be_killed`].
+const KILLED: &str = "LOCALCLOUD_TEST_KILLED";
+
 /// Runs at every boot, before sshd: serves commands on the loopback alone, so that a test can run them by `dial`.
 const USER_DATA: &str = r#"#cloud-boothook
 #!/bin/sh
@@ -47,6 +50,34 @@ systemd-run --no-block --unit=answers socat TCP-LISTEN:2200,bind=127.0.0.1,fork,
 #[ignore = "boots machines: needs root, systemd-nspawn and the image"]
 fn machines_boot_answer_and_leave_nothing() {
     tokio::runtime::Runtime::new().unwrap().block_on(everything());
+}
+
+/// Not a test: what the test below starts to kill it.
+#[test]
+#[ignore = "the test of a killed local cloud runs it"]
+fn a_local_cloud_that_will_be_killed() {
+    let Some(dir) = std::env::var_os(KILLED) else { return };
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let nspawn = start(Path::new(&dir), "127.0.0.1:1".parse().unwrap()).await;
+        nspawn.boot(spec(ID, 10, 1)).await.unwrap();
+        until("user data has run", || async { nspawn.dial(ID, 2200).await.is_ok() }).await;
+        std::fs::write(Path::new(&dir).join("booted"), "").unwrap();
+        std::future::pending::<()>().await;
+    });
+}
+
+async fn a_killed_cloud_is_cleaned_up_after(dir: &Path) {
+    let mut cloud = Command::new(std::env::current_exe().unwrap())
+        .args(["a_local_cloud_that_will_be_killed", "--exact", "--ignored"])
+        .env(KILLED, dir)
+        .spawn()
+        .unwrap();
+    until("the other cloud's machine runs", || async { dir.join("booted").exists() }).await;
+    cloud.kill().unwrap();
+    cloud.wait().unwrap();
+    assert!(host().iter().any(|line| line.contains("systemd-nspawn")), "its machine goes on without it");
+    cleanup(dir).await.unwrap();
+    std::fs::remove_file(dir.join("booted")).unwrap();
 }
 
 async fn everything() {
@@ -98,8 +129,10 @@ async fn everything() {
     assert!(refused.contains("runs on this host already"), "{refused}");
     nspawn.stop().await.unwrap();
     drop(nspawn);
-    assert_eq!(host().difference(&before).collect::<Vec<_>>(), Vec::<&String>::new());
-    assert_eq!(before.difference(&host()).collect::<Vec<_>>(), Vec::<&String>::new());
+    assert_eq!(host(), before);
+
+    a_killed_cloud_is_cleaned_up_after(&dir).await;
+    assert_eq!(host(), before);
     std::fs::remove_dir_all(&dir).unwrap();
 }
 
@@ -194,10 +227,12 @@ async fn addresses_reach_from_everywhere_and_go_nowhere_else(nspawn: &Nspawn) {
     until("the pod listens", || async { TcpStream::connect("10.88.1.11:81").await.is_ok() }).await;
     assert_eq!(run(nspawn, OTHER, &from("ip netns exec pod", "10.88.1.11:81")).await, "10.88.1.21\n");
     // Not the host's own ports, not a member of the subnet that there is not, not the world.
-    let host = TcpListener::bind("0.0.0.0:0").await.unwrap().local_addr().unwrap().port();
-    for nowhere in [format!("10.88.1.1:{host}"), "10.88.1.99:80".to_owned(), "192.0.2.200:80".to_owned()] {
-        let said = run(nspawn, ID, &from("", &nowhere)).await;
-        assert!(said.contains(" E connect"), "{nowhere}: {said}");
+    let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let host = listener.local_addr().unwrap().port();
+    for nowhere in [format!("10.88.1.1/{host}"), "10.88.1.99/80".to_owned(), "192.0.2.200/80".to_owned()] {
+        let dial =
+            format!("timeout 5 bash -c ': < /dev/tcp/{nowhere}' 2> /dev/null && echo reached || echo no");
+        assert_eq!(run(nspawn, ID, &dial).await, "no\n", "{nowhere}");
     }
 }
 

@@ -92,6 +92,21 @@ impl Cgroups {
         Ok(Self { hierarchies: Hierarchies::parse(&mounts)?, parent: format!("{PARENT}{scope}") })
     }
 
+    /// Scopes that have groups on this host, of whichever local cloud.
+    pub(super) fn scopes(&self) -> Vec<String> {
+        let names = self.hierarchies.points().iter().flat_map(|point| children(point));
+        let mut scopes: Vec<_> = names
+            .filter_map(|path| Some(path.file_name()?.to_str()?.strip_prefix(PARENT)?.to_owned()))
+            .collect();
+        scopes.sort();
+        scopes.dedup();
+        scopes
+    }
+
+    pub(super) fn in_scope(&self, scope: &str) -> Self {
+        Self { hierarchies: self.hierarchies.clone(), parent: format!("{PARENT}{scope}") }
+    }
+
     pub(super) fn parent(&self) -> &str {
         &self.parent
     }

@@ -66,9 +66,10 @@ impl Imds {
     /// Answers the instance no more.
     pub fn forget(&self, spec: &MachineSpec) {
         let mut instances = self.instances.write().unwrap_or_else(PoisonError::into_inner);
-        for address in spec.secondary_ips.iter().chain([&spec.private_ip]) {
-            instances.remove(address);
-        }
+        // Its addresses may be another's by now.
+        instances.retain(|_, metadata| {
+            metadata.lock().unwrap_or_else(PoisonError::into_inner).instance() != spec.id
+        });
     }
 
     async fn listener(&self, hop_limit: u8) -> anyhow::Result<SocketAddrV4> {
@@ -168,7 +169,12 @@ mod tests {
             assert!(get(server, own, path).await.ends_with("i-0123456789abcdef0"), "{own:?}");
         }
         assert!(get(server, [127, 0, 0, 4], path).await.starts_with("HTTP/1.1 404"));
+        let heir = MachineSpec { id: "i-2".into(), secondary_ips: Vec::new(), ..spec.clone() };
+        imds.register(&heir).await.unwrap();
         imds.forget(&spec);
+        assert!(get(server, [127, 0, 0, 2], path).await.ends_with("i-2"));
+        assert!(get(server, [127, 0, 0, 3], path).await.starts_with("HTTP/1.1 404"));
+        imds.forget(&heir);
         assert!(get(server, [127, 0, 0, 2], path).await.starts_with("HTTP/1.1 404"));
     }
 

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use super::MachineSpec;
 use super::command::{run, run_with_input};
@@ -130,7 +130,13 @@ impl Network {
         for link in links().await? {
             run("ip", &["link", "del", &link]).await?;
         }
-        run("ip", &["route", "flush", "proto", ROUTE_PROTOCOL]).await?;
+        let flushed = run("ip", &["route", "flush", "proto", ROUTE_PROTOCOL]).await;
+        // A network namespace that never had a route has no table to look at.
+        if let Err(error) = flushed.map_err(|error| error.to_string())
+            && !error.contains("FIB table does not exist")
+        {
+            bail!(error);
+        }
         let held = run("ip", &["-o", "addr", "show", "to", &format!("{SERVICES}/32")]).await?;
         if !held.trim().is_empty() {
             run("ip", &["addr", "del", &format!("{SERVICES}/32"), "dev", "lo"]).await?;

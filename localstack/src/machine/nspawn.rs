@@ -78,9 +78,13 @@ struct Machine {
 impl Nspawn {
     /// Checks that machines can be booted here, removes what an earlier one left, and is ready to boot.
     /// The error names everything that is missing.
-    pub async fn start(options: NspawnOptions) -> anyhow::Result<Arc<Self>> {
+    pub async fn start(mut options: NspawnOptions) -> anyhow::Result<Arc<Self>> {
         std::fs::create_dir_all(&options.dir)
             .with_context(|| format!("cannot make `{}`", options.dir.display()))?;
+        // A newer image may be put in the place of this one while its machines run.
+        if let Ok(image) = options.image.canonicalize() {
+            options.image = image;
+        }
         let host = Host::claim(&options.dir, &options.image, &options.agent).await?;
         remove_leftovers(&host.cgroups, &options.dir).await?;
         let network = Network::create().await?;
@@ -252,10 +256,15 @@ pub async fn cleanup(dir: &Path) -> anyhow::Result<()> {
 }
 
 async fn remove_leftovers(cgroups: &Cgroups, dir: &Path) -> anyhow::Result<()> {
-    for id in cgroups.machines() {
-        cgroups.destroy(&id).await?;
+    let own = host::scope()?;
+    // Of a local cloud that was killed in another network namespace, only the processes and their groups are left.
+    for scope in cgroups.scopes().iter().filter(|scope| **scope == own || !Lock::is_held(scope)) {
+        let cgroups = cgroups.in_scope(scope);
+        for id in cgroups.machines() {
+            cgroups.destroy(&id).await?;
+        }
+        cgroups.remove_parent();
     }
-    cgroups.remove_parent();
     Network::remove().await?;
     Disk { dir: machines_dir(dir) }.remove()
 }

@@ -19,6 +19,7 @@ const MAX_TOKENS: usize = 4096;
 /// One instance's metadata.
 #[derive(Debug)]
 pub(super) struct Metadata {
+    instance: String,
     options: ImdsOptions,
     tree: Tree,
     user_data: Vec<u8>,
@@ -60,11 +61,16 @@ impl Reply {
 impl Metadata {
     pub(super) fn of(spec: &MachineSpec, started: Timestamp) -> Self {
         Self {
+            instance: spec.id.clone(),
             options: spec.imds,
             tree: Tree::of(spec, started),
             user_data: spec.user_data.clone(),
             tokens: HashMap::new(),
         }
+    }
+
+    pub(super) fn instance(&self) -> &str {
+        &self.instance
     }
 
     pub(super) fn answer(&mut self, asked: &Asked<'_>, now: Instant) -> Reply {

@@ -1,6 +1,7 @@
 # Becomes a machine. Runs in mount and network namespaces of its own, so that its mounts and its interface end with it
 # whatever happens to the local cloud. Reads one line when the host has put the interface in.
-# Environment: NAME, DIR, BASE, UNIFIED, GROUP (parent of all machines' groups), ADDRESS (with prefix), GATEWAY, MAC, CAPABILITIES (flags).
+# Environment: NAME, DIR, BASE, UNIFIED, GROUP (parent of all machines' groups), ADDRESS (with prefix), GATEWAY, MAC,
+# CAPABILITIES (flags).
 
 read -r _
 ip link set lo up

@@ -149,7 +149,7 @@ fn nvidia_smi(spec: &MachineSpec) -> String {
         format!("NVIDIA {}", spec.gpu_model)
     };
     // As if the serial number of the board were the instance's.
-    let digits = format!("{:0>32}", spec.id.trim_start_matches("i-"));
+    let digits = format!("{:0>30}", spec.id.trim_start_matches("i-"));
     let mut list = String::new();
     let mut table = String::new();
     for index in 0..spec.gpus {
@@ -192,8 +192,8 @@ mod tests {
     fn nvidia_smi_lists_the_gpus_of_the_type() {
         let spec = MachineSpec { gpus: 2, ..mk_spec() };
         insta::assert_snapshot!(smi(&spec, &["-L"]), @r"
-        GPU 0: NVIDIA A10G (UUID: GPU-00000000-0000-0000-1234-56789abcde00)
-        GPU 1: NVIDIA A10G (UUID: GPU-00000000-0000-0000-1234-56789abcde01)
+        GPU 0: NVIDIA A10G (UUID: GPU-00000000-0000-0012-3456-789abcdef000)
+        GPU 1: NVIDIA A10G (UUID: GPU-00000000-0000-0012-3456-789abcdef001)
         ");
     }
 
@@ -205,7 +205,7 @@ mod tests {
         NVIDIA A10G, 0, 23028 MiB, 0 %, [N/A]
         ");
         let plain = ["--query-gpu=memory.total,uuid", "--format=csv,noheader,nounits"];
-        assert_eq!(smi(&mk_spec(), &plain), "23028, GPU-00000000-0000-0000-1234-56789abcde00\n");
+        assert_eq!(smi(&mk_spec(), &plain), "23028, GPU-00000000-0000-0012-3456-789abcdef000\n");
     }
 
     #[test]

@@ -168,8 +168,18 @@ pub(super) struct Lock {
 }
 
 impl Lock {
+    /// Whether a local cloud runs in that scope.
+    pub(super) fn is_held(scope: &str) -> bool {
+        File::open(Self::path(scope))
+            .is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+    }
+
+    fn path(scope: &str) -> PathBuf {
+        PathBuf::from(format!("{LOCKS}{scope}"))
+    }
+
     pub(super) fn take(dir: &Path) -> anyhow::Result<Self> {
-        let path = PathBuf::from(format!("{LOCKS}{}", scope()?));
+        let path = Self::path(&scope()?);
         let file = loop {
             let file = File::options()
                 .read(true)

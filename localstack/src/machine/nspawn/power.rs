@@ -17,13 +17,13 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{Machine, Site};
-use crate::machine::{MachineEvent, command, network};
+use crate::machine::{MachineEvent, network};
 
 /// For the first process to have namespaces of its own.
 const START_DEADLINE: Duration = Duration::from_secs(10);
 
-/// From being asked to power off to being cut off. The image stops its services in 10 s.
-const SHUT_DOWN_DEADLINE: Duration = Duration::from_secs(30);
+/// From being asked to power off to being cut off. EC2 waits for minutes, too.
+const SHUT_DOWN_DEADLINE: Duration = Duration::from_secs(120);
 
 /// nspawn's exit status for `reboot` inside.
 const REBOOTED: i32 = 133;
@@ -167,8 +167,10 @@ async fn attend(machine: &Machine, running: &mut Running) -> End {
     let Running { nspawn, agent, notify } = running;
     let panel = &machine.panel;
     let mut message = [0; 4096];
+    let mut leader = None;
     let mut agent_ended = false;
     let mut pressed = false;
+    let mut finger = None;
     let mut cut_at = None;
     loop {
         tokio::select! {
@@ -178,7 +180,7 @@ async fn attend(machine: &Machine, running: &mut Running) -> End {
                 cut_at = Some(Instant::now() + SHUT_DOWN_DEADLINE);
                 // A system that still boots would miss it.
                 if panel.up.load(Ordering::Relaxed) {
-                    press(nspawn).await;
+                    finger = press(leader);
                 }
             }
             () = sleep_until(cut_at.unwrap_or_else(Instant::now)), if cut_at.is_some() => {
@@ -186,11 +188,13 @@ async fn attend(machine: &Machine, running: &mut Running) -> End {
                 return End::Off;
             }
             received = notify.recv(&mut message) => {
-                let text = received.map(|length| String::from_utf8_lossy(&message[..length]).into_owned());
-                if text.is_ok_and(|text| text.lines().any(|line| line == "READY=1")) && !agent_ended {
+                let Ok(length) = received else { continue };
+                let told = Told::parse(&String::from_utf8_lossy(&message[..length]));
+                leader = told.leader.or(leader);
+                if told.ready && !agent_ended {
                     panel.up.store(true, Ordering::Relaxed);
-                    if pressed {
-                        press(nspawn).await;
+                    if pressed && finger.is_none() {
+                        finger = press(leader);
                     }
                 }
             }
@@ -203,13 +207,40 @@ async fn attend(machine: &Machine, running: &mut Running) -> End {
     }
 }
 
-/// nspawn turns it into the signal that asks systemd to power off.
-async fn press(nspawn: &Child) {
-    if let Some(pid) = nspawn.id()
-        && let Err(error) = command::run("sh", &["-c", "kill -TERM \"$1\"", "kill", &pid.to_string()]).await
-    {
+/// What nspawn says through its notification socket.
+#[derive(Debug, PartialEq, Eq)]
+struct Told {
+    /// The machine's services have started.
+    ready: bool,
+    /// Its PID 1, as the host numbers it.
+    leader: Option<u32>,
+}
+
+impl Told {
+    fn parse(message: &str) -> Self {
+        let leader = message.lines().find_map(|line| line.strip_prefix("X_NSPAWN_LEADER_PID="));
+        Self {
+            ready: message.lines().any(|line| line == "READY=1"),
+            leader: leader.and_then(|pid| pid.parse().ok()),
+        }
+    }
+}
+
+/// What logind does when the power button is pressed: those who asked for it get time to end what they do.
+/// The finger is lifted when it is dropped.
+fn press(leader: Option<u32>) -> Option<Child> {
+    let leader = leader?.to_string();
+    let pressed = Command::new("nsenter")
+        .args(["--all", "--target", &leader, "systemctl", "poweroff"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn();
+    if let Err(error) = &pressed {
         tracing::warn!(%error, "the machine cannot be asked to shut down");
     }
+    pressed.ok()
 }
 
 fn how(ended: std::io::Result<ExitStatus>, pressed: bool, machine: &Machine) -> End {
@@ -233,4 +264,16 @@ pub(super) async fn clear(site: &Site, machine: &Machine) -> anyhow::Result<()> 
         site.network.detach(&machine.spec.id, machine.metadata).await
     };
     timeout(Duration::from_secs(60), all).await.context("machine cannot be cleared in a minute")?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_leader_and_the_end_of_the_boot_are_told_apart_from_other_news() {
+        assert_eq!(Told::parse("X_NSPAWN_LEADER_PID=42"), Told { ready: false, leader: Some(42) });
+        assert_eq!(Told::parse("STATUS=Container running.\nREADY=1\n"), Told { ready: true, leader: None });
+        assert_eq!(Told::parse("READY=0\nX_NSPAWN_LEADER_PID=x"), Told { ready: false, leader: None });
+    }
 }
