@@ -19,9 +19,9 @@ use tokio::time::sleep;
 pub use self::server::serve;
 use crate::aws::query::Params;
 use crate::aws::sigv4::claimed_scope;
-use crate::aws::{self, Dialect, JsonError, Refusal, auth_refusal};
+use crate::aws::{self, Dialect, Refusal, auth_refusal};
 use crate::faults::{Call, Fault, Then};
-use crate::ssm::Ssm;
+use crate::ssm::{JsonError, Ssm};
 use crate::world::World;
 use crate::{clock, control, ec2, sts};
 
@@ -43,7 +43,7 @@ struct App {
 /// Everything behind the port.
 pub fn router(world: Arc<World>, ssm: Arc<Ssm>) -> Router {
     Router::new()
-        .nest("/_local", control::router(world.clone()))
+        .nest("/_local", control::router(world.clone(), ssm.clone()))
         .merge(ssm.clone().router())
         .fallback_service(Router::new().fallback(answer).with_state(App { world, ssm }))
 }

@@ -8,7 +8,7 @@ pub mod sigv4;
 pub mod xml;
 
 use axum::body::Body;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
 
 use self::sigv4::AuthError;
@@ -48,23 +48,6 @@ impl Refusal {
     #[must_use]
     pub fn with_status(self, status: u16) -> Self {
         Self { status, ..self }
-    }
-}
-
-/// A refusal of a service that speaks JSON 1.1 (SSM): `{"__type": code, "message": message}`.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{code}: {message}")]
-pub struct JsonError {
-    /// HTTP status: 400 for faults of the caller, 500 for ours.
-    pub status: u16,
-    /// Such as `TargetNotConnected`.
-    pub code: String,
-    pub message: String,
-}
-
-impl IntoResponse for JsonError {
-    fn into_response(self) -> Response {
-        json(self.status, &serde_json::json!({ "__type": self.code, "message": self.message }))
     }
 }
 
@@ -134,10 +117,4 @@ pub fn auth_refusal(error: &AuthError, dialect: Dialect) -> Refusal {
         (AuthError::Expired(why), Dialect::Json) => (400, "InvalidSignatureException", why.clone()),
     };
     Refusal { status, code: code.to_owned(), message }
-}
-
-impl From<Refusal> for JsonError {
-    fn from(refusal: Refusal) -> Self {
-        Self { status: refusal.status, code: refusal.code, message: refusal.message }
-    }
 }

@@ -4,6 +4,7 @@
 //! changes it. The services decide what callers may see of it.
 
 pub mod addresses;
+mod agents;
 pub mod defaults;
 mod driver;
 pub mod estate;
@@ -19,10 +20,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::estate::Estate;
@@ -30,10 +31,10 @@ use self::instance::{Instance, Machine, State, Timing};
 use self::parameters::Parameters;
 use self::state::Cloud;
 use crate::aws::sigv4::{self, AuthError, Keyring, Scope, Signed};
-use crate::aws::{Dialect, JsonError, auth_refusal};
 use crate::clock;
 use crate::faults::{Calls, Faults};
 use crate::machine::Machines;
+use crate::ssm::Cut;
 
 /// How long the machines have to be gone when the cloud ends.
 const END: Duration = Duration::from_secs(30);
@@ -70,16 +71,6 @@ impl Default for WorldConfig {
     }
 }
 
-/// Data channels to be cut.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Cut {
-    /// Every instance's if absent.
-    pub instance_id: Option<String>,
-    /// For how long new ones are refused.
-    pub duration_ms: u64,
-}
-
 /// What other services need to know of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InstanceView {
@@ -112,6 +103,7 @@ pub struct World {
     cloud: Mutex<Cloud>,
     machines: Arc<dyn Machines>,
     wake: Arc<Notify>,
+    ending: CancellationToken,
     driver: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
@@ -135,9 +127,10 @@ impl World {
             cuts: broadcast::Sender::new(64),
             machines,
             wake: Arc::default(),
+            ending: CancellationToken::new(),
             driver: Mutex::default(),
         });
-        let driver = tokio::spawn(driver::run(Arc::downgrade(&world), events));
+        let driver = tokio::spawn(driver::run(Arc::downgrade(&world), events, world.ending.clone()));
         *world.driver.lock().unwrap_or_else(PoisonError::into_inner) = Some(AbortOnDropHandle::new(driver));
         world
     }
@@ -196,17 +189,15 @@ impl World {
         sigv4::verify(&request, &self.keys, &self.region, services, clock::now())
     }
 
-    /// Verifies the signed GET that becomes an SSM data channel.
-    pub fn verify_upgrade(&self, parts: &http::request::Parts) -> Result<(), JsonError> {
-        match self.verify(parts, b"", &["ssmmessages"]) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(auth_refusal(&error, Dialect::Sts).into()),
-        }
-    }
-
     /// Ends every machine, now. The world is of no use afterwards.
     pub async fn end(&self) {
-        drop(self.driver.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.ending.cancel();
+        let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(driver) = driver
+            && timeout(END, driver).await.is_err()
+        {
+            tracing::error!("a machine's job did not stop in time");
+        }
         let left: Vec<String> = self.view(|cloud, _| {
             let has_machine = |i: &&Instance| !matches!(i.machine, Machine::Gone | Machine::Waiting);
             cloud.instances.values().filter(has_machine).map(|instance| instance.id.clone()).collect()
@@ -236,4 +227,10 @@ fn view(instance: &Instance) -> InstanceView {
         launched_at: instance.launched,
         tags: instance.tags.clone(),
     }
+}
+
+/// Such as `ip-10-88-1-4.ec2.internal`.
+#[must_use]
+pub fn host_name(address: Ipv4Addr) -> String {
+    format!("ip-{}.ec2.internal", address.to_string().replace('.', "-"))
 }

@@ -72,6 +72,8 @@ async fn the_control_endpoint_kills_and_interrupts() {
         assert!(describe(&cloud, &id).await.one("stateReason").contains(code));
     }
     let id = cloud.launch(&[]).await;
+    assert_eq!(cloud.control("POST", &format!("instances/{id}/freeze"), Value::Null).await.0, 409);
+    cloud.until(&id, "running").await;
     for act in ["power-cycle", "freeze", "thaw"] {
         assert_eq!(cloud.control("POST", &format!("instances/{id}/{act}"), Value::Null).await.0, 200);
     }
