@@ -45,8 +45,8 @@ struct Serve {
     #[arg(long, required_if_eq("machines", "nspawn"))]
     image: Option<PathBuf>,
     /// HOST:PORT of the image registry that machines ask first
-    #[arg(long)]
-    registry: Option<String>,
+    #[arg(long, required_if_eq("machines", "nspawn"))]
+    registry: Option<SocketAddr>,
     /// Shortest time of an instance's state transition, in milliseconds
     #[arg(long, default_value_t = 200)]
     state_delay_ms: u64,
@@ -114,8 +114,7 @@ impl Serve {
         let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
         let listener = TcpListener::bind(listen).await.with_context(|| format!("listening on {listen}"))?;
         let address = listener.local_addr().context("own address")?;
-        let world =
-            World::start(config, make_machines(machines, &dir, image.as_deref(), registry.as_deref())?);
+        let world = World::start(config, make_machines(machines, &dir, image.as_deref(), registry)?);
         let ssm = Ssm::new(world.clone(), format!("http://{address}"));
         tracing::info!(%address, "the local cloud is up");
         app::serve(listener, app::router(world.clone(), ssm), async {
@@ -135,7 +134,7 @@ fn make_machines(
     kind: MachineKind,
     dir: &Path,
     image: Option<&Path>,
-    registry: Option<&str>,
+    registry: Option<SocketAddr>,
 ) -> anyhow::Result<Arc<dyn Machines>> {
     match kind {
         MachineKind::None => Ok(Arc::new(NoMachines::default())),
