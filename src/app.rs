@@ -1,1 +1,261 @@
-//! To be written.
+//! The only place that knows every part: wires the ports, owns the tasks and their end.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Client;
+use kube::api::Api;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::task::TaskTracker;
+
+use crate::cloud::ec2::{Ec2, sdk_config};
+use crate::config::{Config, TunnelKind};
+use crate::controller::{Controller, Deps, Metrics};
+use crate::endpoint::authn::Authenticator;
+use crate::endpoint::authz::Authorizer;
+use crate::endpoint::{Endpoint, server, tls};
+use crate::gateway::{self, Gateway};
+use crate::guest::Snat;
+use crate::informer::PodInformer;
+use crate::keys::Keys;
+use crate::link::{LinkDeps, LinkSettings, LiveLinks};
+use crate::node;
+use crate::telemetry::{CloudCalls, Probe, Telemetry};
+use crate::tunnel::Transport;
+use crate::tunnel::direct::DirectTransport;
+use crate::tunnel::ssm::{SsmOptions, SsmTransport};
+
+/// Name of the Secret with ORCA's own keys.
+const KEYS: &str = "orca-keys";
+/// How long the API server may take to answer at start.
+const START: Duration = Duration::from_secs(30);
+
+/// What is not in the configuration file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppOptions {
+    /// Else `$KUBECONFIG`, `~/.kube/config` or the service account.
+    pub kubeconfig: Option<PathBuf>,
+    /// The namespace that ORCA keeps its Secret in.
+    pub namespace: String,
+}
+
+/// Runs until a signal asks it to stop. Machines and their containers stay as they are: the next start finds them.
+///
+/// # Errors
+/// When a part cannot start, or ends by itself.
+pub async fn run(config: Config, options: AppOptions) -> Result<()> {
+    let mut stop = Signals::new()?;
+    let mut tasks = tokio::select! {
+        started = start(config, options) => started?,
+        name = stop.next() => {
+            tracing::info!(signal = name, "stopped while starting");
+            return Ok(());
+        }
+    };
+    tokio::select! {
+        ended = tasks.join_next() => match ended.context("nothing runs")?.context("a task failed")? {
+            (name, Ok(())) => bail!("{name} ended by itself"),
+            (name, Err(error)) => Err(error.context(name)),
+        },
+        name = stop.next() => {
+            tracing::info!(signal = name, "stopping; machines and their pods go on");
+            tasks.shutdown().await;
+            Ok(())
+        }
+    }
+}
+
+/// Everything that runs, each under the name that an early end is told with.
+type Tasks = JoinSet<(&'static str, Result<()>)>;
+
+async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
+    let config = Arc::new(config);
+    let kube = kube_config(options.kubeconfig.as_deref()).await?;
+    let client = Client::try_from(kube.clone()).context("preparing the client of the API server")?;
+    let cluster = Cluster::ask(&client).await?;
+    let keys = Keys::load_or_create(&client, &options.namespace, KEYS).await?;
+    tracing::info!(
+        node = config.node.name,
+        cluster = cluster.id,
+        server = cluster.version,
+        "orca {} starts",
+        env!("CARGO_PKG_VERSION")
+    );
+
+    let sdk = sdk_config(&config.aws).await;
+    let (calls, metrics) = (CloudCalls::default(), Metrics::default());
+    let ec2 = Arc::new(Ec2::new(&sdk, &config, &cluster.id, cluster.minor, calls.clone()));
+    let transport: Arc<dyn Transport> = match config.aws.tunnel {
+        TunnelKind::Ssm => Arc::new(SsmTransport::new(&sdk, SsmOptions::default())),
+        TunnelKind::Direct => Arc::new(DirectTransport),
+    };
+    let pods = PodInformer::new();
+    let gateway = Gateway::new(gateway::Settings {
+        node: config.node.name.clone(),
+        kube,
+        pods: pods.clone(),
+        keys: keys.clone(),
+        gpu_resource: config.node.gpu.resource.clone(),
+    })?;
+    let links = LiveLinks::new(LinkDeps {
+        transport,
+        cloud: ec2.clone(),
+        gateway: gateway.clone(),
+        keys: keys.clone(),
+        settings: LinkSettings {
+            node: config.node.name.clone(),
+            tunnel: config.aws.tunnel,
+            snat: if config.network.external_snat { Snat::External } else { Snat::Machine },
+            root_volume_gib: config.instances.root_volume.size_gib,
+            cni_plugins_dir: config.guest.cni_plugins_dir.clone(),
+        },
+    })?;
+    let controller = Controller::new(Deps {
+        client: client.clone(),
+        pods: pods.clone(),
+        cloud: ec2.clone(),
+        market: ec2,
+        links: links.clone(),
+        ssh_public: keys.ssh_public.clone(),
+        config: config.clone(),
+        cluster_id: cluster.id.clone(),
+        metrics: metrics.clone(),
+    });
+    let telemetry = Telemetry::new(&calls, |registry| {
+        metrics.register(registry);
+        gateway.register(registry);
+    });
+    let node = node::Deps {
+        client: client.clone(),
+        settings: node::Settings::new(&config, &cluster.id, &cluster.version),
+        cloud: controller.cloud_health(),
+        features: Arc::new(move || gateway.declared_features()),
+    };
+
+    let mut tasks = Tasks::new();
+    if let Some(address) = config.metrics.listen {
+        let telemetry = telemetry.clone();
+        spawn(&mut tasks, "the metrics server", async move { telemetry.serve(address).await });
+    }
+    serve_endpoint(&mut tasks, &config, &client, pods.clone(), links).await?;
+    let ready = telemetry.health.check("pods", Probe::Ready, "the pods of this node were not read yet");
+    let (watched, synced) = (pods.clone(), pods);
+    let (watch_client, watch_node) = (client, config.node.name.clone());
+    spawn(&mut tasks, "the watch of pods", async move {
+        watched.run(watch_client, watch_node).await;
+        Ok(())
+    });
+    spawn(&mut tasks, "the node", node::run(node));
+    spawn(&mut tasks, "the controller", async move {
+        synced.wait_synced().await;
+        ready.pass();
+        controller.run().await;
+        Ok(())
+    });
+    Ok(tasks)
+}
+
+async fn serve_endpoint(
+    tasks: &mut Tasks,
+    config: &Config,
+    client: &Client,
+    pods: Arc<PodInformer>,
+    links: Arc<LiveLinks>,
+) -> Result<()> {
+    let kubelet = &config.kubelet;
+    if kubelet.tls.is_none() {
+        tracing::warn!(
+            "kubelet.tls is not given: the endpoint's certificate is self-signed, and an API server with --kubelet-certificate-authority will refuse it"
+        );
+    }
+    let source =
+        tls::Source::new(client.clone(), kubelet.tls.clone(), config.node.name.clone(), kubelet.address)?;
+    let (current, tls) = watch::channel(source.load().await?);
+    let endpoint = Arc::new(Endpoint {
+        pods,
+        links,
+        authenticator: Authenticator::new(client.clone()),
+        authorizer: Authorizer::new(client.clone(), config.node.name.clone()),
+        streams: TaskTracker::new(),
+    });
+    let listener = server::bind(kubelet.listen).await?;
+    spawn(tasks, "the endpoint", async move {
+        server::serve(endpoint, listener, tls).await;
+        Ok(())
+    });
+    spawn(tasks, "the endpoint's certificates", async move {
+        source.refresh(&current).await;
+        Ok(())
+    });
+    Ok(())
+}
+
+fn spawn(tasks: &mut Tasks, name: &'static str, task: impl Future<Output = Result<()>> + Send + 'static) {
+    tasks.spawn(async move { (name, task.await) });
+}
+
+/// What is asked of the cluster once.
+struct Cluster {
+    /// The UID of the namespace `kube-system`: the one thing that every cluster has and keeps.
+    id: String,
+    /// Such as `v1.36.3`.
+    version: String,
+    minor: u32,
+}
+
+impl Cluster {
+    async fn ask(client: &Client) -> Result<Self> {
+        let info = tokio::time::timeout(START, client.apiserver_version())
+            .await
+            .context("asking the API server for its version")?
+            .context("asking the API server for its version")?;
+        // Managed clusters report `36+`.
+        let minor = info
+            .minor
+            .trim_end_matches('+')
+            .parse()
+            .with_context(|| format!("minor version `{}`", info.minor))?;
+        let namespaces: Api<Namespace> = Api::all(client.clone());
+        let system = namespaces.get("kube-system").await.context("reading namespace `kube-system`")?;
+        let id = system.metadata.uid.context("namespace `kube-system` has no uid")?;
+        Ok(Self { id, version: info.git_version, minor })
+    }
+}
+
+/// How to reach the API server: by the file, else by `$KUBECONFIG`, `~/.kube/config` or the service account.
+///
+/// # Errors
+/// When there is no configuration, or it does not parse.
+pub async fn kube_config(kubeconfig: Option<&std::path::Path>) -> Result<kube::Config> {
+    let Some(file) = kubeconfig else {
+        return kube::Config::infer().await.context("no kubeconfig, and not in a cluster");
+    };
+    let read = || format!("reading the kubeconfig `{}`", file.display());
+    let parsed = Kubeconfig::read_from(file).with_context(read)?;
+    kube::Config::from_custom_kubeconfig(parsed, &KubeConfigOptions::default()).await.with_context(read)
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

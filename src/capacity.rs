@@ -1,3 +1,4 @@
 //! Choosing the machine for a pod.
 
+pub mod blocked;
 pub mod plan;

@@ -1,8 +1,167 @@
 //! The command line: one module a subcommand.
+//!
+//! What the process has to know of its surroundings (addresses, namespace, log filter) is read here, by clap, and
+//! passed on as values. Exit codes: 0 done, 1 it did not work, 2 what was typed is wrong.
 
+mod check;
+mod run;
+
+use std::fmt::Display;
+use std::io::Write as _;
+use std::net::{IpAddr, UdpSocket};
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, Facts, Warning};
+
+/// Bursts Kubernetes pods onto cloud machines: one virtual node, and for every pod a machine with a real kubelet.
+#[derive(Debug, Parser)]
+#[command(name = "orca", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the virtual node until it is told to stop
+    Run(Common),
+    /// Say what is wrong with a configuration, and try every connection that it describes
+    Check(Common),
+    /// Print the version
+    Version,
+}
+
+/// Flags of the subcommands that read a configuration.
+#[derive(Clone, Debug, clap::Args)]
+struct Common {
+    /// The configuration: docs/configuration.md
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// The namespace that ORCA keeps its Secret in
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "POD_NAMESPACE",
+        default_value = "orca-system",
+        hide_env_values = true
+    )]
+    namespace: String,
+    /// How to reach the API server; else $KUBECONFIG, ~/.kube/config or the pod's service account
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// Address of the pod that ORCA runs in, from the downward API
+    #[arg(long, env = "POD_IP", hide = true)]
+    pod_ip: Option<IpAddr>,
+    /// Log filter, instead of logging.level
+    #[arg(long, env = "RUST_LOG", hide = true)]
+    log: Option<String>,
+}
 
 /// Parses the command line and runs the subcommand. Exit code 2 means that what was typed is wrong.
 pub async fn run() -> ExitCode {
-    ExitCode::SUCCESS
+    // An error only says that one is installed already.
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are "errors" with exit code 0; a closed pipe is nobody's problem.
+            drop(error.print());
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    match arguments.command {
+        Command::Run(common) => run::run(common).await,
+        Command::Check(common) => check::run(&common).await,
+        Command::Version => {
+            say(format_args!("orca {}", env!("CARGO_PKG_VERSION")));
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// The configuration, or, after everything that is wrong with it was printed, the exit code for that.
+fn load(common: &Common) -> Result<(Config, Vec<Warning>), ExitCode> {
+    const WRONG: u8 = 2;
+    let file = common.config.display();
+    let text = std::fs::read_to_string(&common.config).map_err(|error| {
+        complain(format_args!("reading the configuration `{file}`: {error}"));
+        ExitCode::from(WRONG)
+    })?;
+    let facts = Facts { pod_ip: common.pod_ip, outward_ip: outward_ip() };
+    Config::resolve(&text, &facts).map_err(|problems| {
+        complain(format_args!("the configuration `{file}` cannot be used:"));
+        for problem in &problems.0 {
+            complain(format_args!("  {}", problem.text));
+        }
+        ExitCode::from(WRONG)
+    })
+}
+
+/// The address that this machine uses towards its default route. Connecting a UDP socket sends nothing; the
+/// address is of a range for documentation.
+fn outward_ip() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    let address = socket.local_addr().ok()?.ip();
+    (!address.is_unspecified() && !address.is_loopback()).then_some(address)
+}
+
+/// One line for whoever typed the command. That nobody reads it any more is no error.
+fn say(line: impl Display) {
+    drop(writeln!(std::io::stdout(), "{line}"));
+}
+
+/// One line about what went wrong.
+fn complain(line: impl Display) {
+    drop(writeln!(std::io::stderr(), "{line}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn verify_cli() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn help_is_what_users_are_told() {
+        let mut command = Arguments::command().term_width(100);
+        insta::assert_snapshot!(command.render_help(), @"
+        Bursts Kubernetes pods onto cloud machines: one virtual node, and for every pod a machine with a
+        real kubelet
+
+        Usage: orca <COMMAND>
+
+        Commands:
+          run      Run the virtual node until it is told to stop
+          check    Say what is wrong with a configuration, and try every connection that it describes
+          version  Print the version
+          help     Print this message or the help of the given subcommand(s)
+
+        Options:
+          -h, --help     Print help
+          -V, --version  Print version
+        ");
+        let run = command.find_subcommand_mut("run").unwrap();
+        insta::assert_snapshot!(run.render_help(), @"
+        Run the virtual node until it is told to stop
+
+        Usage: run [OPTIONS] --config <FILE>
+
+        Options:
+              --config <FILE>      The configuration: docs/configuration.md
+              --namespace <NAME>   The namespace that ORCA keeps its Secret in [env: POD_NAMESPACE]
+                                   [default: orca-system]
+              --kubeconfig <FILE>  How to reach the API server; else $KUBECONFIG, ~/.kube/config or the
+                                   pod's service account
+          -h, --help               Print help
+        ");
+    }
 }

@@ -198,6 +198,20 @@ pub struct StateReason {
     pub message: String,
 }
 
+/// Whether the cloud answers, as whoever talks to it last saw it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum CloudHealth {
+    /// It was not asked yet.
+    #[default]
+    Unknown,
+    Reachable,
+    Unreachable {
+        /// One word in UpperCamelCase, such as `AccessDenied`.
+        reason: &'static str,
+        message: String,
+    },
+}
+
 /// What a cloud answered instead of doing it; variants say what the caller does next.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CloudError {

@@ -1,9 +1,20 @@
 //! The configuration, validated.
 //!
-//! [`Config`] has only values that make sense together; `config/raw.rs` mirrors the file as it is typed.
+//! [`Config`] has only values that make sense together; [`Config::resolve`] makes it from a file, or says
+//! everything that is wrong with that file at once. `config/keys.rs` is the table of all keys, with their
+//! defaults; `config/raw.rs` reads the file as it is typed. Nothing here reads the machine: see [`Facts`].
+
+#[cfg(test)]
+mod docs;
+mod keys;
+pub(crate) mod quantity;
+mod raw;
+mod resolve;
+mod values;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,6 +32,47 @@ pub struct Config {
     pub kubelet: Kubelet,
     pub logging: Logging,
     pub metrics: Metrics,
+}
+
+/// What the configuration has to know of the machine that ORCA runs on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Address of the pod that ORCA runs in (`POD_IP` by the downward API).
+    pub pod_ip: Option<IpAddr>,
+    /// Address that this machine uses towards its default route.
+    pub outward_ip: Option<IpAddr>,
+}
+
+/// Something that is accepted, and should be changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// YAML path, such as `aws.subnetID`.
+    pub path: String,
+    /// A sentence that names the path.
+    pub text: String,
+}
+
+/// One thing that is wrong with the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// YAML path of the key, such as `node.pods`; empty for the file as a whole.
+    pub path: String,
+    /// A sentence that names the path, what was found there and what was expected.
+    pub text: String,
+}
+
+/// Everything that is wrong with the file; at least one problem. Displayed as one line each.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Problems(pub Vec<Problem>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "\n" };
+            write!(f, "{separator}{}", problem.text)?;
+        }
+        Ok(())
+    }
 }
 
 /// `aws`: where machines are launched.
@@ -106,6 +158,19 @@ pub struct Instances {
     pub root_volume: RootVolume,
 }
 
+impl Instances {
+    /// Whether the configuration lets this type be launched.
+    #[must_use]
+    pub fn allows(&self, instance_type: &str) -> bool {
+        self.allowed_instance_types.as_ref().is_none_or(|allowed| {
+            allowed.iter().any(|entry| match entry.strip_suffix('*') {
+                Some(start) => instance_type.starts_with(start),
+                None => entry == instance_type,
+            })
+        })
+    }
+}
+
 /// `network`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Network {
@@ -139,7 +204,7 @@ pub struct Limits {
 pub struct Kubelet {
     pub listen: SocketAddr,
     /// The address published on the Node.
-    pub address: std::net::IpAddr,
+    pub address: IpAddr,
     pub tls: Option<TlsFiles>,
 }
 

@@ -1,1 +1,359 @@
-//! To be written.
+//! The thin shell around [`crate::pod::decide`]: look, decide, act, look again.
+//!
+//! Level-triggered: whatever happens only says which pod to look at. One pass at a time works on a pod, up to
+//! [`PASSES`] work on different ones; a pass that would destroy something reads everything live first.
+//! Nothing here is durable: a restart is one more pass.
+
+mod act;
+mod deadline;
+mod fleet;
+mod health;
+mod kubelet;
+mod launch;
+mod market;
+mod metrics;
+mod observe;
+mod queue;
+mod story;
+mod sweep;
+mod table;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rand::RngExt as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
+use tokio::task::JoinSet;
+use tracing::Instrument as _;
+
+use crate::capacity::blocked::Blocked;
+use crate::clock;
+use crate::cloud::{Cloud, CloudHealth, Market};
+use crate::config::{Config, TunnelKind};
+use crate::guest::{Listen, UserData, user_data};
+use crate::informer::{Changed, PodInformer};
+use crate::link::Links;
+use crate::pod::decide::{AbsentEnd, Decision, Lists, Rules, decide};
+use crate::pod::state::State;
+
+use deadline::deadline;
+pub use metrics::Metrics;
+use queue::{Queue, Urgency};
+
+/// Pods that are worked on at once. A pass that waits for RunInstances does not count: see [`LAUNCHES`].
+const PASSES: usize = 16;
+/// Launches that are under way at once: a burst of 200 pods and some.
+const LAUNCHES: usize = 256;
+/// After a pass that failed; doubled with each, up to [`BACK_OFF_CAP`].
+const BACK_OFF: Duration = Duration::from_secs(1);
+const BACK_OFF_CAP: Duration = Duration::from_secs(120);
+/// A pass that died is repeated after this.
+const AFTER_PANIC: Duration = Duration::from_secs(30);
+
+/// What the controller stands on.
+pub struct Deps {
+    pub client: kube::Client,
+    /// Run by somebody else.
+    pub pods: Arc<PodInformer>,
+    pub cloud: Arc<dyn Cloud>,
+    pub market: Arc<dyn Market>,
+    pub links: Arc<dyn Links>,
+    /// ORCA's public SSH key, for user data.
+    pub ssh_public: String,
+    pub config: Arc<Config>,
+    /// UID of the `kube-system` namespace.
+    pub cluster_id: String,
+    pub metrics: Metrics,
+}
+
+/// The controller.
+#[derive(Debug)]
+pub struct Controller {
+    core: Arc<Core>,
+    lines: story::Lines,
+}
+
+struct Core {
+    client: kube::Client,
+    pods: Arc<PodInformer>,
+    cloud: Arc<dyn Cloud>,
+    links: Arc<dyn Links>,
+    config: Arc<Config>,
+    cluster_id: String,
+    metrics: Metrics,
+    user_data: String,
+    rules: Rules,
+    queue: Queue,
+    table: table::Table,
+    fleet: fleet::Fleet,
+    market: market::Cache,
+    blocked: Mutex<Blocked>,
+    story: story::Story,
+    health: health::Health,
+    launches: Semaphore,
+}
+
+impl std::fmt::Debug for Deps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Deps").field("cluster_id", &self.cluster_id).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core").field("cluster_id", &self.cluster_id).finish_non_exhaustive()
+    }
+}
+
+impl Controller {
+    /// A controller; nothing happens before [`Controller::run`].
+    #[must_use]
+    pub fn new(deps: Deps) -> Self {
+        let Deps { client, pods, cloud, market, links, ssh_public, config, cluster_id, metrics } = deps;
+        let (story, lines) = story::Story::new();
+        let user_data = user_data(&UserData {
+            ssh_public,
+            listen: match config.aws.tunnel {
+                TunnelKind::Ssm => Listen::Loopback,
+                TunnelKind::Direct => Listen::AllAddresses,
+            },
+            max_lifetime: config.limits.max_instance_lifetime,
+            max_lost_contact: config.limits.max_lost_contact,
+        });
+        let rules = Rules {
+            gpu_resource: config.node.gpu.resource.clone(),
+            daemon_sets: config.node.daemon_sets,
+            keep_finished: config.limits.keep_finished,
+            boot_deadline: config.limits.boot_deadline,
+            started: clock::now(),
+        };
+        let core = Arc::new(Core {
+            client,
+            pods,
+            cloud,
+            links,
+            config,
+            cluster_id,
+            metrics,
+            user_data,
+            rules,
+            queue: Queue::default(),
+            table: table::Table::default(),
+            fleet: fleet::Fleet::new(),
+            market: market::Cache::new(market),
+            blocked: Mutex::default(),
+            story,
+            health: health::Health::new(),
+            launches: Semaphore::new(LAUNCHES),
+        });
+        Self { core, lines }
+    }
+
+    /// How the cloud answers, with changes.
+    #[must_use]
+    pub fn cloud_health(&self) -> watch::Receiver<CloudHealth> {
+        self.core.health.subscribe()
+    }
+
+    /// Works until it is dropped. It only returns when a part of it died, which is a bug: the process should end.
+    pub async fn run(self) {
+        let Self { core, lines } = self;
+        let mut parts = JoinSet::new();
+        parts.spawn(story::write(core.client.clone(), core.config.node.name.clone(), lines));
+        parts.spawn(core.clone().watch_pods());
+        parts.spawn(core.clone().watch_links());
+        parts.spawn(core.clone().watch_instances());
+        parts.spawn({
+            let core = core.clone();
+            async move { core.market.refresh(&core.config.instances.default_instance_type).await }
+        });
+        let slots = Arc::new(Semaphore::new(PASSES));
+        let mut passes = JoinSet::new();
+        loop {
+            tokio::select! {
+                ended = parts.join_next() => {
+                    tracing::error!(?ended, "a part of the controller ended");
+                    return;
+                }
+                Some(ended) = passes.join_next() => {
+                    if let Err(error) = ended {
+                        tracing::error!(%error, "a pass died");
+                    }
+                }
+                (slot, uid) = next(&core.queue, &slots) => {
+                    core.metrics.queue.set(i64::try_from(core.queue.depth()).unwrap_or(i64::MAX));
+                    passes.spawn(core.clone().pass(uid, slot));
+                }
+            }
+        }
+    }
+}
+
+/// The next key, once there is a slot for it.
+async fn next(queue: &Queue, slots: &Arc<Semaphore>) -> (Slot, String) {
+    let permit = slots.clone().acquire_owned().await.expect("the semaphore is never closed");
+    let uid = queue.next().await;
+    (Slot { permit: Some(permit), slots: slots.clone() }, uid)
+}
+
+/// One of [`PASSES`].
+#[derive(Debug)]
+struct Slot {
+    permit: Option<OwnedSemaphorePermit>,
+    slots: Arc<Semaphore>,
+}
+
+impl Slot {
+    /// Lets others work while this pass waits for somebody far away.
+    async fn lend<T>(&mut self, work: impl Future<Output = T>) -> T {
+        self.permit = None;
+        let done = work.await;
+        self.permit = self.slots.clone().acquire_owned().await.ok();
+        done
+    }
+}
+
+impl Core {
+    /// One look at one pod.
+    async fn pass(self: Arc<Self>, uid: String, mut slot: Slot) {
+        let mut turn = self.queue.turn(uid.clone(), AFTER_PANIC);
+        let span = tracing::debug_span!("pass", pod.uid = uid);
+        let result = self.look(&uid, &mut slot).instrument(span).await;
+        let kind = result.as_ref().map_or_else(act::Failure::kind, |_| "ok");
+        self.metrics.passes.get_or_create(&metrics::Result_ { result: kind }).inc();
+        match result {
+            Ok(again) => {
+                if again.is_some() {
+                    self.table.update(&uid, |row| row.failures = 0);
+                }
+                turn.again(again);
+            }
+            Err(error) => {
+                let failures = self.table.update(&uid, |row| {
+                    row.failures = row.failures.saturating_add(1);
+                    row.failures
+                });
+                let again = back_off(BACK_OFF, BACK_OFF_CAP, failures);
+                tracing::warn!(pod.uid = uid, failures, retry_ms = again.as_millis(), %error, "a pass failed");
+                turn.again(Some(again));
+            }
+        }
+    }
+
+    /// Observe, decide, act; says when to look again, `None` for a pod of which nothing is left.
+    async fn look(&self, uid: &str, slot: &mut Slot) -> Result<Option<Duration>, act::Failure> {
+        let mut seen = self.observe(uid);
+        let mut decision = decide(&seen.observed(uid, &self.rules));
+        // That a pod is gone is concluded from a live read, once.
+        let unproven = decision.state == State::Vanished && !self.table.get(uid).gone;
+        if decision.is_destructive() || unproven {
+            seen = self.observe_live(uid, seen).await?;
+            decision = decide(&seen.observed(uid, &self.rules));
+        }
+        self.note(uid, &decision);
+        if decision.state == State::Vanished
+            && decision.actions.is_empty()
+            && self.has_ended(uid, &seen).await
+        {
+            return Ok(Some(Duration::ZERO));
+        }
+        self.act(uid, &seen, decision, slot).await
+    }
+
+    /// Asks the kubelet of a pod whose object is gone whether it is done.
+    async fn has_ended(&self, uid: &str, seen: &observe::Seen) -> bool {
+        if !seen.is_attached() {
+            return false;
+        }
+        match kubelet::runs(&self.links, uid).await {
+            Ok(true) => false,
+            Ok(false) => {
+                self.table.update(uid, |row| row.absent(clock::now()).end = AbsentEnd::Ended);
+                true
+            }
+            Err(error) => {
+                tracing::debug!(
+                    pod.uid = uid,
+                    error = format!("{error:#}"),
+                    "the kubelet could not be asked"
+                );
+                false
+            }
+        }
+    }
+
+    /// Remembers the state, and minds the table of legal transitions.
+    fn note(&self, uid: &str, decision: &Decision) {
+        let next = decision.state;
+        let before = self.table.update(uid, |row| row.memory.previous.replace(next));
+        let Some(before) = before.filter(|before| *before != next) else { return };
+        tracing::info!(pod.uid = uid, from = before.name(), to = next.name(), "state changed");
+        let transition = metrics::Transition { from: before.name(), to: next.name() };
+        if !before.may_become(next) {
+            tracing::error!(pod.uid = uid, from = before.name(), to = next.name(), "an illegal transition");
+            self.metrics.illegal_transitions.get_or_create(&transition).inc();
+        }
+        self.metrics.transitions.get_or_create(&transition).inc();
+    }
+
+    async fn watch_pods(self: Arc<Self>) {
+        let mut changes = self.pods.subscribe();
+        self.pods.wait_synced().await;
+        self.look_at_everything();
+        loop {
+            match changes.recv().await {
+                Ok(changed) => self.changed(&changed),
+                Err(broadcast::error::RecvError::Lagged(missed)) => {
+                    tracing::warn!(missed, "changes of pods came faster than they were read; looking at all");
+                    self.look_at_everything();
+                }
+                Err(broadcast::error::RecvError::Closed) => return,
+            }
+        }
+    }
+
+    fn changed(&self, changed: &Changed) {
+        let cached = self.pods.get(&changed.namespace, &changed.name);
+        let cached = cached.filter(|pod| pod.metadata.uid.as_deref() == Some(&changed.uid));
+        let ends = cached.as_ref().is_none_or(|pod| pod.metadata.deletion_timestamp.is_some());
+        if let Some(pod) = cached {
+            // The last version before a pod vanishes tells how it ended.
+            self.table.update(&changed.uid, |row| row.newest(Some(pod)));
+        }
+        self.queue.add(&changed.uid, if ends { Urgency::Urgent } else { Urgency::Normal });
+    }
+
+    async fn watch_links(self: Arc<Self>) {
+        let mut changes = self.links.subscribe();
+        loop {
+            match changes.recv().await {
+                Ok(uid) => self.queue.add(&uid, Urgency::Normal),
+                Err(broadcast::error::RecvError::Lagged(_)) => self.look_at_everything(),
+                Err(broadcast::error::RecvError::Closed) => return,
+            }
+        }
+    }
+
+    fn look_at_everything(&self) {
+        let pods = self.pods.all();
+        let listed = pods.iter().filter_map(|pod| pod.metadata.uid.clone());
+        for uid in listed.chain(self.table.uids()).chain(self.links.uids()).chain(self.fleet.uids()) {
+            self.queue.add(&uid, Urgency::Normal);
+        }
+    }
+
+    fn lists(&self) -> Lists {
+        if self.fleet.is_read() && self.pods.is_synced() { Lists::Read } else { Lists::NotYet }
+    }
+
+    fn blocked(&self) -> std::sync::MutexGuard<'_, Blocked> {
+        self.blocked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Exponential, capped, with full jitter in its upper half.
+fn back_off(first: Duration, cap: Duration, failures: u32) -> Duration {
+    let exponent = failures.saturating_sub(1).min(16);
+    let whole = first.saturating_mul(1 << exponent).min(cap);
+    whole.mul_f64(rand::rng().random_range(0.5..=1.0))
+}

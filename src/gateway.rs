@@ -1,15 +1,53 @@
 //! The API server as one guest kubelet may see it.
 //!
-//! All guests share one node identity upstream, so this module is the only wall between them:
-//! everything that is not allowed here is 403.
+//! All guests share one node identity upstream, so this module is the only wall between them: everything that
+//! is not allowed here is 403. What may be asked is `route`; what is answered from here is a `snapshot`; what
+//! goes to the API server is made anew by `upstream`.
 
-use std::collections::BTreeMap;
+mod answer;
+mod bucket;
+mod denied;
+mod events;
+mod follow;
+mod gpu;
+mod handle;
+mod node;
+mod pods;
+mod query;
+mod refs;
+mod route;
+mod serve;
+mod services;
+mod session;
+mod snapshot;
+mod status;
+mod tls;
+mod token;
+mod upstream;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use anyhow::Context as _;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use tokio::sync::watch;
+use prometheus_client::registry::Registry;
+use tokio::task::JoinSet;
 
+pub use self::node::Reported;
+pub use self::session::{Progress, Session};
+
+use self::denied::Denials;
+use self::node::Real;
+use self::services::Services;
+use self::session::lock;
+use self::tls::Serving;
+use self::upstream::Upstream;
+use crate::clock;
 use crate::informer::PodInformer;
 use crate::keys::Keys;
 use crate::tunnel::ByteStream;
@@ -45,61 +83,123 @@ pub struct Guest {
 /// The gateway to the API server, shared by all guests.
 #[derive(Debug)]
 pub struct Gateway {
-    settings: Settings,
+    shared: Arc<Shared>,
+    /// Ends the shared watches with the gateway.
+    _tasks: JoinSet<()>,
 }
 
-/// One guest's session: it outlives the connections of its tunnel.
+/// What connections and watches share.
 #[derive(Debug)]
-pub struct Session {
-    guest: Guest,
-    progress: watch::Sender<Progress>,
+pub(crate) struct Shared {
+    settings: Settings,
+    upstream: Upstream,
+    services: Arc<Services>,
+    serving: Serving,
+    denials: Denials,
+    sessions: Mutex<Sessions>,
 }
 
-/// How far a guest has come, for the controller.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// The pod was shown to the kubelet at least once: it may run there.
-    pub shown: bool,
-    /// The guest is answered 403 from now on, and is never shown its pod again.
-    pub revoked: bool,
+/// The guests by pod UID, and what they all take from the real Node. Together under one lock, so that a new
+/// guest misses no change.
+#[derive(Debug, Default)]
+struct Sessions {
+    by_uid: HashMap<String, Arc<Session>>,
+    real: Option<Real>,
 }
+
+/// Never published: the API server would then send WebSockets that not every guest's kubelet understands.
+const UNPUBLISHED: &str = "ExtendWebSocketsToKubelet";
 
 impl Gateway {
-    /// Starts the shared watches that the gateway needs beside the pods.
+    /// Starts the shared watches that the gateway needs beside the pods. Within a tokio runtime.
     pub fn new(settings: Settings) -> anyhow::Result<Arc<Self>> {
-        Ok(Arc::new(Self { settings }))
+        tokio::runtime::Handle::try_current().context("starting the gateway's watches")?;
+        let now = clock::now();
+        let upstream =
+            Upstream::new(&settings.kube, &settings.node).context("making the gateway's clients")?;
+        let serving = Serving::new(&settings.keys.serving_ca_cert, &settings.keys.serving_ca_key, now)?;
+        let services = Services::new(u64::try_from(now.as_microsecond()).unwrap_or(1));
+        let shared = Arc::new(Shared {
+            upstream,
+            services,
+            serving,
+            denials: Denials::default(),
+            sessions: Mutex::default(),
+            settings,
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(shared.services.clone().run(shared.upstream.as_node()));
+        tasks.spawn(follow::node(shared.clone()));
+        tasks.spawn(follow::pods(shared.clone()));
+        Ok(Arc::new(Self { shared, _tasks: tasks }))
     }
 
-    /// Registers a guest; its requests are told by [`Session::token`]. The same guest again returns the same session.
+    /// Registers a guest; its requests are told by [`Session::token`]. The same guest again returns the same
+    /// session; another machine for the same pod ends the former one's.
     pub fn admit(&self, guest: Guest) -> Arc<Session> {
-        Arc::new(Session { guest, progress: watch::Sender::default() })
+        let mut sessions = lock(&self.shared.sessions);
+        if let Some(known) = sessions.by_uid.get(&guest.pod_uid) {
+            if known.guest == guest {
+                return known.clone();
+            }
+            known.dismiss();
+        }
+        let session =
+            Arc::new(Session::new(guest, &self.shared.settings, sessions.real.as_ref(), clock::now()));
+        session.look(&self.shared.settings.pods);
+        sessions.by_uid.insert(session.guest.pod_uid.clone(), session.clone());
+        session
     }
 
     /// Forgets a guest: its token is worthless from now on.
-    pub fn dismiss(&self, _pod_uid: &str) {}
+    pub fn dismiss(&self, pod_uid: &str) {
+        let mut sessions = lock(&self.shared.sessions);
+        if let Some(session) = sessions.by_uid.remove(pod_uid) {
+            session.dismiss();
+            let namespace = &session.guest.pod_namespace;
+            if !sessions.by_uid.values().any(|other| other.guest.pod_namespace == *namespace) {
+                self.shared.services.forget(namespace);
+            }
+        }
+    }
 
     /// Serves one connection (TLS, then HTTP) that came through this guest's own tunnel, until it ends.
     /// Another guest's token is useless here.
-    pub async fn serve(self: Arc<Self>, _session: Arc<Session>, _stream: ByteStream) {
-        tracing::debug!(node = self.settings.node, "to be written");
+    pub async fn serve(self: Arc<Self>, session: Arc<Session>, stream: ByteStream) {
+        let Ok(_one_of_few) = session.connections.try_acquire() else {
+            tracing::warn!(instance.id = session.guest.instance_id, "a guest has too many connections");
+            return;
+        };
+        tokio::select! {
+            () = session.dismissed.cancelled() => {}
+            () = serve::connection(self.shared.clone(), session.clone(), stream) => {}
+        }
+    }
+
+    /// What the virtual Node may declare: the features that guests declare, but for those that need the
+    /// node's own endpoint to do more.
+    #[must_use]
+    pub fn declared_features(&self) -> BTreeSet<String> {
+        let sessions = lock(&self.shared.sessions);
+        let all = sessions
+            .by_uid
+            .values()
+            .flat_map(|session| session.reported().borrow().declared_features.clone());
+        all.filter(|feature| feature != UNPUBLISHED).collect()
+    }
+
+    /// Registers the gateway's metrics.
+    pub fn register(&self, registry: &mut Registry) {
+        self.shared.denials.register(registry);
     }
 }
 
-impl Session {
-    /// The bearer token of this machine: HMAC of instance id and pod UID.
-    #[must_use]
-    pub fn token(&self) -> String {
-        self.guest.instance_id.clone()
+impl Shared {
+    fn session(&self, pod_uid: &str) -> Option<Arc<Session>> {
+        lock(&self.sessions).by_uid.get(pod_uid).cloned()
     }
 
-    /// Progress, with changes.
-    #[must_use]
-    pub fn progress(&self) -> watch::Receiver<Progress> {
-        self.progress.subscribe()
-    }
-
-    /// From now on 403, and the pod is never shown (again).
-    pub fn revoke(&self) {
-        self.progress.send_modify(|progress| progress.revoked = true);
+    fn all_sessions(&self) -> Vec<Arc<Session>> {
+        lock(&self.sessions).by_uid.values().cloned().collect()
     }
 }

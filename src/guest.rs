@@ -2,6 +2,19 @@
 //!
 //! Nothing here does I/O or knows a cloud; no secret may reach [`user_data`].
 
+mod archive;
+mod bootstrap;
+mod capacity;
+mod facts;
+mod files;
+mod user_data;
+
+pub use archive::archive;
+pub use bootstrap::{CONTACT, Inputs, RECEIVE, Snat, bootstrap, receive_plugins};
+pub use capacity::{MAX_PODS, capacity};
+pub use facts::{CNI_PLUGINS, Cgroup, FactsError, GuestFacts, OomScore, PROBE};
+pub use user_data::{host_key_on_console, user_data};
+
 use std::time::Duration;
 
 /// The port of our own sshd on every machine. With `ssm` it listens on loopback alone.
@@ -31,8 +44,23 @@ pub enum Listen {
     AllAddresses,
 }
 
-/// User data: one `#cloud-boothook`, idempotent, under 16 KiB, without secrets.
-#[must_use]
-pub fn user_data(_input: &UserData) -> String {
-    String::new()
+/// A file, with its name in an archive.
+#[derive(Clone, PartialEq, Eq)]
+pub struct File {
+    pub name: String,
+    /// Permission bits.
+    pub mode: u32,
+    pub content: Vec<u8>,
+}
+
+impl std::fmt::Debug for File {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The content may be a secret.
+        f.debug_struct("File").field("name", &self.name).field("mode", &self.mode).finish_non_exhaustive()
+    }
+}
+
+/// A script with each `@name@` replaced by its value.
+fn fill(template: &str, values: &[(&str, &str)]) -> String {
+    values.iter().fold(template.to_owned(), |text, (name, value)| text.replace(&format!("@{name}@"), value))
 }

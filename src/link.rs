@@ -3,6 +3,19 @@
 //! One task per machine. The controller says which machines should have a link and reads their state;
 //! the endpoint asks for streams to a machine's kubelet. Nothing here decides about pods or instances.
 
+mod backoff;
+mod bootstrap;
+mod health;
+mod live;
+mod pin;
+mod pool;
+mod task;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+pub use live::{LinkDeps, LinkSettings, LiveLinks};
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;

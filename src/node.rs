@@ -1,1 +1,99 @@
-//! To be written.
+//! The virtual node: its Node object, its conditions and its Lease.
+//!
+//! What the Node should look like is rendered from the configuration, and compared with what is there; only a
+//! difference is written, and what others wrote (labels, taints, conditions) stays. The Lease says that this process
+//! lives and depends on nothing else, because a Node that looks lost has its pods evicted. Trouble with the cloud is
+//! therefore never `Ready=False`: it has a condition of its own.
+
+mod conditions;
+mod events;
+mod keeper;
+mod lease;
+mod reconcile;
+mod render;
+#[cfg(test)]
+mod testing;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use kube::Client;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::cloud::CloudHealth;
+use crate::config::{Config, Taint};
+
+/// What the Node looks like, as far as it does not change while this process lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub name: String,
+    /// See [`crate::cloud::TAG_CLUSTER`].
+    pub cluster_id: String,
+    pub labels: BTreeMap<String, String>,
+    pub taints: Vec<Taint>,
+    /// Quantities by resource; allocatable is the same.
+    pub capacity: BTreeMap<String, String>,
+    /// Where the API server reaches our endpoint.
+    pub address: IpAddr,
+    pub port: u16,
+    /// The API server's version with ours, such as `v1.36.3-orca.0.1.0`.
+    pub kubelet_version: String,
+}
+
+/// What [`run`] stands on.
+#[derive(Clone)]
+pub struct Deps {
+    pub client: Client,
+    pub settings: Settings,
+    pub cloud: watch::Receiver<CloudHealth>,
+    /// The features that guest kubelets declare now; asked for at each pass.
+    pub features: Arc<dyn Fn() -> BTreeSet<String> + Send + Sync>,
+}
+
+impl fmt::Debug for Deps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deps").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// Keeps the Node and its Lease. Returns only with an error; dropping it ends both.
+///
+/// # Errors
+/// When a Node of that name exists that is not ours.
+pub async fn run(deps: Deps) -> anyhow::Result<()> {
+    let (uid, known_uid) = watch::channel(None);
+    let mut tasks = JoinSet::new();
+    // Tasks of their own: nothing that the Node waits for may hold the Lease up.
+    tasks.spawn(lease::keep(deps.client.clone(), deps.settings.name.clone(), known_uid));
+    tasks.spawn(keeper::keep(deps, uid));
+    tasks.join_next().await.context("nothing keeps the node")?.context("keeping the node")?
+}
+
+impl Settings {
+    /// `server_version` is the API server's `gitVersion`, such as `v1.36.3-eks-a1b2c3d`.
+    #[must_use]
+    pub fn new(config: &Config, cluster_id: &str, server_version: &str) -> Self {
+        let node = &config.node;
+        let capacity = [
+            ("cpu", node.cpu.clone()),
+            ("memory", node.memory.clone()),
+            ("ephemeral-storage", node.ephemeral_storage.clone()),
+            ("pods", node.pods.to_string()),
+            (node.gpu.resource.as_str(), node.gpu.count.to_string()),
+        ];
+        Self {
+            name: node.name.clone(),
+            cluster_id: cluster_id.to_owned(),
+            labels: render::labels(&node.name, &config.aws.region, &node.labels),
+            taints: node.taints.clone(),
+            capacity: capacity.into_iter().map(|(resource, amount)| (resource.to_owned(), amount)).collect(),
+            address: config.kubelet.address,
+            port: config.kubelet.listen.port(),
+            kubelet_version: render::kubelet_version(server_version),
+        }
+    }
+}

@@ -1,1 +1,12 @@
-//! To be written.
+//! Logs, metrics and health: what ORCA says about itself.
+//!
+//! [`Telemetry`] owns the metrics of every area as handles that are cheap to clone and give away; it knows nothing
+//! of what is measured. Label values come from bounded sets: never the name of a pod or of an instance.
+
+mod health;
+mod logs;
+mod metrics;
+
+pub use health::{Check, Health, Probe};
+pub use logs::init as init_logs;
+pub use metrics::{CloudCalls, Telemetry};

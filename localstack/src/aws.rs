@@ -12,6 +12,7 @@ use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
 
 use self::sigv4::AuthError;
+use crate::ssm::JsonError;
 
 /// A refusal of a service that speaks the Query protocol (EC2, STS).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -117,4 +118,10 @@ pub fn auth_refusal(error: &AuthError, dialect: Dialect) -> Refusal {
         (AuthError::Expired(why), Dialect::Json) => (400, "InvalidSignatureException", why.clone()),
     };
     Refusal { status, code: code.to_owned(), message }
+}
+
+impl From<Refusal> for JsonError {
+    fn from(refusal: Refusal) -> Self {
+        Self { status: refusal.status, code: refusal.code, message: refusal.message }
+    }
 }

@@ -1,7 +1,7 @@
 //! The command line.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +11,9 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app;
-use crate::machine::Machines;
 use crate::machine::none::NoMachines;
+use crate::machine::nspawn::{self, Nspawn, NspawnOptions};
+use crate::machine::{Machines, agent};
 use crate::ssm::Ssm;
 use crate::world::{World, WorldConfig};
 
@@ -28,6 +29,18 @@ pub struct Cli {
 enum Command {
     /// Serve EC2, STS, SSM and the control endpoint on one port until SIGTERM
     Serve(Serve),
+    /// Play the SSM agent's part in the network namespace that it is started in
+    Agent {
+        /// Unix socket to listen on
+        #[arg(long)]
+        socket: PathBuf,
+    },
+    /// Remove what a killed local cloud left on this host
+    Clean {
+        /// Where its machines kept their files
+        #[arg(long)]
+        dir: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -44,9 +57,9 @@ struct Serve {
     /// Root file system that machines boot from
     #[arg(long, required_if_eq("machines", "nspawn"))]
     image: Option<PathBuf>,
-    /// HOST:PORT of the image registry that machines ask first
-    #[arg(long, required_if_eq("machines", "nspawn"))]
-    registry: Option<SocketAddr>,
+    /// Address of the image registry that machines ask first
+    #[arg(long, default_value = "127.0.0.1:5000")]
+    registry: SocketAddr,
     /// Shortest time of an instance's state transition, in milliseconds
     #[arg(long, default_value_t = 200)]
     state_delay_ms: u64,
@@ -77,6 +90,8 @@ impl Cli {
     pub async fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Serve(serve) => serve.run().await,
+            Command::Agent { socket } => agent::run(socket).await,
+            Command::Clean { dir } => nspawn::cleanup(&dir).await,
         }
     }
 }
@@ -114,7 +129,19 @@ impl Serve {
         let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
         let listener = TcpListener::bind(listen).await.with_context(|| format!("listening on {listen}"))?;
         let address = listener.local_addr().context("own address")?;
-        let world = World::start(config, make_machines(machines, &dir, image.as_deref(), registry)?);
+        let nspawn = match machines {
+            MachineKind::None => None,
+            MachineKind::Nspawn => {
+                let image = image.context("`--image` is missing")?;
+                let agent = std::env::current_exe().context("own program")?;
+                Some(Nspawn::start(NspawnOptions { dir, image, registry, agent }).await?)
+            }
+        };
+        let made: Arc<dyn Machines> = match &nspawn {
+            Some(nspawn) => nspawn.clone(),
+            None => Arc::new(NoMachines::default()),
+        };
+        let world = World::start(config, made);
         let ssm = Ssm::new(world.clone(), format!("http://{address}"));
         tracing::info!(%address, "the local cloud is up");
         app::serve(listener, app::router(world.clone(), ssm), async {
@@ -126,21 +153,9 @@ impl Serve {
         .await;
         tracing::info!("ending every machine");
         world.end().await;
-        Ok(())
-    }
-}
-
-fn make_machines(
-    kind: MachineKind,
-    dir: &Path,
-    image: Option<&Path>,
-    registry: Option<SocketAddr>,
-) -> anyhow::Result<Arc<dyn Machines>> {
-    match kind {
-        MachineKind::None => Ok(Arc::new(NoMachines::default())),
-        MachineKind::Nspawn => {
-            let asked = format!("dir {}, image {image:?}, registry {registry:?}", dir.display());
-            anyhow::bail!("this build boots no machines (asked for {asked}); use --machines none")
+        match nspawn {
+            Some(nspawn) => nspawn.stop().await,
+            None => Ok(()),
         }
     }
 }

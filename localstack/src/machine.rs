@@ -1,6 +1,12 @@
 //! The port to machines: what an instance is made of.
 
+pub mod agent;
+mod cgroup;
+mod command;
+pub mod imds;
+mod network;
 pub mod none;
+pub mod nspawn;
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -95,4 +101,36 @@ pub struct ImdsOptions {
     pub tokens_required: bool,
     /// `HttpPutResponseHopLimit`.
     pub hop_limit: u8,
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A machine of the default VPC.
+    pub(crate) fn mk_spec() -> MachineSpec {
+        MachineSpec {
+            id: "i-0123456789abcdef0".into(),
+            instance_type: "g5.xlarge".into(),
+            vcpus: 4,
+            memory_mib: 16384,
+            gpus: 1,
+            gpu_model: "A10G".into(),
+            image_id: "ami-0123456789abcdef0".into(),
+            region: "us-east-1".into(),
+            zone: "us-east-1a".into(),
+            zone_id: "use1-az1".into(),
+            account: "123456789012".into(),
+            private_ip: Ipv4Addr::new(10, 88, 1, 10),
+            secondary_ips: vec![Ipv4Addr::new(10, 88, 1, 11)],
+            subnet_id: "subnet-0123456789abcdef0".into(),
+            subnet_cidr: (Ipv4Addr::new(10, 88, 1, 0), 24),
+            vpc_cidr: (Ipv4Addr::new(10, 88, 0, 0), 16),
+            mac: "0a:00:0a:58:01:0a".into(),
+            security_group_ids: vec!["sg-0123456789abcdef0".into()],
+            user_data: b"#cloud-boothook\n".to_vec(),
+            role: Some("node".into()),
+            imds: ImdsOptions { tokens_required: true, hop_limit: 1 },
+        }
+    }
 }

@@ -4,7 +4,6 @@
 //! changes it. The services decide what callers may see of it.
 
 pub mod addresses;
-mod agents;
 pub mod defaults;
 mod driver;
 pub mod estate;
@@ -12,6 +11,7 @@ pub mod ids;
 pub mod instance;
 pub mod launch;
 pub mod parameters;
+mod ssm;
 pub mod state;
 
 use std::collections::BTreeMap;

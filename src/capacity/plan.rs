@@ -1,6 +1,18 @@
 //! Ask × offers → ordered candidates. Pure.
+//!
+//! Capacity is explicit here: the type of the annotation, else the configuration's default, in the first subnet
+//! that has room. A type that was asked for is never replaced by another.
 
-use crate::cloud::{Image, InstanceType};
+use jiff::Timestamp;
+
+use super::blocked::Blocked;
+use crate::cloud::{Image, InstanceType, Subnet};
+use crate::config::Instances;
+use crate::pod::ask::{ANNOTATION_INSTANCE_TYPE, Ask, Problem, Rejection};
+use crate::pod::reasons;
+
+/// Addresses of a subnet that one machine takes: its own and its pod's.
+const ADDRESSES: u32 = 2;
 
 /// One machine that could be launched for a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,4 +21,253 @@ pub struct Candidate {
     pub subnet_id: String,
     pub zone: String,
     pub image: Image,
+}
+
+/// What the market has of the wanted type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offers<'a> {
+    pub instance_type: &'a InstanceType,
+    /// Zones that offer the type.
+    pub zones: &'a [String],
+    /// In the configured order.
+    pub subnets: &'a [Subnet],
+    pub image: &'a Image,
+}
+
+/// What is to be done about a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// Try these, in this order. Never empty.
+    Candidates(Vec<Candidate>),
+    /// The pod asks for what this type cannot give.
+    Refuse(Rejection),
+    /// Nothing to be had now.
+    Wait { message: String, until: Option<Timestamp> },
+}
+
+/// The instance type that the pod is to get.
+///
+/// # Errors
+/// The pod names a type that the operator does not allow.
+pub fn wanted_type<'a>(ask: &'a Ask, rules: &'a Instances) -> Result<&'a str, Rejection> {
+    let Some(wanted) = ask.instance_type.as_deref() else {
+        return Ok(&rules.default_instance_type);
+    };
+    let Some(allowed) = &rules.allowed_instance_types else {
+        return Ok(wanted);
+    };
+    let fits = |pattern: &String| match pattern.strip_suffix('*') {
+        Some(prefix) => wanted.starts_with(prefix),
+        None => pattern == wanted,
+    };
+    if allowed.iter().any(fits) {
+        return Ok(wanted);
+    }
+    let message = format!("is `{wanted}`, expected one of `{}`", allowed.join("`, `"));
+    Err(Rejection::single(reasons::INSTANCE_TYPE_NOT_ALLOWED, annotation_path(), message))
+}
+
+/// The rejection of a pod whose type the cloud does not know.
+#[must_use]
+pub fn unknown_type(name: &str) -> Rejection {
+    let message = format!("is `{name}`, which is not an instance type of this region");
+    Rejection::single(reasons::UNKNOWN_INSTANCE_TYPE, annotation_path(), message)
+}
+
+/// The candidates for a pod, best first.
+#[must_use]
+pub fn plan(ask: &Ask, offers: &Offers<'_>, blocked: &Blocked, now: Timestamp) -> Plan {
+    if let Some(rejection) = Rejection::of(too_large(ask, offers.instance_type)) {
+        return Plan::Refuse(rejection);
+    }
+    let name = &offers.instance_type.name;
+    let mut candidates = Vec::new();
+    let mut against = Vec::new();
+    let mut until: Option<Timestamp> = None;
+    for subnet in offers.subnets {
+        if !offers.zones.contains(&subnet.zone) {
+            against.push(format!("{} ({}) does not offer it", subnet.id, subnet.zone));
+        } else if subnet.free_addresses < ADDRESSES {
+            against.push(format!("{} has {} free addresses", subnet.id, subnet.free_addresses));
+        } else if let Some(end) = blocked.until(name, &subnet.zone, &subnet.id, now) {
+            against.push(format!("{} ({}) had none a moment ago", subnet.id, subnet.zone));
+            until = Some(until.map_or(end, |other| other.min(end)));
+        } else {
+            candidates.push(Candidate {
+                instance_type: offers.instance_type.clone(),
+                subnet_id: subnet.id.clone(),
+                zone: subnet.zone.clone(),
+                image: offers.image.clone(),
+            });
+        }
+    }
+    if candidates.is_empty() {
+        let message = format!("no subnet has room for a {name} now: {}", against.join(", "));
+        return Plan::Wait { message, until };
+    }
+    Plan::Candidates(candidates)
+}
+
+fn too_large(ask: &Ask, offer: &InstanceType) -> Vec<Problem> {
+    let gpus = offer.gpus.as_ref().map_or(0, |gpus| u64::from(gpus.count));
+    let memory_bytes = offer.memory_mib.saturating_mul(1 << 20);
+    let cpu_milli = u64::from(offer.vcpus) * 1000;
+    let mut problems = Vec::new();
+    let mut check = |reason, resource: &str, unit: &str, asked: u64, has: u64| {
+        if asked > has {
+            problems.push(Problem {
+                reason,
+                path: format!("spec.containers[*].resources.requests[{resource}]"),
+                message: format!(
+                    "sum is `{asked}{unit}`, expected at most the `{has}{unit}` of {}",
+                    offer.name
+                ),
+            });
+        }
+    };
+    check(reasons::OUT_OF_GPU, &ask.gpu_resource, "", ask.gpus, gpus);
+    check(reasons::OUT_OF_CPU, "cpu", "m", ask.cpu_milli, cpu_milli);
+    check(reasons::OUT_OF_MEMORY, "memory", "", ask.memory_bytes, memory_bytes);
+    problems
+}
+
+fn annotation_path() -> String {
+    format!("metadata.annotations[{ANNOTATION_INSTANCE_TYPE}]")
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::cloud::{Gpus, RootVolume};
+
+    pub(crate) fn mk_type(name: &str) -> InstanceType {
+        InstanceType {
+            name: name.to_owned(),
+            vcpus: 4,
+            memory_mib: 16 << 10,
+            arch: "amd64".to_owned(),
+            gpus: Some(Gpus {
+                count: 1,
+                model: "A10G".to_owned(),
+                manufacturer: "NVIDIA".to_owned(),
+                memory_mib: 24 << 10,
+            }),
+            nitro: true,
+        }
+    }
+
+    pub(crate) fn mk_candidate(name: &str, subnet: &str, zone: &str) -> Candidate {
+        Candidate {
+            instance_type: mk_type(name),
+            subnet_id: subnet.to_owned(),
+            zone: zone.to_owned(),
+            image: Image { id: "ami-1".to_owned(), root_device_name: "/dev/xvda".to_owned() },
+        }
+    }
+
+    fn mk_subnet(id: &str, zone: &str, free_addresses: u32) -> Subnet {
+        Subnet {
+            id: id.to_owned(),
+            zone: zone.to_owned(),
+            zone_id: zone.to_owned(),
+            cidr: "10.0.0.0/24".to_owned(),
+            free_addresses,
+        }
+    }
+
+    fn now() -> Timestamp {
+        Timestamp::UNIX_EPOCH
+    }
+
+    /// The subnets of the plan, or what else it says.
+    fn run(ask: &Ask, subnets: &[Subnet], blocked: &Blocked) -> String {
+        let instance_type = mk_type("g5.xlarge");
+        let image = mk_candidate("", "", "").image;
+        let zones = ["a".to_owned(), "b".to_owned()];
+        let offers = Offers { instance_type: &instance_type, zones: &zones, subnets, image: &image };
+        match plan(ask, &offers, blocked, now()) {
+            Plan::Candidates(all) => {
+                all.iter().map(|one| one.subnet_id.as_str()).collect::<Vec<_>>().join(" ")
+            }
+            Plan::Refuse(rejection) => format!("{}: {rejection}", rejection.reason()),
+            Plan::Wait { message, until } => {
+                format!("wait {}: {message}", until.map_or(-1, Timestamp::as_second))
+            }
+        }
+    }
+
+    #[test]
+    fn subnets_are_tried_in_their_order_where_there_is_room_and_the_type() {
+        let subnets = [
+            mk_subnet("s-c", "c", 9),
+            mk_subnet("s-1", "a", 1),
+            mk_subnet("s-b", "b", 2),
+            mk_subnet("s-a", "a", 50),
+        ];
+        assert_eq!(run(&Ask::default(), &subnets, &Blocked::default()), "s-b s-a");
+    }
+
+    #[test]
+    fn what_failed_a_moment_ago_is_left_out_and_awaited() {
+        let subnets = [mk_subnet("s-a", "a", 9), mk_subnet("s-b", "b", 9)];
+        let mut blocked = Blocked::default();
+        blocked.note("InsufficientInstanceCapacity", &mk_candidate("g5.xlarge", "s-a", "a"), now());
+        assert_eq!(run(&Ask::default(), &subnets, &blocked), "s-b");
+        blocked.note("InsufficientFreeAddressesInSubnet", &mk_candidate("g5.xlarge", "s-b", "b"), now());
+        assert_eq!(
+            run(&Ask::default(), &subnets, &blocked),
+            "wait 180: no subnet has room for a g5.xlarge now: s-a (a) had none a moment ago, s-b (b) had none a moment ago"
+        );
+        assert_eq!(
+            run(&Ask::default(), &[mk_subnet("s-c", "c", 9), mk_subnet("s-a", "a", 1)], &Blocked::default()),
+            "wait -1: no subnet has room for a g5.xlarge now: s-c (c) does not offer it, s-a has 1 free addresses"
+        );
+    }
+
+    #[test]
+    fn a_pod_that_does_not_fit_its_type_is_refused_with_every_reason() {
+        let subnets = [mk_subnet("s-a", "a", 9)];
+        let fits = Ask { cpu_milli: 4000, memory_bytes: 16 << 30, gpus: 1, ..Ask::default() };
+        assert_eq!(run(&fits, &subnets, &Blocked::default()), "s-a");
+        let large = Ask {
+            cpu_milli: 4001,
+            memory_bytes: (16 << 30) + 1,
+            gpus: 2,
+            gpu_resource: "nvidia.com/gpu".to_owned(),
+            instance_type: None,
+        };
+        assert_eq!(
+            run(&large, &subnets, &Blocked::default()),
+            "OutOfGPU: spec.containers[*].resources.requests[nvidia.com/gpu]: sum is `2`, expected at most the `1` of g5.xlarge; \
+             spec.containers[*].resources.requests[cpu]: sum is `4001m`, expected at most the `4000m` of g5.xlarge; \
+             spec.containers[*].resources.requests[memory]: sum is `17179869185`, expected at most the `17179869184` of g5.xlarge"
+        );
+    }
+
+    #[test]
+    fn the_annotation_goes_before_the_default_and_must_be_allowed() {
+        let root_volume = RootVolume {
+            size_gib: 1,
+            kind: String::new(),
+            iops: None,
+            throughput: None,
+            encrypted: false,
+            kms_key_id: None,
+        };
+        let rules = |allowed: Option<&[&str]>| Instances {
+            default_instance_type: "t3.large".to_owned(),
+            allowed_instance_types: allowed.map(|all| all.iter().map(|one| (*one).to_owned()).collect()),
+            root_volume: root_volume.clone(),
+        };
+        let ask = |name: &str| Ask { instance_type: Some(name.to_owned()), ..Ask::default() };
+        assert_eq!(wanted_type(&Ask::default(), &rules(Some(&[]))), Ok("t3.large"));
+        assert_eq!(wanted_type(&ask("g5.xlarge"), &rules(None)), Ok("g5.xlarge"));
+        assert_eq!(wanted_type(&ask("g5.xlarge"), &rules(Some(&["p5.*", "g5.*"]))), Ok("g5.xlarge"));
+        let refused = wanted_type(&ask("g5.xlarge"), &rules(Some(&["g6.*", "g5.xlarg"]))).unwrap_err();
+        assert_eq!(refused.reason(), reasons::INSTANCE_TYPE_NOT_ALLOWED);
+        assert_eq!(
+            refused.to_string(),
+            "metadata.annotations[orca.research/instance-type]: is `g5.xlarge`, expected one of `g6.*`, `g5.xlarg`"
+        );
+    }
 }

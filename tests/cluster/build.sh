@@ -1,16 +1,17 @@
 #!/bin/bash
 # Builds the programs of other people that the local world is made of, from Go modules alone, into a cache that all clones share.
 # usage: build.sh NAME...     (names: the folders beside this file)
-# Prints nothing when everything is there. The cache is keyed by what decides the result: go.mod, go.sum and this script.
+# Prints nothing when everything is there. The cache is keyed by what decides the result: go.mod, go.sum and the recipe's number.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
+recipe=2 # raise it when the way of building below changes
 cache=${ORCA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/orca}
-version=$(sed -n 's/^require k8s.io\/kubernetes \(v[0-9.]*\)$/\1/p' "$here/kubernetes/go.mod")
+version=$(cd "$here/kubernetes" && go list -m -f "{{.Version}}" k8s.io/kubernetes)
 minor=${version#v1.}; minor=${minor%%.*}
 
 build() {
   local name=$1 dir=$here/$1 key out flags="-s -w"
-  key=$(cat "$dir/go.mod" "$dir/go.sum" "$here/build.sh" | sha256sum | cut -c1-16)
+  key=$(echo "$recipe" | cat - "$dir/go.mod" "$dir/go.sum" | sha256sum | cut -c1-16)
   out=$cache/bin/$name-$key
   if [ ! -e "$out/.done" ]; then
     echo "building $name from Go modules (once; into $out) ..." >&2
@@ -22,11 +23,10 @@ build() {
     fi
     # One program at a time, so that the wait shows progress.
     (cd "$dir" && go list tool) | while read -r tool; do
-      [ "$name" = kubernetes ] || [ "$name" = cni ] || echo "  $tool" >&2
-      case $name in kubernetes | cni) echo "  ${tool##*/}" >&2 ;; esac
+      echo "  ${tool##*/}" >&2
       (cd "$dir" && CGO_ENABLED=0 go build -trimpath -ldflags "$flags" -o "$out/" "$tool")
     done
-    [ "$name" != etcd ] || [ -e "$out/etcd" ] || mv "$out/server" "$out/etcd" 2> /dev/null || mv "$out/v3" "$out/etcd"
+    [ "$name" != etcd ] || mv "$out/server" "$out/etcd"
     [ "$name" != ssm-plugin ] || mv "$out/sessionmanagerplugin-main" "$out/session-manager-plugin"
     touch "$out/.done"
     echo "built $name in $((SECONDS - start)) s" >&2

@@ -1,1 +1,22 @@
 //! Fast tests: no machine, no cluster.
+
+// The binary's command line and its exit codes.
+#[expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+mod cli;
+// The EC2 adapter against a loopback server.
+#[expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
+mod ec2;
+// The node's HTTPS endpoint over real TLS, in front of a stand-in for a guest kubelet.
+mod endpoint;
+// Pods from binding to their end: the controller on an API server and a cloud in memory, on a paused clock.
+mod lifecycle;
+// Manifests and examples parse; permissions stay narrow.
+mod manifests;
+// SSH against a real sshd on loopback.
+mod ssh;
+// The SSM transport against a small model of the service and its agent.
+mod ssm;
+// The world of `lifecycle`.
+mod support;
+// Rules of the repository.
+mod tidy;

@@ -1,0 +1,53 @@
+# `make` alone lists what can be made.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help deps programs image check test up down demo bench
+
+CLUSTER := tests/cluster
+PACKAGES := ca-certificates curl debootstrap gcc iproute2 iptables libc6-dev make openssh-client openssh-server openssl \
+  procps python3-venv systemd-container util-linux
+CONFIG ?=
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+deps: ## install the Debian packages that the local world needs (as root)
+	@missing=$$(for p in $(PACKAGES); do dpkg -s $$p > /dev/null 2>&1 || echo $$p; done); \
+	if [ -n "$$missing" ]; then \
+	  echo "==> installing" $$missing; \
+	  apt-get update -q > /dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing > /dev/null; \
+	fi
+
+programs: deps
+	@echo "==> building orca and the local cloud"
+	@cargo build --workspace --quiet
+	@$(CLUSTER)/build.sh crane etcd cni kubernetes
+
+image: programs
+	@$(CLUSTER)/image.sh
+
+check: ## format, lints, documentation and unit tests: the fast part
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	cargo doc --workspace --no-deps --document-private-items --quiet
+	cargo test --workspace --lib --bins --quiet
+
+test: deps check programs image ## everything, on real machines too
+	@$(CLUSTER)/build.sh ssm-plugin
+	@$(CLUSTER)/python.sh
+	cargo test --workspace
+
+up: image ## start the local world and leave it running (CONFIG=file: another configuration of ORCA)
+	@$(CLUSTER)/world.sh up $(CONFIG)
+	@echo "export KUBECONFIG=$(CURDIR)/target/local/kubeconfig"
+	@echo "local cloud: http://127.0.0.1:4566 (access key and secret: test)"
+	@echo "image registry: 127.0.0.1:5000"
+
+down: ## end the local world
+	@$(CLUSTER)/world.sh down
+
+demo: image ## a pod's whole life on a machine of its own
+	@$(CLUSTER)/demo.sh
+
+bench: image ## measure, as ratios within one run
+	@tests/bench/bench.sh

@@ -1,0 +1,51 @@
+//! Around every call: count it, translate its refusal, and log it when it changed something.
+
+use aws_sdk_ec2::config::http::HttpResponse;
+use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
+
+use super::{Ec2, errors};
+use crate::cloud::CloudError;
+use crate::telemetry::CloudCalls;
+
+impl Ec2 {
+    /// See [`call`].
+    pub(super) async fn call<T, E>(
+        &self,
+        action: &'static str,
+        call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    ) -> Result<T, CloudError>
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        self::call(&self.calls, action, call).await
+    }
+}
+
+/// Makes one call and counts it by its result.
+pub(super) async fn call<T, E>(
+    calls: &CloudCalls,
+    action: &'static str,
+    call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+) -> Result<T, CloudError>
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    let result = call.await.map_err(|error| errors::translate(&error));
+    calls.observe(action, result.as_ref().map_or_else(CloudError::kind, |_| "ok"));
+    if let Err(error) = &result {
+        tracing::debug!(action, error = %error, "a cloud call was refused");
+    }
+    result
+}
+
+/// One line about a call that was meant to change something.
+pub(super) fn audit<T>(action: &str, instance: &str, result: &Result<T, CloudError>, detail: &str) {
+    match result {
+        Ok(_) => {
+            tracing::info!(target: "orca::audit", action, instance.id = instance, detail, result = "ok");
+        }
+        Err(error) => {
+            tracing::info!(target: "orca::audit", action, instance.id = instance, detail, result = error.kind(), error = %error);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Every key of the configuration file, once: its type, default, meaning and an example.
+//!
+//! Parsing, error messages, suggestions, `docs/configuration.md` and the example all read this table, so they
+//! cannot tell different stories. `[]` stands for an element of a list.
+
+use Need::{Default, OlderSpelling, Optional, Required};
+
+/// One key of the file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Key {
+    pub(super) path: &'static str,
+    /// Completes "expected …"; also the type column of the documentation.
+    pub(super) expected: &'static str,
+    pub(super) need: Need,
+    /// YAML, for the complete example; empty leaves the key out of it.
+    #[cfg_attr(not(test), expect(dead_code, reason = "read by the test that writes the documentation"))]
+    pub(super) example: &'static str,
+    #[cfg_attr(not(test), expect(dead_code, reason = "read by the test that writes the documentation"))]
+    pub(super) meaning: &'static str,
+}
+
+/// What holds when a key is absent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    Required,
+    Optional,
+    /// YAML, read as if it had been typed.
+    Default(&'static str),
+    /// Accepted with a warning; the key that is meant.
+    OlderSpelling(&'static str),
+}
+
+/// The key of a path, whose list indices are written `[]`.
+pub(super) fn find(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+/// Whether a key lies below this path.
+pub(super) fn is_section(path: &str) -> bool {
+    KEYS.iter().any(|key| {
+        key.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.') || rest.starts_with('['))
+    })
+}
+
+const fn key(
+    path: &'static str,
+    expected: &'static str,
+    need: Need,
+    example: &'static str,
+    meaning: &'static str,
+) -> Key {
+    Key { path, expected, need, example, meaning }
+}
+
+const DURATION: &str = "a duration such as `90s`, `5m` or `24h`";
+const QUANTITY: &str = "a positive Kubernetes quantity";
+
+/// In the order of the documentation.
+#[rustfmt::skip] // one argument a line would make a table of 400 lines that nobody can compare
+pub(super) const KEYS: &[Key] = &[
+    key("aws.region", "an AWS region such as `us-east-1`", Required, "us-east-1",
+        "Where machines are launched."),
+    key("aws.vpcID", "an id such as `vpc-0a1b2c3d4e5f60718`", Required, "vpc-0a1b2c3d4e5f60718",
+        "The VPC that the subnets and security groups belong to."),
+    key("aws.subnetIDs", "a list of one or more ids such as `subnet-0a1b2c3d4e5f60718`", Required,
+        "[subnet-0a1b2c3d4e5f60718, subnet-0b1c2d3e4f5061728]",
+        "Where machines are placed, in order of preference. Each takes two free addresses: the machine's and the pod's."),
+    key("aws.subnetID", "an id such as `subnet-0a1b2c3d4e5f60718`", OlderSpelling("aws.subnetIDs"), "", ""),
+    key("aws.securityGroupIDs", "a list of 1 to 16 ids such as `sg-0a1b2c3d4e5f60718`", Required,
+        "[sg-0a1b2c3d4e5f60718]",
+        "Security groups of the machines, and with them of the pods. No inbound rule is needed with the tunnel `ssm`."),
+    key("aws.amiID", "an id such as `ami-0a1b2c3d4e5f60718`", Optional, "",
+        "The machine image. Without it and without `aws.amiSSMParameter`: the EKS-optimized Amazon Linux 2023 image of the cluster's minor version, by architecture and accelerator."),
+    key("aws.amiSSMParameter", "the name or ARN of an SSM parameter", Optional,
+        "/aws/service/eks/optimized-ami/1.36/amazon-linux-2023/x86_64/nvidia/recommended/image_id",
+        "SSM parameter that holds the id of the machine image; read again every 24 hours. Not together with `aws.amiID`."),
+    key("aws.instanceProfile", "the name or ARN of an instance profile", Optional, "orca-machine",
+        "Instance profile of the machines: SSM agent channels and image pull are all it has to allow."),
+    key("aws.endpoint", "an `http` or `https` URL", Optional, "",
+        "Another endpoint for every AWS service, such as `http://127.0.0.1:4566` of the local cloud."),
+    key("aws.localStackEndpoint", "an `http` or `https` URL", OlderSpelling("aws.endpoint"), "", ""),
+    key("aws.tunnel", "`ssm` or `direct`", Default("ssm"), "ssm",
+        "How machines are reached: `ssm` needs no open port and no route; `direct` dials the private address (Nitro types only)."),
+    key("aws.tags", "a mapping of up to 40 tags, without the prefixes `aws:` and `orca.research/`", Default("{}"), "{team: research}",
+        "Put on every instance, volume and network interface, beside ORCA's own."),
+
+    key("node.name", "a DNS name of at most 63 characters, not beginning with `i-` or `fargate-`", Default("orca"), "orca",
+        "Name of the virtual node. Two ORCAs in one cluster need two names."),
+    key("node.labels", "a mapping of Kubernetes labels", Default("{}"), "{example.com/burst: \"true\"}",
+        "More labels of the node. An empty value for one of the default labels leaves that label out, `eks.amazonaws.com/compute-type` for example."),
+    key("node.taints", "a list of taints", Default("[{key: virtual-kubelet.io/provider, value: orca, effect: NoSchedule}]"),
+        "[{key: virtual-kubelet.io/provider, value: orca, effect: NoSchedule}]",
+        "Taints of the node, instead of the default one."),
+    key("node.taints[].key", "a label key", Required, "", "Key of the taint."),
+    key("node.taints[].value", "a label value", Optional, "", "Value of the taint."),
+    key("node.taints[].effect", "`NoSchedule`, `PreferNoSchedule` or `NoExecute`", Required, "", "What the taint does."),
+    key("node.cpu", QUANTITY, Default("128"), "128",
+        "CPUs that the scheduler sees. Honest figures keep the cluster autoscaler honest: it counts them."),
+    key("node.memory", QUANTITY, Default("1Ti"), "1Ti", "Memory that the scheduler sees."),
+    key("node.ephemeralStorage", QUANTITY, Default("2Ti"), "2Ti", "Ephemeral storage that the scheduler sees."),
+    key("node.pods", "1 to 500", Default("50"), "50",
+        "Pods that the scheduler places on the node. Those beyond `limits.maxConcurrentInstances` wait."),
+    key("node.gpu.resource", "an extended resource such as `nvidia.com/gpu`", Default("nvidia.com/gpu"), "nvidia.com/gpu",
+        "The extended resource that stands for GPUs."),
+    key("node.gpu.count", "0 to 10000", Default("16"), "16", "GPUs that the scheduler sees."),
+    key("node.daemonSets", "`pending` or `reject`", Default("pending"), "pending",
+        "DaemonSet pods never get a machine. `pending` leaves the ones that land here Pending, with one event; `reject` fails them."),
+
+    key("instances.defaultInstanceType", "an instance type such as `g6.xlarge`", Required, "g6.xlarge",
+        "The type for pods without the annotation `orca.research/instance-type`."),
+    key("instances.allowedInstanceTypes", "a list of instance types, each possibly ending in `*`", Optional, "[\"g6.*\", \"g6e.*\", p5.48xlarge]",
+        "What may be launched; absent allows every type. A pod that asks for another type is refused."),
+    key("instances.rootVolume.sizeGiB", "8 to 65536", Default("100"), "100",
+        "Size of the root volume in GiB: images, writable layers and emptyDirs live there."),
+    key("instances.rootVolume.type", "`gp3`, `gp2`, `io1` or `io2`", Default("gp3"), "gp3", "EBS volume type."),
+    key("instances.rootVolume.iops", "100 to 256000", Optional, "6000",
+        "Provisioned IOPS: optional with `gp3` (3000 to 80000, of which EC2 includes 3000), required with `io1` and `io2`, impossible with `gp2`."),
+    key("instances.rootVolume.throughput", "125 to 2000", Optional, "500",
+        "Throughput in MiB/s, with `gp3` only; at most a quarter of the IOPS. EC2 includes 125."),
+    key("instances.rootVolume.encrypted", "`true` or `false`", Default("true"), "true", "Whether the volume is encrypted."),
+    key("instances.rootVolume.kmsKeyId", "a KMS key id, alias or ARN", Optional, "",
+        "Key for the encryption; absent uses the account's default key."),
+
+    key("network.externalSNAT", "`true` or `false`", Default("false"), "false",
+        "`true` leaves traffic out of the VPC with the pod's own address, for a NAT that is elsewhere; `false` translates it to the machine's."),
+
+    key("guest.cniPluginsDir", "an absolute path", Default("/opt/orca/cni"), "/opt/orca/cni",
+        "Folder with the CNI plugins `ptp`, `static`, `portmap` and `loopback`; what a machine lacks is sent to it."),
+
+    key("limits.maxConcurrentInstances", "1 to 5000", Default("10"), "10",
+        "Machines that exist at one time. Pods beyond that wait."),
+    key("limits.maxInstanceLifetime", DURATION, Default("24h"), "24h",
+        "A machine ends itself at this age (at least `1m`), whatever runs on it: the last guard against a forgotten bill."),
+    key("limits.maxLostContact", DURATION, Default("1h"), "1h",
+        "A machine ends itself when ORCA has not been in contact for so long (at least `10s`)."),
+    key("limits.keepFinished", DURATION, Default("5m"), "5m",
+        "How long the machine of a finished pod stays, for `kubectl logs`. `0s` ends it at once; deleting the pod does, too."),
+    key("limits.bootDeadline", DURATION, Default("10m"), "10m",
+        "A machine that is not reachable after so long (at least `5s`) is replaced."),
+
+    key("kubelet.listen", "an address and port such as `0.0.0.0:10250`", Default("0.0.0.0:10250"), "0.0.0.0:10250",
+        "Where the node's own HTTPS endpoint listens: logs, exec, attach, port-forward, metrics."),
+    key("kubelet.address", "an IP address", Optional, "",
+        "The address published on the Node, where the API server dials the endpoint; absent: `POD_IP`, else the address of the default route."),
+    key("kubelet.tls.certFile", "an absolute path", Optional, "/etc/orca/tls/tls.crt",
+        "Serving certificate (PEM) for `kubelet.address`, read again when it changes; absent: ORCA makes one."),
+    key("kubelet.tls.keyFile", "an absolute path", Optional, "/etc/orca/tls/tls.key", "Its private key (PEM)."),
+
+    key("logging.level", "a level such as `info`, or a filter such as `orca=debug,info`", Default("info"), "info",
+        "What is logged. The environment variable `RUST_LOG` overrides it."),
+    key("logging.format", "`text` or `json`", Default("text"), "json", "How it is logged."),
+
+    key("metrics.listen", "an address and port such as `0.0.0.0:9464`, or `none`", Default("0.0.0.0:9464"), "0.0.0.0:9464",
+        "Where `/metrics`, `/livez` and `/readyz` are served."),
+];

@@ -1,0 +1,339 @@
+//! From the file to a [`Config`]: reads every key of the table, then looks for values that contradict each other.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::raw::{Reader, Typed};
+use super::{
+    Aws, Config, DaemonSetPolicy, Facts, Guest, ImageSource, Instances, Kubelet, Limits, LogFormat, Logging,
+    Metrics, Network, Node, NodeGpu, Problems, Taint, TlsFiles, TunnelKind, Warning, values,
+};
+use crate::cloud::RootVolume;
+
+impl Config {
+    /// Reads the text of a configuration file. All problems are reported at once, each with its YAML path and
+    /// what was expected.
+    ///
+    /// # Errors
+    /// [`Problems`], when there is no configuration to work with.
+    pub fn resolve(file: &str, facts: &Facts) -> Result<(Self, Vec<Warning>), Problems> {
+        let mut read = Reader::new(file)?;
+        // A getter that gives nothing for a key that has to be there has noted a problem, and then nothing of
+        // this is used: the empty values below never reach anybody.
+        let config = Self {
+            aws: aws(&mut read),
+            node: node(&mut read),
+            instances: instances(&mut read),
+            network: Network { external_snat: read.flag("network.externalSNAT").unwrap_or_default() },
+            guest: Guest {
+                cni_plugins_dir: read.text("guest.cniPluginsDir", absolute_path).unwrap_or_default(),
+            },
+            limits: limits(&mut read),
+            kubelet: kubelet(&mut read, facts),
+            logging: logging(&mut read),
+            metrics: Metrics { listen: read.text("metrics.listen", listen_or_none).flatten() },
+        };
+        contradictions(&mut read, &config);
+        let (problems, warnings) = read.finish();
+        if problems.is_empty() { Ok((config, warnings)) } else { Err(Problems(problems)) }
+    }
+}
+
+fn aws(read: &mut Reader) -> Aws {
+    let subnet = |text: &str| values::is_id("subnet", text);
+    let endpoint = values::text_if(values::is_endpoint);
+    let subnet_ids = if read.is_older("aws.subnetID") {
+        read.text("aws.subnetID", values::text_if(subnet)).map(|id| vec![id])
+    } else {
+        read.texts("aws.subnetIDs", 1..=usize::MAX, subnet)
+    };
+    let endpoint = if read.is_older("aws.localStackEndpoint") {
+        read.text("aws.localStackEndpoint", endpoint)
+    } else {
+        read.text("aws.endpoint", endpoint)
+    };
+    let id = read.text("aws.amiID", values::text_if(|text| values::is_id("ami", text)));
+    let parameter = read.text("aws.amiSSMParameter", values::text_if(values::is_name_or_arn));
+    Aws {
+        region: read.text("aws.region", values::text_if(values::is_region)).unwrap_or_default(),
+        vpc_id: read
+            .text("aws.vpcID", values::text_if(|text| values::is_id("vpc", text)))
+            .unwrap_or_default(),
+        subnet_ids: subnet_ids.unwrap_or_default(),
+        security_group_ids: read
+            .texts("aws.securityGroupIDs", 1..=16, |text| values::is_id("sg", text))
+            .unwrap_or_default(),
+        image: match (id, parameter) {
+            (Some(id), _) => ImageSource::Id(id),
+            (None, Some(parameter)) => ImageSource::Parameter(parameter),
+            (None, None) => ImageSource::EksOptimized,
+        },
+        instance_profile: read.text("aws.instanceProfile", values::text_if(values::is_name_or_arn)),
+        endpoint,
+        tunnel: read
+            .text("aws.tunnel", |text| match text {
+                "ssm" => Some(TunnelKind::Ssm),
+                "direct" => Some(TunnelKind::Direct),
+                _ => None,
+            })
+            .unwrap_or(TunnelKind::Ssm),
+        tags: tags(read),
+    }
+}
+
+fn tags(read: &mut Reader) -> BTreeMap<String, String> {
+    let tags = read.pairs("aws.tags", |key, value| {
+        if key.is_empty() || key.chars().count() > 128 {
+            return Err(format!("the tag `{key}` has {} characters, expected 1 to 128", key.chars().count()));
+        }
+        if ["aws:", "orca.research/"].iter().any(|reserved| key.starts_with(reserved)) {
+            return Err(format!(
+                "the tag `{key}` is reserved, expected none that begins with `aws:` or `orca.research/`"
+            ));
+        }
+        if value.chars().count() > 256 {
+            return Err(format!("the value of `{key}` has over 256 characters, expected at most 256"));
+        }
+        Ok(())
+    });
+    let tags = tags.unwrap_or_default();
+    // EC2 takes 50; the rest is for ORCA's own.
+    if tags.len() > 40 {
+        read.problem("aws.tags", format!("aws.tags has {} tags, expected at most 40", tags.len()));
+    }
+    tags
+}
+
+fn node(read: &mut Reader) -> Node {
+    let quantity = |typed: Typed<'_>| match typed {
+        Typed::Text(text) | Typed::Number(text) => values::text_if(values::is_quantity)(text),
+        Typed::Flag(_) => None,
+    };
+    let labels = read.pairs("node.labels", |key, value| {
+        if !values::is_label_key(key) {
+            return Err(format!("`{key}` is not a label key, expected a name with an optional domain"));
+        }
+        if FIXED_LABELS.contains(&key) {
+            return Err(format!("`{key}` is set by ORCA, expected other labels"));
+        }
+        if !values::is_label_value(value) {
+            return Err(format!("`{key}` is `{value}`, expected a label value"));
+        }
+        Ok(())
+    });
+    let taints = (0..read.length("node.taints")).map(|index| taint(read, index)).collect();
+    Node {
+        name: read.text("node.name", values::text_if(values::is_node_name)).unwrap_or_default(),
+        labels: labels.unwrap_or_default(),
+        taints,
+        cpu: read.value("node.cpu", quantity).unwrap_or_default(),
+        memory: read.value("node.memory", quantity).unwrap_or_default(),
+        ephemeral_storage: read.value("node.ephemeralStorage", quantity).unwrap_or_default(),
+        pods: read.integer("node.pods", 1..=500).unwrap_or_default(),
+        gpu: NodeGpu {
+            resource: read
+                .text("node.gpu.resource", values::text_if(values::is_extended_resource))
+                .unwrap_or_default(),
+            count: read.integer("node.gpu.count", 0..=10_000).unwrap_or_default(),
+        },
+        daemon_sets: read
+            .text("node.daemonSets", |text| match text {
+                "pending" => Some(DaemonSetPolicy::Pending),
+                "reject" => Some(DaemonSetPolicy::Reject),
+                _ => None,
+            })
+            .unwrap_or(DaemonSetPolicy::Pending),
+    }
+}
+
+/// Labels that the rest of ORCA, or the cluster, relies on.
+const FIXED_LABELS: [&str; 5] = [
+    "type",
+    "kubernetes.io/hostname",
+    "kubernetes.io/os",
+    "beta.kubernetes.io/os",
+    "beta.kubernetes.io/arch",
+];
+
+fn taint(read: &mut Reader, index: usize) -> Taint {
+    let at = |name: &str| format!("node.taints[{index}].{name}");
+    Taint {
+        key: read.text(&at("key"), values::text_if(values::is_label_key)).unwrap_or_default(),
+        value: read.text(&at("value"), values::text_if(values::is_label_value)),
+        effect: read
+            .text(
+                &at("effect"),
+                values::text_if(|text| matches!(text, "NoSchedule" | "PreferNoSchedule" | "NoExecute")),
+            )
+            .unwrap_or_default(),
+    }
+}
+
+fn instances(read: &mut Reader) -> Instances {
+    Instances {
+        default_instance_type: read
+            .text("instances.defaultInstanceType", values::text_if(values::is_instance_type))
+            .unwrap_or_default(),
+        allowed_instance_types: read.texts(
+            "instances.allowedInstanceTypes",
+            1..=usize::MAX,
+            values::is_type_pattern,
+        ),
+        root_volume: RootVolume {
+            size_gib: read.integer("instances.rootVolume.sizeGiB", 8..=65_536).unwrap_or_default(),
+            kind: read
+                .text(
+                    "instances.rootVolume.type",
+                    values::text_if(|text| matches!(text, "gp3" | "gp2" | "io1" | "io2")),
+                )
+                .unwrap_or_default(),
+            iops: read.integer("instances.rootVolume.iops", 100..=256_000),
+            throughput: read.integer("instances.rootVolume.throughput", 125..=2000),
+            encrypted: read.flag("instances.rootVolume.encrypted").unwrap_or(true),
+            kms_key_id: read.text("instances.rootVolume.kmsKeyId", values::text_if(values::is_name_or_arn)),
+        },
+    }
+}
+
+fn limits(read: &mut Reader) -> Limits {
+    let mut at_least = |path: &str, seconds: u64| {
+        let least = Duration::from_secs(seconds);
+        read.text(path, |text| values::duration(text).filter(|duration| *duration >= least))
+            .unwrap_or_default()
+    };
+    Limits {
+        max_instance_lifetime: at_least("limits.maxInstanceLifetime", 60),
+        max_lost_contact: at_least("limits.maxLostContact", 10),
+        keep_finished: at_least("limits.keepFinished", 0),
+        boot_deadline: at_least("limits.bootDeadline", 5),
+        max_concurrent_instances: read.integer("limits.maxConcurrentInstances", 1..=5000).unwrap_or_default(),
+    }
+}
+
+fn kubelet(read: &mut Reader, facts: &Facts) -> Kubelet {
+    let usable = |ip: &IpAddr| !ip.is_unspecified() && !ip.is_multicast();
+    let typed = read.text("kubelet.address", |text| text.parse().ok().filter(usable));
+    let address = typed.or(facts.pod_ip).or(facts.outward_ip);
+    if address.is_none() && !read.is_set("kubelet.address") {
+        read.problem(
+            "kubelet.address",
+            "kubelet.address is missing and this machine has no default route, expected an IP address",
+        );
+    }
+    let cert_file = read.text("kubelet.tls.certFile", absolute_path);
+    let key_file = read.text("kubelet.tls.keyFile", absolute_path);
+    for (set, missing) in
+        [("kubelet.tls.certFile", "kubelet.tls.keyFile"), ("kubelet.tls.keyFile", "kubelet.tls.certFile")]
+    {
+        if read.is_set(set) && !read.is_set(missing) {
+            read.problem(missing, format!("{missing} is missing, expected both or neither, as {set} is set"));
+        }
+    }
+    Kubelet {
+        listen: read
+            .text("kubelet.listen", |text| text.parse().ok())
+            .unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0))),
+        address: address.unwrap_or_else(|| IpAddr::from([0, 0, 0, 0])),
+        tls: cert_file.zip(key_file).map(|(cert_file, key_file)| TlsFiles { cert_file, key_file }),
+    }
+}
+
+fn logging(read: &mut Reader) -> Logging {
+    Logging {
+        level: read.text("logging.level", values::text_if(values::is_log_filter)).unwrap_or_default(),
+        format: read
+            .text("logging.format", |text| match text {
+                "text" => Some(LogFormat::Text),
+                "json" => Some(LogFormat::Json),
+                _ => None,
+            })
+            .unwrap_or(LogFormat::Text),
+    }
+}
+
+/// Values that are right alone and wrong together.
+fn contradictions(read: &mut Reader, config: &Config) {
+    if read.is_set("aws.amiID") && read.is_set("aws.amiSSMParameter") {
+        read.problem(
+            "aws.amiSSMParameter",
+            "aws.amiSSMParameter is set beside aws.amiID, expected only one of them",
+        );
+    }
+    let default_type = &config.instances.default_instance_type;
+    if let Some(allowed) = &config.instances.allowed_instance_types
+        && !default_type.is_empty()
+        && !config.instances.allows(default_type)
+    {
+        read.problem(
+            "instances.defaultInstanceType",
+            format!(
+                "instances.defaultInstanceType is `{default_type}`, expected one that \
+                 instances.allowedInstanceTypes ({}) allows",
+                allowed.join(", ")
+            ),
+        );
+    }
+    root_volume(read, &config.instances.root_volume);
+    let limits = &config.limits;
+    if limits.boot_deadline > limits.max_instance_lifetime {
+        read.problem(
+            "limits.bootDeadline",
+            "limits.bootDeadline is longer than limits.maxInstanceLifetime, expected it shorter",
+        );
+    }
+    if let Some(metrics) = config.metrics.listen
+        && metrics.port() != 0
+        && metrics.port() == config.kubelet.listen.port()
+    {
+        read.problem(
+            "metrics.listen",
+            format!("metrics.listen has the port {} of kubelet.listen, expected another", metrics.port()),
+        );
+    }
+}
+
+fn root_volume(read: &mut Reader, volume: &RootVolume) {
+    const IOPS: &str = "instances.rootVolume.iops";
+    const THROUGHPUT: &str = "instances.rootVolume.throughput";
+    match (volume.kind.as_str(), volume.iops) {
+        ("io1" | "io2", None) if !read.is_set(IOPS) => {
+            read.problem(IOPS, format!("{IOPS} is missing, expected it with the type `{}`", volume.kind));
+        }
+        ("gp2", Some(_)) => read.problem(IOPS, format!("{IOPS} is set, expected none with the type `gp2`")),
+        ("gp3", Some(iops)) if !(3000..=80_000).contains(&iops) => {
+            read.problem(IOPS, format!("{IOPS} is `{iops}`, expected 3000 to 80000 with the type `gp3`"));
+        }
+        _ => {}
+    }
+    if let Some(throughput) = volume.throughput {
+        // EC2: 0.25 MiB/s for each provisioned IOPS.
+        let most = volume.iops.unwrap_or(3000) / 4;
+        if volume.kind != "gp3" {
+            read.problem(THROUGHPUT, format!("{THROUGHPUT} is set, expected it with the type `gp3` only"));
+        } else if throughput > most {
+            read.problem(
+                THROUGHPUT,
+                format!("{THROUGHPUT} is `{throughput}`, expected at most {most}, a quarter of the IOPS"),
+            );
+        }
+    }
+    if volume.kms_key_id.is_some() && !volume.encrypted {
+        read.problem(
+            "instances.rootVolume.kmsKeyId",
+            "instances.rootVolume.kmsKeyId is set, expected none while instances.rootVolume.encrypted is `false`",
+        );
+    }
+}
+
+fn absolute_path(text: &str) -> Option<std::path::PathBuf> {
+    text.starts_with('/').then(|| text.into())
+}
+
+/// `none` is an answer too.
+fn listen_or_none(text: &str) -> Option<Option<SocketAddr>> {
+    if text == "none" { Some(None) } else { text.parse().ok().map(Some) }
+}
+
+#[cfg(test)]
+mod tests;

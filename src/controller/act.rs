@@ -1,0 +1,227 @@
+//! Carries out decisions. Every act may be done twice; every one that changes the cloud is told to the audit log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use serde_json::{Value, json};
+
+use super::observe::Seen;
+use super::{Core, Slot, deadline, metrics};
+use crate::clock;
+use crate::cloud::{CloudError, Instance};
+use crate::link::Machine;
+use crate::pod::decide::{Action, Decision};
+use crate::pod::intent::{ANNOTATION_INSTANCE_ID, ANNOTATION_LAUNCH, Intent};
+use crate::pod::state::State;
+use crate::pod::status::{self, StatusChange};
+
+/// After an act that changed something, its effect is looked at soon.
+const SOON: Duration = Duration::from_millis(50);
+
+/// Why a pass could not do what was decided.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("the API server: {0}")]
+    Kube(#[from] kube::Error),
+    #[error("the cloud: {0}")]
+    Cloud(#[from] CloudError),
+}
+
+impl Failure {
+    /// A bounded name, for metrics.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Kube(_) => "kube",
+            Self::Cloud(error) => error.kind(),
+        }
+    }
+}
+
+impl Core {
+    /// Carries out a decision: revocations, then the status, then the rest in order. Says when to look again.
+    pub(super) async fn act(
+        &self,
+        uid: &str,
+        seen: &Seen,
+        decision: Decision,
+        slot: &mut Slot,
+    ) -> Result<Option<Duration>, Failure> {
+        if let Some(about) = seen.reference(uid) {
+            for note in decision.notes {
+                self.story.tell(about.clone(), note);
+            }
+        }
+        let was_shown = seen.link.as_ref().is_some_and(|link| link.shown);
+        for action in &decision.actions {
+            if let Action::Revoke { instance_id } = action {
+                self.links.revoke(uid);
+                self.table.update(uid, |row| row.memory.revoked = Some(instance_id.clone()));
+            }
+        }
+        if !was_shown && self.links.status(uid).is_some_and(|link| link.shown) {
+            // The kubelet got the pod in the very last moment: what was decided for one that never had it is void.
+            return Ok(Some(SOON));
+        }
+        if let (Some(pod), Some(change)) = (&seen.pod, &decision.status) {
+            self.write_status(uid, pod, change).await?;
+        }
+        let mut again = decision.again;
+        for action in decision.actions {
+            match action {
+                Action::Revoke { .. } => {}
+                Action::Launch(launch) => {
+                    if let Some(pod) = &seen.pod {
+                        again = self.launch(uid, pod.clone(), launch, slot).await?;
+                    }
+                }
+                Action::Record(intent) => {
+                    if let Some(pod) = &seen.pod {
+                        self.write_intent(uid, pod, &intent).await?;
+                    }
+                    again = again.min(SOON);
+                }
+                Action::EnsureLink { instance_id } => {
+                    if let Some(instance) = seen.instances.iter().find(|one| one.id == instance_id) {
+                        self.ensure_link(uid, seen, instance).await?;
+                    }
+                }
+                Action::RemoveLink => self.links.remove(uid),
+                Action::Terminate { instance_id, why } => self.terminate(uid, &instance_id, why).await?,
+                Action::DeletePod => {
+                    if let Some(pod) = &seen.pod {
+                        self.delete_pod(uid, pod).await?;
+                    }
+                    again = again.min(SOON);
+                }
+            }
+        }
+        // A watch that still shows the pod must not bring it back to life.
+        if decision.state == State::Gone && self.pods.by_uid(uid).is_none() {
+            self.table.forget(uid);
+            return Ok(None);
+        }
+        Ok(Some(again))
+    }
+
+    async fn write_status(&self, uid: &str, pod: &Pod, change: &StatusChange) -> Result<(), Failure> {
+        let Some(patch) = status::patch(pod, change, clock::now()) else {
+            return Ok(());
+        };
+        let api = self.api(pod);
+        let name = pod.metadata.name.as_deref().unwrap_or_default();
+        let (params, patch) = (PatchParams::default(), Patch::Strategic(patch));
+        let call = api.patch_status(name, &params, &patch);
+        let answer = deadline("writing the status of a pod", call).await;
+        self.answered(uid, pod, answer).await.map(drop)
+    }
+
+    /// Writes an intent into the pod's annotations, in one request; answers the pod as it is now, or `None` if it
+    /// is gone.
+    pub(super) async fn write_intent(
+        &self,
+        uid: &str,
+        pod: &Pod,
+        intent: &Intent,
+    ) -> Result<Option<Arc<Pod>>, Failure> {
+        let annotations = json!({
+            ANNOTATION_LAUNCH: intent.to_annotation(),
+            ANNOTATION_INSTANCE_ID: intent.instance_id.clone().map_or(Value::Null, Value::String),
+        });
+        let patch = json!({"metadata": {"uid": uid, "annotations": annotations}});
+        let api = self.api(pod);
+        let name = pod.metadata.name.as_deref().unwrap_or_default();
+        let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
+        let call = api.patch(name, &params, &patch);
+        let answer = deadline("writing the launch intent", call).await;
+        self.answered(uid, pod, answer).await
+    }
+
+    async fn delete_pod(&self, uid: &str, pod: &Pod) -> Result<(), Failure> {
+        let api = self.api(pod);
+        let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+        let params = DeleteParams {
+            grace_period_seconds: Some(0),
+            preconditions: Some(preconditions),
+            ..DeleteParams::default()
+        };
+        let name = pod.metadata.name.as_deref().unwrap_or_default();
+        let answer = deadline("deleting a pod", api.delete(name, &params)).await;
+        match answer {
+            // Finalizers of others may hold the object, so its absence is seen and not concluded.
+            Ok(_) => Ok(()),
+            Err(error) => self.answered(uid, pod, Err(error)).await.map(drop),
+        }
+    }
+
+    /// Remembers the pod that was answered. An error that may mean "another pod has this name now" is looked into.
+    async fn answered(
+        &self,
+        uid: &str,
+        pod: &Pod,
+        answer: Result<Pod, kube::Error>,
+    ) -> Result<Option<Arc<Pod>>, Failure> {
+        match answer {
+            Ok(pod) => {
+                let pod = Arc::new(pod);
+                Ok(self.table.update(uid, |row| row.newest(Some(pod))))
+            }
+            Err(kube::Error::Api(status)) if [404, 409, 422].contains(&status.code) => {
+                let (namespace, name) = (pod.metadata.namespace.as_deref(), pod.metadata.name.as_deref());
+                let live =
+                    self.read_pod(uid, namespace.unwrap_or_default(), name.unwrap_or_default()).await?;
+                if live.is_some() {
+                    return Err(kube::Error::Api(status).into());
+                }
+                self.table.update(uid, |row| row.gone = true);
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn terminate(&self, uid: &str, instance_id: &str, why: &'static str) -> Result<(), Failure> {
+        let result = deadline("ending an instance", self.cloud.terminate(instance_id)).await;
+        let outcome = result.as_ref().map_or_else(CloudError::kind, |()| "ok");
+        tracing::info!(target: "orca::audit", call = "TerminateInstances", instance.id = instance_id, pod.uid = uid, why, outcome);
+        self.metrics.terminations.get_or_create(&metrics::Why { why }).inc();
+        match result {
+            Ok(()) | Err(CloudError::NotFound { .. }) => self.fleet.ended(instance_id, clock::now()),
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    async fn ensure_link(&self, uid: &str, seen: &Seen, instance: &Instance) -> Result<(), Failure> {
+        let (Some(private_ip), Some(pod_ip), Some((pod_namespace, pod_name))) =
+            (instance.private_ip, instance.pod_ip, seen.name.clone())
+        else {
+            return Ok(());
+        };
+        let missing = |what: String| CloudError::NotFound { code: "Unknown".to_owned(), message: what };
+        let shelf = self.market.shelf(&instance.instance_type).await?;
+        let shelf = shelf.ok_or_else(|| missing(format!("instance type `{}`", instance.instance_type)))?;
+        let subnets = self.market.subnets().await?;
+        let subnet = subnets.iter().find(|subnet| subnet.id == instance.subnet_id);
+        let bits = subnet.and_then(|subnet| subnet.cidr.split_once('/')?.1.parse().ok());
+        let subnet_bits =
+            bits.ok_or_else(|| missing(format!("the size of subnet `{}`", instance.subnet_id)))?;
+        self.links.ensure(Machine {
+            pod_uid: uid.to_owned(),
+            pod_namespace,
+            pod_name,
+            instance_id: instance.id.clone(),
+            instance_type: shelf.instance_type.clone(),
+            private_ip,
+            pod_ip,
+            subnet_bits,
+            host_key: instance.tags.get(crate::cloud::TAG_HOST_KEY).cloned(),
+        });
+        Ok(())
+    }
+
+    fn api(&self, pod: &Pod) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), pod.metadata.namespace.as_deref().unwrap_or_default())
+    }
+}

@@ -1,0 +1,293 @@
+//! The machines of this node, as last seen: one list for all pods, patched with what our own calls answered.
+//!
+//! A list may be older than an answer (EC2 is eventually consistent), so a machine that was just launched stays
+//! although a list lacks it, and one that was just ended does not come back to life.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use crate::cloud::{Instance, InstanceState};
+
+/// For so long, an answer of our own counts for more than a list.
+const SETTLING: Duration = Duration::from_secs(60);
+/// What is terminated is remembered for so long: EC2 forgets about as soon.
+const MEMORY: Duration = Duration::from_secs(3600);
+
+/// The machines.
+#[derive(Debug)]
+pub(super) struct Fleet {
+    inner: Mutex<Inner>,
+    read: watch::Sender<bool>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    entries: HashMap<String, Entry>,
+    /// UIDs of pods whose launch is being asked for.
+    launching: HashSet<String>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    instance: Instance,
+    launched: Option<Timestamp>,
+    ended: Option<Timestamp>,
+}
+
+/// A place among `limits.maxConcurrentInstances`, held while a launch is asked for.
+#[derive(Debug)]
+pub(super) struct Seat<'a> {
+    fleet: &'a Fleet,
+    uid: String,
+}
+
+impl Fleet {
+    pub(super) fn new() -> Self {
+        Self { inner: Mutex::default(), read: watch::Sender::new(false) }
+    }
+
+    /// Whether a full list was ever read.
+    pub(super) fn is_read(&self) -> bool {
+        *self.read.borrow()
+    }
+
+    /// Takes over a full list; answers the UIDs of pods whose machines changed.
+    pub(super) fn replace(&self, list: Vec<Instance>, now: Timestamp) -> HashSet<String> {
+        let mut inner = self.lock();
+        let mut changed = HashSet::new();
+        let mut listed = HashSet::new();
+        for instance in list {
+            listed.insert(instance.id.clone());
+            if inner.put(instance.clone(), now) {
+                changed.extend(instance.pod_uid().map(str::to_owned));
+            }
+        }
+        inner.entries.retain(|id, entry| {
+            let recent = |at: Option<Timestamp>, limit| at.is_some_and(|at| now < after(at, limit));
+            let is_terminated = entry.instance.state == InstanceState::Terminated;
+            let kept = listed.contains(id)
+                || recent(entry.launched, SETTLING)
+                || is_terminated && recent(entry.ended, MEMORY);
+            if !kept {
+                changed.extend(entry.instance.pod_uid().map(str::to_owned));
+            }
+            kept
+        });
+        drop(inner);
+        self.read.send_replace(true);
+        changed
+    }
+
+    /// Takes over what one call answered about one machine.
+    pub(super) fn put(&self, instance: Instance, now: Timestamp) {
+        self.lock().put(instance, now);
+    }
+
+    /// A machine that our call just launched.
+    pub(super) fn launched(&self, instance: Instance, now: Timestamp) {
+        let mut inner = self.lock();
+        let id = instance.id.clone();
+        inner.put(instance, now);
+        if let Some(entry) = inner.entries.get_mut(&id) {
+            entry.launched = Some(now);
+        }
+    }
+
+    /// The cloud does not know this machine; answers whether that is to be believed.
+    pub(super) fn missed(&self, id: &str, now: Timestamp) -> bool {
+        let mut inner = self.lock();
+        let settling = |entry: &Entry| entry.launched.is_some_and(|at| now < after(at, SETTLING));
+        if inner.entries.get(id).is_some_and(settling) {
+            return false;
+        }
+        inner.entries.remove(id);
+        true
+    }
+
+    /// Our call to end this machine was accepted.
+    pub(super) fn ended(&self, id: &str, now: Timestamp) {
+        if let Some(entry) = self.lock().entries.get_mut(id)
+            && entry.instance.state.may_run()
+        {
+            entry.instance.state = InstanceState::ShuttingDown;
+            entry.ended = Some(now);
+        }
+    }
+
+    /// The machines of one pod.
+    pub(super) fn of(&self, uid: &str) -> Vec<Instance> {
+        let inner = self.lock();
+        let entries = inner.entries.values().filter(|entry| entry.instance.pod_uid() == Some(uid));
+        let mut all: Vec<_> = entries.map(|entry| entry.instance.clone()).collect();
+        all.sort_by(|a, b| a.id.cmp(&b.id));
+        all
+    }
+
+    /// UIDs of the pods that have a machine which may run.
+    pub(super) fn uids(&self) -> HashSet<String> {
+        let inner = self.lock();
+        let live = inner.entries.values().filter(|entry| entry.instance.state.may_run());
+        live.filter_map(|entry| entry.instance.pod_uid().map(str::to_owned)).collect()
+    }
+
+    /// Whether a machine is on its way up.
+    pub(super) fn is_moving(&self) -> bool {
+        self.lock().entries.values().any(|entry| entry.instance.state == InstanceState::Pending)
+    }
+
+    /// Machines that may run.
+    pub(super) fn size(&self) -> usize {
+        self.lock().entries.values().filter(|entry| entry.instance.state.may_run()).count()
+    }
+
+    /// A place for one more machine, if fewer than `limit` run or are being asked for.
+    pub(super) fn seat(&self, uid: &str, limit: u32) -> Option<Seat<'_>> {
+        let mut inner = self.lock();
+        let live = inner.entries.values().filter(|entry| entry.instance.state.may_run());
+        let taken = live.count() + inner.launching.len();
+        if taken >= usize::try_from(limit).unwrap_or(usize::MAX) {
+            return None;
+        }
+        inner.launching.insert(uid.to_owned());
+        Some(Seat { fleet: self, uid: uid.to_owned() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        self.fleet.lock().launching.remove(&self.uid);
+    }
+}
+
+impl Inner {
+    /// Whether anything changed.
+    fn put(&mut self, mut instance: Instance, now: Timestamp) -> bool {
+        let Some(entry) = self.entries.get_mut(&instance.id) else {
+            let ended = (!instance.state.may_run()).then_some(now);
+            self.entries.insert(instance.id.clone(), Entry { instance, launched: None, ended });
+            return true;
+        };
+        // An answer that is older than the end that we asked for.
+        let settling = entry.ended.is_some_and(|at| now < after(at, SETTLING));
+        if instance.state.may_run() && settling {
+            return false;
+        }
+        if !instance.state.may_run() {
+            entry.ended = entry.ended.or(Some(now));
+            // The first reason is the true one, and addresses go with the end.
+            instance.state_reason = entry.instance.state_reason.take().or(instance.state_reason);
+            instance.private_ip = instance.private_ip.or(entry.instance.private_ip);
+            instance.pod_ip = instance.pod_ip.or(entry.instance.pod_ip);
+        } else {
+            entry.ended = None;
+        }
+        let changed = entry.instance != instance;
+        entry.instance = instance;
+        changed
+    }
+}
+
+fn after(at: Timestamp, by: Duration) -> Timestamp {
+    at.checked_add(by).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cloud::{StateReason, TAG_POD_UID};
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    fn mk_instance(id: &str, state: InstanceState) -> Instance {
+        Instance {
+            id: id.to_owned(),
+            state,
+            state_reason: None,
+            instance_type: String::new(),
+            image_id: String::new(),
+            zone: String::new(),
+            subnet_id: String::new(),
+            private_ip: None,
+            pod_ip: None,
+            launched_at: None,
+            client_token: None,
+            tags: [(TAG_POD_UID.to_owned(), format!("u-{id}"))].into(),
+        }
+    }
+
+    fn states(fleet: &Fleet, id: &str) -> Vec<InstanceState> {
+        fleet.of(&format!("u-{id}")).iter().map(|one| one.state).collect()
+    }
+
+    use InstanceState::{Pending, Running, ShuttingDown, Terminated};
+
+    #[test]
+    fn a_list_replaces_and_tells_what_changed() {
+        let fleet = Fleet::new();
+        assert!(!fleet.is_read());
+        let list = vec![mk_instance("a", Pending), mk_instance("b", Running)];
+        assert_eq!(fleet.replace(list.clone(), at(0)).len(), 2);
+        assert!(fleet.is_read() && fleet.is_moving());
+        assert_eq!(fleet.replace(list, at(1)).len(), 0);
+        let changed = fleet.replace(vec![mk_instance("a", Running)], at(2));
+        assert_eq!(changed, HashSet::from(["u-a".to_owned(), "u-b".to_owned()]));
+        assert_eq!((states(&fleet, "a"), states(&fleet, "b")), (vec![Running], vec![]));
+    }
+
+    #[test]
+    fn a_launch_stays_for_a_minute_although_no_list_has_it() {
+        let fleet = Fleet::new();
+        fleet.launched(mk_instance("a", Pending), at(0));
+        fleet.replace(vec![], at(59));
+        assert!(!fleet.missed("a", at(59)));
+        assert_eq!(states(&fleet, "a"), [Pending]);
+        fleet.replace(vec![], at(60));
+        assert!(states(&fleet, "a").is_empty() && fleet.missed("a", at(60)));
+    }
+
+    #[test]
+    fn an_end_is_believed_for_a_minute_although_a_list_denies_it() {
+        let fleet = Fleet::new();
+        fleet.replace(vec![mk_instance("a", Running)], at(0));
+        fleet.ended("a", at(0));
+        fleet.replace(vec![mk_instance("a", Running)], at(59));
+        assert_eq!(states(&fleet, "a"), [ShuttingDown]);
+        fleet.replace(vec![mk_instance("a", Running)], at(60));
+        assert_eq!(states(&fleet, "a"), [Running], "the call had no effect");
+    }
+
+    #[test]
+    fn the_first_reason_of_an_end_is_kept_for_an_hour() {
+        let fleet = Fleet::new();
+        let because = |code: &str| {
+            let reason = StateReason { code: code.to_owned(), message: String::new() };
+            Instance { state_reason: Some(reason), ..mk_instance("a", Terminated) }
+        };
+        fleet.replace(vec![because("first")], at(0));
+        fleet.replace(vec![because("second")], at(1));
+        fleet.replace(vec![], at(3599));
+        assert_eq!(fleet.of("u-a")[0].state_reason.as_ref().unwrap().code, "first");
+        fleet.replace(vec![], at(3600));
+        assert!(fleet.of("u-a").is_empty());
+    }
+
+    #[test]
+    fn seats_count_what_runs_and_what_is_being_launched() {
+        let fleet = Fleet::new();
+        fleet.replace(vec![mk_instance("a", Running), mk_instance("b", Terminated)], at(0));
+        let seat = fleet.seat("x", 2);
+        assert!(seat.is_some() && fleet.seat("y", 2).is_none());
+        drop(seat);
+        assert!(fleet.seat("y", 2).is_some());
+    }
+}

@@ -1,0 +1,150 @@
+//! Puts together what is known of one pod UID: from the caches for a first look, live before anything is destroyed.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use kube::api::Api;
+
+use super::act::Failure;
+use super::{Core, deadline};
+use crate::clock;
+use crate::cloud::{Instance, TAG_POD_NAME, TAG_POD_NAMESPACE};
+use crate::link::{LinkState, LinkStatus};
+use crate::pod::decide::{Lists, Memory, Observed, Rules};
+use crate::pod::intent::Intent;
+
+/// What is known of one pod UID.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub(super) pod: Option<Arc<Pod>>,
+    pub(super) instances: Vec<Instance>,
+    pub(super) link: Option<LinkStatus>,
+    pub(super) memory: Memory,
+    /// Namespace and name, as long as anything tells them.
+    pub(super) name: Option<(String, String)>,
+    lists: Lists,
+    now: Timestamp,
+}
+
+impl Seen {
+    /// As the pure core wants it.
+    pub(super) fn observed<'a>(&'a self, uid: &'a str, rules: &'a Rules) -> Observed<'a> {
+        Observed {
+            uid,
+            pod: self.pod.as_deref(),
+            instances: &self.instances,
+            link: self.link.as_ref(),
+            memory: &self.memory,
+            lists: self.lists,
+            rules,
+            now: self.now,
+        }
+    }
+
+    /// Whether the machine's kubelet can be spoken to.
+    pub(super) fn is_attached(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| match link.state {
+            LinkState::Attached { .. } => true,
+            LinkState::Dialing { .. } | LinkState::Bootstrapping { .. } | LinkState::Broken { .. } => false,
+        })
+    }
+
+    /// The pod, for its events.
+    pub(super) fn reference(&self, uid: &str) -> Option<ObjectReference> {
+        let (namespace, name) = self.name.clone()?;
+        Some(ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            namespace: Some(namespace),
+            name: Some(name),
+            uid: Some(uid.to_owned()),
+            ..ObjectReference::default()
+        })
+    }
+}
+
+impl Core {
+    /// What the caches say.
+    pub(super) fn observe(&self, uid: &str) -> Seen {
+        let instances = self.fleet.of(uid);
+        let cached = self.cached(uid);
+        let now = clock::now();
+        let lists = self.lists();
+        let (pod, name, memory) = self.table.update(uid, |row| {
+            let pod = row.newest(cached);
+            if pod.is_none() && lists == Lists::Read {
+                row.absent(now);
+            }
+            (pod, row.latest.as_deref().and_then(name_of), row.memory.clone())
+        });
+        let name = name.or_else(|| instances.iter().find_map(name_by_tags));
+        Seen { pod, instances, link: self.links.status(uid), memory, name, lists, now }
+    }
+
+    /// What the API server and the cloud say now.
+    pub(super) async fn observe_live(&self, uid: &str, seen: Seen) -> Result<Seen, Failure> {
+        if let Some((namespace, name)) = &seen.name {
+            let pod = self.read_pod(uid, namespace, name).await?;
+            self.table.update(uid, |row| match pod {
+                Some(pod) => {
+                    // A watch that has not seen it yet does not make it absent.
+                    row.newest(Some(Arc::new(pod)));
+                }
+                None => row.gone = true,
+            });
+        }
+        let intent = seen.pod.as_deref().and_then(|pod| Intent::read(pod).ok().flatten());
+        let asked = intent.and_then(|intent| intent.instance_id);
+        let running =
+            seen.instances.iter().filter(|one| one.state != crate::cloud::InstanceState::Terminated);
+        let mut ids: Vec<String> = running.map(|one| one.id.clone()).chain(asked).collect();
+        ids.sort();
+        ids.dedup();
+        for id in ids {
+            match deadline("reading an instance", self.cloud.instance(&id)).await? {
+                Some(instance) => self.fleet.put(instance, clock::now()),
+                None => {
+                    self.fleet.missed(&id, clock::now());
+                }
+            }
+        }
+        let mut fresh = self.observe(uid);
+        if fresh.pod.is_none() && !self.table.get(uid).gone {
+            // Not in the watch; the live read has the last word.
+            fresh.pod = self.table.get(uid).latest.filter(|_| fresh.name.is_some());
+        }
+        Ok(fresh)
+    }
+
+    /// The pod as the API server has it now; `None` if it does not exist, or only under another UID.
+    pub(super) async fn read_pod(
+        &self,
+        uid: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Pod>, kube::Error> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let pod = deadline("reading a pod", api.get_opt(name)).await?;
+        Ok(pod.filter(|pod| pod.metadata.uid.as_deref() == Some(uid)))
+    }
+
+    fn cached(&self, uid: &str) -> Option<Arc<Pod>> {
+        let name = self.table.get(uid).latest.as_deref().and_then(name_of);
+        match name {
+            Some((namespace, name)) => {
+                self.pods.get(&namespace, &name).filter(|pod| pod.metadata.uid.as_deref() == Some(uid))
+            }
+            None => self.pods.by_uid(uid),
+        }
+    }
+}
+
+fn name_of(pod: &Pod) -> Option<(String, String)> {
+    Some((pod.metadata.namespace.clone()?, pod.metadata.name.clone()?))
+}
+
+fn name_by_tags(instance: &Instance) -> Option<(String, String)> {
+    let tag = |key: &str| instance.tags.get(key).cloned();
+    Some((tag(TAG_POD_NAMESPACE)?, tag(TAG_POD_NAME)?))
+}

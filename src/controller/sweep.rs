@@ -1,0 +1,100 @@
+//! The one list of all instances, and what it shows that no pod owns.
+//!
+//! The cloud is listed before the pods are looked at: a pod that is there afterwards may have been there before,
+//! one that is not was not launched for in between. Suspects are only counted here; the decision about them is
+//! the same pure function as for every pod, on a live read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Core, Urgency, back_off, deadline};
+use crate::clock;
+use crate::cloud::{Instance, TAG_NODE};
+use crate::pod::decide::AbsentEnd;
+use crate::pod::reasons;
+
+/// At rest.
+const PERIOD: Duration = Duration::from_secs(10);
+/// While a machine is on its way up: still one call for all.
+const PERIOD_MOVING: Duration = Duration::from_secs(2);
+/// After a list that failed.
+const RETRY: Duration = Duration::from_secs(1);
+
+impl Core {
+    /// Lists all instances again and again.
+    pub(super) async fn watch_instances(self: Arc<Self>) {
+        let mut failures: u32 = 0;
+        loop {
+            let pause = match deadline("listing the instances", self.cloud.instances()).await {
+                Ok(list) => {
+                    failures = 0;
+                    self.health.listed(Ok(()));
+                    self.take_list(list);
+                    self.suspect();
+                    if self.fleet.is_moving() { PERIOD_MOVING } else { PERIOD }
+                }
+                Err(error) => {
+                    failures = failures.saturating_add(1);
+                    self.health.listed(Err(&error));
+                    tracing::warn!(failures, %error, "listing the instances failed");
+                    back_off(RETRY, PERIOD, failures)
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Takes over a list, and has every pod looked at whose machines changed.
+    pub(super) fn take_list(&self, list: Vec<Instance>) {
+        let node = self.config.node.name.as_str();
+        let ours =
+            list.into_iter().filter(|one| one.tags.get(TAG_NODE).map(String::as_str) == Some(node)).collect();
+        let was_read = self.fleet.is_read();
+        let size = self.fleet.size();
+        let changed = self.fleet.replace(ours, clock::now());
+        let left = self.fleet.size();
+        self.metrics.instances.set(i64::try_from(left).unwrap_or(i64::MAX));
+        for uid in changed {
+            self.queue.add(&uid, Urgency::Normal);
+        }
+        if !was_read {
+            self.look_at_everything();
+        } else if left < size {
+            self.wake_limited();
+        }
+    }
+
+    /// Notes every machine and every link that no pod owns.
+    fn suspect(&self) {
+        if !self.pods.is_synced() {
+            return;
+        }
+        let pods: std::collections::HashSet<String> =
+            self.pods.all().iter().filter_map(|pod| pod.metadata.uid.clone()).collect();
+        for uid in self.fleet.uids().into_iter().filter(|uid| !pods.contains(uid)) {
+            let sightings = self.table.update(&uid, |row| {
+                let absent = row.absent(clock::now());
+                absent.sightings = absent.sightings.saturating_add(1);
+                (absent.sightings, absent.end)
+            });
+            if sightings == (1, AbsentEnd::Unknown) {
+                tracing::warn!(pod.uid = uid, "a machine is seen whose pod is not");
+            }
+            self.queue.add(&uid, Urgency::Urgent);
+        }
+        for uid in self.links.uids().into_iter().filter(|uid| !pods.contains(uid)) {
+            self.queue.add(&uid, Urgency::Normal);
+        }
+    }
+
+    /// There is room again: whoever waits for it is looked at.
+    fn wake_limited(&self) {
+        for uid in self.table.uids() {
+            let is_limited = |hold: &mut crate::pod::decide::Hold| hold.reason == reasons::INSTANCE_LIMIT;
+            let woken = self.table.update(&uid, |row| row.memory.hold.take_if(is_limited).is_some());
+            if woken {
+                self.queue.add(&uid, Urgency::Normal);
+            }
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Handing a request over to the kubelet of the pod's machine.
+//!
+//! Every request gets a connection of its own: one unread stream must not stall another's.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::Pod;
+use rustls_pki_types::ServerName;
+use tokio_rustls::TlsConnector;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::Endpoint;
+use super::error::{ApiError, Body, text};
+
+/// How long reaching the guest kubelet may take: SSM session, SSH, TLS and the first answer.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// Copy buffers of a spliced stream, each way: an SSH packet.
+const BUFFER: usize = 32 * 1024;
+
+type Sender = http1::SendRequest<Empty<Bytes>>;
+
+/// `/containerLogs`: the guest kubelet's answer, streamed.
+pub async fn logs(
+    endpoint: &Endpoint,
+    request: Request<Incoming>,
+    namespace: &str,
+    name: &str,
+    container: &str,
+) -> Result<Response<Body>, ApiError> {
+    let pod = find(endpoint, namespace, name)?;
+    let waiting = || {
+        let reason = waiting_reason(&pod, container);
+        ApiError::bad_request(format!(
+            "container \"{container}\" in pod \"{name}\" is waiting to start: {reason}"
+        ))
+    };
+    let (mut sender, connection) = match connect(endpoint, &pod).await? {
+        Some(connected) => connected,
+        None => return Err(waiting()),
+    };
+    let answer = tokio::time::timeout(DEADLINE, sender.send_request(forwarded(&request)?))
+        .await
+        .map_err(|_| ApiError::unavailable("the machine's kubelet did not answer in time"))?
+        .map_err(|error| ApiError::internal("asking the machine's kubelet", &error))?;
+    let (parts, body) = answer.into_parts();
+    let mut response =
+        Response::new(Guarded { body, _connection: connection }.map_err(Into::into).boxed_unsync());
+    *response.status_mut() = parts.status;
+    copy_end_to_end(&parts.headers, response.headers_mut());
+    Ok(response)
+}
+
+/// `/exec`, `/attach`, `/portForward`: the upgrade is the guest kubelet's; the bytes are passed both ways.
+pub async fn stream(
+    endpoint: &Endpoint,
+    mut request: Request<Incoming>,
+    namespace: &str,
+    name: &str,
+    uid: Option<&str>,
+) -> Result<Response<Body>, ApiError> {
+    let pod = find(endpoint, namespace, name)?;
+    if uid.is_some_and(|uid| pod.metadata.uid.as_deref() != Some(uid)) {
+        return Err(ApiError::not_found("pod not found"));
+    }
+    let client = hyper::upgrade::on(&mut request);
+    let (mut sender, connection) = connect(endpoint, &pod)
+        .await?
+        .ok_or_else(|| ApiError::bad_request(format!("pod \"{name}\" has no machine that runs it now")))?;
+    let mut answer = tokio::time::timeout(DEADLINE, sender.send_request(forwarded(&request)?))
+        .await
+        .map_err(|_| ApiError::unavailable("the machine's kubelet did not answer in time"))?
+        .map_err(|error| ApiError::internal("asking the machine's kubelet", &error))?;
+    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let (parts, body) = answer.into_parts();
+        let mut response =
+            Response::new(Guarded { body, _connection: connection }.map_err(Into::into).boxed_unsync());
+        *response.status_mut() = parts.status;
+        copy_end_to_end(&parts.headers, response.headers_mut());
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        return Ok(response);
+    }
+    let guest = hyper::upgrade::on(&mut answer);
+    let mut response = text(StatusCode::SWITCHING_PROTOCOLS, "");
+    response.headers_mut().clear();
+    // `Connection` and `Upgrade` belong to this answer: they name the protocol that was agreed.
+    for (name, value) in answer.headers() {
+        response.headers_mut().append(name, value.clone());
+    }
+    endpoint.streams.spawn(async move {
+        let connection = connection;
+        if let Err(error) = splice(client, guest).await {
+            tracing::debug!(error = %error, "a spliced stream ended");
+        }
+        drop(connection);
+    });
+    Ok(response)
+}
+
+async fn splice(client: hyper::upgrade::OnUpgrade, guest: hyper::upgrade::OnUpgrade) -> anyhow::Result<()> {
+    let (client, guest) = tokio::time::timeout(DEADLINE, async { tokio::try_join!(client, guest) }).await??;
+    let (mut client, mut guest) = (TokioIo::new(client), TokioIo::new(guest));
+    match tokio::io::copy_bidirectional_with_sizes(&mut client, &mut guest, BUFFER, BUFFER).await {
+        // A TLS peer that ends without close_notify: an ordinary end.
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(()),
+        other => other.map(drop).map_err(Into::into),
+    }
+}
+
+fn find(endpoint: &Endpoint, namespace: &str, name: &str) -> Result<Arc<Pod>, ApiError> {
+    if !endpoint.pods.is_synced() {
+        return Err(ApiError::unavailable("this node has only just started, and does not know its pods yet"));
+    }
+    endpoint
+        .pods
+        .get(namespace, name)
+        .ok_or_else(|| ApiError::not_found(format!("pod \"{name}\" does not exist")))
+}
+
+/// An HTTP connection to the kubelet of the pod's machine; `None` when the pod has no machine with one.
+async fn connect(
+    endpoint: &Endpoint,
+    pod: &Pod,
+) -> Result<Option<(Sender, AbortOnDropHandle<()>)>, ApiError> {
+    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+    let Some(tls) = endpoint.links.kubelet_tls(uid) else { return Ok(None) };
+    let stream = endpoint.links.kubelet_stream(uid, DEADLINE).await.map_err(|error| {
+        ApiError::unavailable(format!("the pod's machine cannot be reached now: {error}"))
+    })?;
+    let name = ServerName::from(std::net::IpAddr::from([127, 0, 0, 1]));
+    let stream = tokio::time::timeout(DEADLINE, TlsConnector::from(tls).connect(name, stream))
+        .await
+        .map_err(|_| ApiError::unavailable("the machine's kubelet did not finish the TLS handshake in time"))?
+        .map_err(|error| {
+            ApiError::unavailable(format!("the machine's kubelet cannot be reached now: {error}"))
+        })?;
+    let (sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| ApiError::internal("connecting to the machine's kubelet", &error))?;
+    let driver = AbortOnDropHandle::new(tokio::spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(error = %error, "a connection to a machine's kubelet ended");
+        }
+    }));
+    Ok(Some((sender, driver)))
+}
+
+/// The same request, without what concerns only this hop or proves who asked us.
+fn forwarded(request: &Request<Incoming>) -> Result<Request<Empty<Bytes>>, ApiError> {
+    let target = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let mut copy = Request::builder()
+        .method(request.method())
+        .uri(target)
+        .body(Empty::new())
+        .map_err(|error| ApiError::internal("forwarding the request", &error))?;
+    for (name, value) in request.headers() {
+        let ours = *name == header::AUTHORIZATION
+            || *name == header::HOST
+            || *name == header::CONTENT_LENGTH
+            || *name == header::TRANSFER_ENCODING
+            || name.as_str().starts_with("impersonate-")
+            || name.as_str().starts_with("x-remote-");
+        if !ours {
+            copy.headers_mut().append(name, value.clone());
+        }
+    }
+    copy.headers_mut().insert(header::HOST, HeaderValue::from_static("127.0.0.1"));
+    Ok(copy)
+}
+
+fn copy_end_to_end(from: &HeaderMap, to: &mut HeaderMap) {
+    for (name, value) in from {
+        let hop = *name == header::CONNECTION
+            || *name == header::TRANSFER_ENCODING
+            || *name == header::UPGRADE
+            || name.as_str() == "keep-alive";
+        if !hop {
+            to.append(name, value.clone());
+        }
+    }
+}
+
+/// Why a container has no log yet, in the words of its status.
+fn waiting_reason(pod: &Pod, container: &str) -> String {
+    let status = pod.status.as_ref();
+    let all = status.into_iter().flat_map(|status| {
+        [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses]
+            .into_iter()
+            .flatten()
+            .flatten()
+    });
+    all.filter(|status| status.name == container)
+        .find_map(|status| status.state.as_ref()?.waiting.as_ref()?.reason.clone())
+        .unwrap_or_else(|| "ContainerCreating".to_owned())
+}
+
+/// A body that keeps the connection it comes from, and ends it when it is dropped.
+struct Guarded {
+    body: Incoming,
+    _connection: AbortOnDropHandle<()>,
+}
+
+impl HttpBody for Guarded {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

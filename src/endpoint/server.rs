@@ -1,0 +1,85 @@
+//! The listener: one task a connection, TLS inside it, so that a slow handshake holds up nobody.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use super::Endpoint;
+use super::authn::PeerCertificate;
+
+/// How long a TLS handshake, and the headers of a request, may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+const HEADERS: Duration = Duration::from_secs(90);
+/// Connections at most: each user stream is one, and each costs two buffers of 32 KiB when spliced.
+const CONNECTIONS: usize = 4096;
+
+/// Binds the address.
+///
+/// # Errors
+/// When it is taken, or not ours.
+pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("listening on `{address}` (kubelet.listen)"))
+}
+
+/// Serves until it is dropped.
+pub async fn serve(endpoint: Arc<Endpoint>, listener: TcpListener, tls: watch::Receiver<Arc<ServerConfig>>) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(ended) = connections.join_next() => {
+                if let Err(error) = ended { tracing::error!(error = %error, "serving a connection failed") }
+                continue;
+            }
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let (endpoint, tls) = (endpoint.clone(), tls.borrow().clone());
+                connections.spawn(async move {
+                    connection(endpoint, stream, tls).await;
+                    drop(permit);
+                });
+            }
+            // Out of file descriptors, mostly: let some connections end first.
+            Err(error) => {
+                tracing::warn!(error = %error, "accepting a connection failed");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn connection(endpoint: Arc<Endpoint>, stream: TcpStream, tls: Arc<ServerConfig>) {
+    let stream = match tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(tls).accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(error = %error, "a TLS handshake failed"),
+        Err(_) => return tracing::debug!("a TLS handshake took too long"),
+    };
+    let peer = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let peer = Arc::new(peer.map(|certificate| PeerCertificate(certificate.to_vec())));
+    let service = service_fn(move |request| {
+        let (endpoint, peer) = (endpoint.clone(), peer.clone());
+        async move { Ok::<_, Infallible>(endpoint.answer(peer.as_ref().as_ref(), request).await) }
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(error = %error, "a connection ended");
+    }
+}

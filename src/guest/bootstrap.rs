@@ -1,0 +1,289 @@
+//! Bootstrap: all files of a machine, and the script that puts them in their places, as one archive.
+//!
+//! It is sent after each connect. On a machine that has it all, nothing happens.
+
+use std::net::IpAddr;
+
+use super::files::{CNI_CONF_DIR, ETC, KEYS, PAUSE_IMAGE, REGISTRY_HOSTS, containerd, kubelet, network};
+use super::{File, GuestFacts, archive, fill};
+
+const APPLY: &str = include_str!("scripts/apply.sh");
+
+/// Unpacks the archive on its standard input and runs the script in it. Nothing of it is left behind, and it never
+/// touches the disk.
+pub const RECEIVE: &str = "umask 077 && mkdir -p /run/orca && chmod 0755 /run/orca \
+    && stage=$(mktemp -d /run/orca/stage.XXXXXX) && trap 'rm -rf \"$stage\"' EXIT \
+    && tar -xpf - -C \"$stage\" && sh \"$stage/apply\"";
+
+/// Puts off the machine's own end, which waits for the uptime in this file to grow old.
+pub const CONTACT: &str = "cut -d. -f1 /proc/uptime > /run/orca/contact";
+
+/// The command that takes an archive of the plugins of [`GuestFacts::cni_missing`]. They are moved into their folder when
+/// they are whole and on the disk: one that is there is taken for good at the next connect.
+#[must_use]
+pub fn receive_plugins(facts: &GuestFacts) -> String {
+    let dir = &facts.cni_dir;
+    format!(
+        "umask 022 && mkdir -p {dir} && stage=$(mktemp -d {dir}/.orca.XXXXXX) && trap 'rm -rf \"$stage\"' EXIT \
+         && tar -xpf - -C \"$stage\" && sync \"$stage\"/* && mv -f \"$stage\"/* {dir}/"
+    )
+}
+
+/// Where an image without a pause image of its own gets one.
+const PAUSE_SOURCE: &str = "registry.k8s.io/pause:3.10";
+
+/// What ORCA knows about a machine, beside what the machine says itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Inputs {
+    /// Name of the virtual node.
+    pub node: String,
+    /// The machine's primary address.
+    pub private_ip: IpAddr,
+    /// Its secondary address, the pod's.
+    pub pod_ip: IpAddr,
+    /// Prefix length of the subnet.
+    pub subnet_bits: u8,
+    pub snat: Snat,
+    /// GPUs that the driver must show.
+    pub gpus: u32,
+    /// Certificate authority of the gateway, PEM.
+    pub gateway_ca: String,
+    /// Bearer token of this machine.
+    pub gateway_token: String,
+    /// Serving certificate of the kubelet, PEM.
+    pub serving_cert: String,
+    /// Its key, PEM.
+    pub serving_key: String,
+    /// Certificate authority of the kubelet's clients, PEM.
+    pub client_ca: String,
+}
+
+/// Who gives traffic that leaves the VPC an address that can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Snat {
+    /// The machine, its own.
+    Machine,
+    /// Something outside (`network.externalSNAT`).
+    External,
+}
+
+impl std::fmt::Debug for Inputs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inputs")
+            .field("node", &self.node)
+            .field("pod_ip", &self.pod_ip)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A file and its place on the machine.
+struct Placed {
+    path: String,
+    mode: u32,
+    content: Vec<u8>,
+    reader: Reader,
+}
+
+/// Who must be restarted when a file has changed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    Containerd,
+    Kubelet,
+    Nobody,
+}
+
+/// Everything but plugins, as a tar archive for [`RECEIVE`].
+#[must_use]
+pub fn bootstrap(facts: &GuestFacts, inputs: &Inputs) -> Vec<u8> {
+    let placed = placed(facts, inputs);
+    let mut files = vec![File {
+        name: "apply".to_owned(),
+        mode: 0o700,
+        content: apply(&placed, facts, inputs.gpus).into_bytes(),
+    }];
+    files.extend(placed.into_iter().enumerate().map(|(index, file)| File {
+        name: index.to_string(),
+        mode: file.mode,
+        content: file.content,
+    }));
+    archive(&files)
+}
+
+fn placed(facts: &GuestFacts, inputs: &Inputs) -> Vec<Placed> {
+    let file = |path: String, mode, content: String, reader| Placed {
+        path,
+        mode,
+        content: content.into_bytes(),
+        reader,
+    };
+    let key = |name: &str, content: &str| {
+        file(format!("{KEYS}/{name}"), 0o600, content.to_owned(), Reader::Kubelet)
+    };
+    let mut files = vec![
+        file(
+            "/etc/containerd/config.toml".to_owned(),
+            0o644,
+            containerd::config(facts, inputs.gpus),
+            Reader::Containerd,
+        ),
+        // containerd watches the folder.
+        file(
+            format!("{CNI_CONF_DIR}/10-pod.conflist"),
+            0o644,
+            network::conflist(facts, inputs),
+            Reader::Nobody,
+        ),
+        file(format!("{ETC}/network"), 0o755, network::script(facts, inputs), Reader::Nobody),
+        file(format!("{ETC}/kubelet.json"), 0o644, kubelet::config(facts), Reader::Kubelet),
+        file(format!("{ETC}/kubelet"), 0o755, kubelet::script(facts, inputs), Reader::Kubelet),
+        file("/etc/systemd/system/orca-kubelet.service".to_owned(), 0o644, kubelet::unit(), Reader::Kubelet),
+        key("kubeconfig", &kubelet::kubeconfig(inputs)),
+        key("kubelet.crt", &inputs.serving_cert),
+        key("kubelet.key", &inputs.serving_key),
+        key("client-ca.crt", &inputs.client_ca),
+    ];
+    if facts.has_ecr_provider {
+        let path = format!("{ETC}/credential-provider.json");
+        files.push(file(path, 0o644, kubelet::credential_provider(), Reader::Kubelet));
+    }
+    files
+}
+
+fn apply(placed: &[Placed], facts: &GuestFacts, gpus: u32) -> String {
+    let put =
+        placed.iter().enumerate().map(|(index, file)| format!("put {index} {} {:o}", file.path, file.mode));
+    let of = |reader| {
+        let files = placed.iter().filter(|file| file.reader == reader);
+        files.map(|file| file.path.as_str()).collect::<Vec<_>>().join(" ")
+    };
+    fill(
+        APPLY,
+        &[
+            ("put", &put.collect::<Vec<_>>().join("\n")),
+            ("containerd_files", &of(Reader::Containerd)),
+            ("kubelet_files", &of(Reader::Kubelet)),
+            ("network", &format!("{ETC}/network")),
+            ("keys", KEYS),
+            ("pause_source", PAUSE_SOURCE),
+            ("pause", PAUSE_IMAGE),
+            ("registry_hosts", REGISTRY_HOSTS),
+            ("gpus", &gpus.to_string()),
+            ("nvidia_runtime", facts.nvidia_runtime.as_deref().unwrap_or_default()),
+        ],
+    )
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::guest::facts::tests::{EKS, LOCAL};
+
+    pub(in crate::guest) fn mk_inputs() -> Inputs {
+        let text = |name: &str| format!("-- {name} --\n");
+        Inputs {
+            node: "orca".to_owned(),
+            private_ip: IpAddr::from([10, 0, 1, 10]),
+            pod_ip: IpAddr::from([10, 0, 1, 11]),
+            subnet_bits: 24,
+            snat: Snat::Machine,
+            gpus: 0,
+            gateway_ca: text("gateway ca"),
+            gateway_token: "secret-token".to_owned(),
+            serving_cert: text("serving cert"),
+            serving_key: text("serving key"),
+            client_ca: text("client ca"),
+        }
+    }
+
+    fn all(facts: &str, inputs: &Inputs) -> Vec<Placed> {
+        placed(&GuestFacts::parse(facts).unwrap(), inputs)
+    }
+
+    #[test]
+    fn secrets_go_to_memory_alone_and_only_root_reads_them() {
+        let inputs = mk_inputs();
+        for file in all(EKS, &inputs) {
+            let text = String::from_utf8_lossy(&file.content).into_owned();
+            let secret = text.contains(&inputs.gateway_token) || text.contains("serving key");
+            if secret {
+                assert!(file.path.starts_with("/run/orca/keys/") && file.mode == 0o600, "{}", file.path);
+            }
+            assert!(!apply(&[file], &GuestFacts::parse(EKS).unwrap(), 0).contains(&inputs.gateway_token));
+        }
+    }
+
+    #[test]
+    fn shells_can_read_the_script_and_no_place_is_left_open() {
+        for (facts, gpus) in [(EKS, 8), (LOCAL, 0)] {
+            let script = apply(&all(facts, &mk_inputs()), &GuestFacts::parse(facts).unwrap(), gpus);
+            let place =
+                script.split('@').skip(1).find(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()));
+            assert_eq!(place, None);
+            for shell in ["sh", "bash"] {
+                let out = std::process::Command::new(shell).args(["-n", "-c", &script]).output().unwrap();
+                assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+            }
+        }
+        for command in [RECEIVE.to_owned(), receive_plugins(&GuestFacts::parse(EKS).unwrap())] {
+            let out = std::process::Command::new("sh").args(["-n", "-c", &command]).output().unwrap();
+            assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        }
+    }
+
+    #[test]
+    fn plugins_arrive_whole_and_replace_what_was_torn() {
+        use std::io::Write;
+        let dir = std::env::temp_dir().join(format!("orca-plugins-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join("ptp"), "torn").unwrap();
+        let facts =
+            GuestFacts { cni_dir: dir.to_string_lossy().into_owned(), ..GuestFacts::parse(EKS).unwrap() };
+        let file = |name: &str| File { name: name.to_owned(), mode: 0o755, content: vec![7; 3000] };
+        let mut shell = std::process::Command::new("sh")
+            .args(["-c", &receive_plugins(&facts)])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        shell.stdin.take().unwrap().write_all(&archive(&[file("ptp"), file("static")])).unwrap();
+        assert!(shell.wait().unwrap().success());
+        for name in ["ptp", "static"] {
+            assert_eq!(std::fs::read(dir.join(name)).unwrap(), vec![7; 3000]);
+        }
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 2, "nothing else is left behind");
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn equal_input_gives_equal_bytes() {
+        let facts = GuestFacts::parse(EKS).unwrap();
+        assert_eq!(bootstrap(&facts, &mk_inputs()), bootstrap(&facts, &mk_inputs()));
+    }
+
+    #[test]
+    fn each_file_has_one_reader() {
+        let shown: Vec<_> = all(EKS, &mk_inputs())
+            .iter()
+            .map(|file| {
+                let reader = match file.reader {
+                    Reader::Containerd => "containerd",
+                    Reader::Kubelet => "kubelet",
+                    Reader::Nobody => "-",
+                };
+                format!("{:o} {} {reader}", file.mode, file.path)
+            })
+            .collect();
+        insta::assert_snapshot!(shown.join("\n"), @r"
+        644 /etc/containerd/config.toml containerd
+        644 /etc/orca/cni/10-pod.conflist -
+        755 /etc/orca/network -
+        644 /etc/orca/kubelet.json kubelet
+        755 /etc/orca/kubelet kubelet
+        644 /etc/systemd/system/orca-kubelet.service kubelet
+        600 /run/orca/keys/kubeconfig kubelet
+        600 /run/orca/keys/kubelet.crt kubelet
+        600 /run/orca/keys/kubelet.key kubelet
+        600 /run/orca/keys/client-ca.crt kubelet
+        644 /etc/orca/credential-provider.json kubelet
+        ");
+    }
+}

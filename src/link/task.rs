@@ -1,0 +1,351 @@
+//! The task of one machine: dial, pin, bootstrap, serve its gateway, keep in contact; and again when that ends.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use rustls::ClientConfig;
+use tokio::sync::{broadcast, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
+
+use super::backoff::Backoff;
+use super::bootstrap::{self, Plugins};
+use super::health::healthz;
+use super::live::LinkSettings;
+use super::pin::pin;
+use super::wire::{Dial, Wire};
+use super::{LinkState, LinkStatus, Machine};
+use crate::cloud::Cloud;
+use crate::gateway::Progress;
+use crate::guest::{FactsError, GATEWAY_PORT, KUBELET_PORT};
+use crate::keys::Keys;
+use crate::tunnel::{ByteStream, TunnelError};
+use crate::{clock, guest};
+
+/// How often a machine is told that somebody looks after it, and its kubelet is asked how it is.
+const CONTACT_PERIOD: Duration = Duration::from_secs(30);
+/// For contact, and again for the kubelet's answer. A tunnel that is slower than this is no tunnel.
+const CONTACT_DEADLINE: Duration = Duration::from_secs(15);
+/// A machine that never ran its pod is given up when its bootstrap has failed for so long.
+const BOOTSTRAP_PATIENCE: Duration = Duration::from_secs(300);
+/// Connections of one kubelet to its gateway. It has one with HTTP/2, or a handful.
+const MAX_GATEWAY_STREAMS: usize = 64;
+
+/// What all links share.
+pub(super) struct Hub {
+    pub(super) dial: Arc<dyn Dial>,
+    pub(super) cloud: Arc<dyn Cloud>,
+    pub(super) keys: Keys,
+    pub(super) settings: LinkSettings,
+    pub(super) plugins: Plugins,
+    pub(super) tls: Arc<ClientConfig>,
+    pub(super) changes: broadcast::Sender<String>,
+}
+
+/// A machine's session with the gateway, as far as a link needs it.
+pub(super) struct Upstream {
+    pub(super) token: String,
+    pub(super) progress: watch::Receiver<Progress>,
+    /// Serves one connection of the machine's kubelet.
+    pub(super) serve: Box<dyn Fn(ByteStream) -> BoxFuture<'static, ()> + Send + Sync>,
+}
+
+/// One link, without its connections.
+pub(super) struct Link {
+    pub(super) hub: Arc<Hub>,
+    pub(super) machine: Machine,
+    pub(super) upstream: Upstream,
+    status: Mutex<LinkStatus>,
+    pin: Mutex<Option<String>>,
+}
+
+/// Why an attempt ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Setback {
+    /// The next one may succeed.
+    Again(String),
+    /// None will.
+    Broken(String),
+}
+
+impl From<TunnelError> for Setback {
+    fn from(error: TunnelError) -> Self {
+        match error {
+            TunnelError::HostKey { .. } => Self::Broken(error.to_string()),
+            TunnelError::NotYet(_)
+            | TunnelError::Throttled(_)
+            | TunnelError::Denied(_)
+            | TunnelError::Timeout(..)
+            | TunnelError::Lost(_) => Self::Again(error.to_string()),
+        }
+    }
+}
+
+impl Link {
+    pub(super) fn new(hub: Arc<Hub>, machine: Machine, upstream: Upstream) -> Self {
+        let status = LinkStatus {
+            instance_id: machine.instance_id.clone(),
+            state: LinkState::Dialing { since: clock::now(), error: None, was_attached: false },
+            shown: upstream.progress.borrow().shown,
+            reached: None,
+            attached: None,
+        };
+        let pin = Mutex::new(machine.host_key.clone());
+        Self { hub, machine, upstream, status: Mutex::new(status), pin }
+    }
+
+    pub(super) fn status(&self) -> LinkStatus {
+        self.lock().clone()
+    }
+
+    /// The host key that every connection to the machine must prove.
+    pub(super) fn pin(&self) -> Option<String> {
+        self.pin.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_pin(&self, key: String) {
+        *self.pin.lock().unwrap_or_else(PoisonError::into_inner) = Some(key);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LinkStatus> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the status, and tells if it did.
+    fn update(&self, change: impl FnOnce(&mut LinkStatus)) {
+        let mut status = self.lock();
+        let before = status.clone();
+        change(&mut status);
+        if *status != before {
+            drop(status);
+            // Nobody may be listening.
+            drop(self.hub.changes.send(self.machine.pod_uid.clone()));
+        }
+    }
+
+    fn step(&self, step: &'static str) {
+        self.update(|status| status.state = LinkState::Bootstrapping { since: clock::now(), step });
+    }
+
+    /// The last attempt ended; `since` stays what it was while the machine was dialed all along.
+    fn dialing(&self, error: String, was_attached: bool) {
+        self.update(|status| {
+            let since = match &status.state {
+                LinkState::Dialing { since, .. } => *since,
+                LinkState::Bootstrapping { .. } | LinkState::Attached { .. } | LinkState::Broken { .. } => {
+                    clock::now()
+                }
+            };
+            status.state = LinkState::Dialing { since, error: Some(error), was_attached };
+        });
+    }
+}
+
+/// What outlives an attempt.
+#[derive(Default)]
+struct Past {
+    /// Boot id of the last attachment.
+    attached: Option<String>,
+    /// Whether the last attempt got as far as that.
+    succeeded: bool,
+    /// Since when looks and bootstraps have failed.
+    fails_since: Option<Instant>,
+}
+
+impl Past {
+    /// What failed again and again for long enough will fail for ever.
+    fn lose_patience(&mut self, setback: Setback) -> Setback {
+        let since = *self.fails_since.get_or_insert_with(Instant::now);
+        match setback {
+            Setback::Again(error) if since.elapsed() >= BOOTSTRAP_PATIENCE => Setback::Broken(error),
+            other => other,
+        }
+    }
+}
+
+/// Keeps the link until it is dropped, or broken.
+pub(super) async fn run(link: Arc<Link>) {
+    tokio::join!(follow_progress(&link), keep(&link));
+}
+
+async fn follow_progress(link: &Link) {
+    let mut progress = link.upstream.progress.clone();
+    // An error means that the gateway has forgotten the guest: it will never be shown.
+    if progress.wait_for(|progress| progress.shown).await.is_ok() {
+        link.update(|status| {
+            status.shown = true;
+            status.attached = Some(clock::now());
+        });
+    }
+}
+
+async fn keep(link: &Link) {
+    let machine = &link.machine;
+    let mut past = Past::default();
+    let mut backoff = Backoff::new();
+    let mut told = String::new();
+    loop {
+        past.succeeded = false;
+        let setback = match attempt(link, &mut past).await {
+            Ok(never) => match never {},
+            Err(setback) => setback,
+        };
+        let error = match setback {
+            Setback::Again(error) => error,
+            Setback::Broken(error) => {
+                tracing::error!(
+                    pod.uid = machine.pod_uid,
+                    instance.id = machine.instance_id,
+                    error,
+                    "link is broken"
+                );
+                link.update(|status| status.state = LinkState::Broken { since: clock::now(), error });
+                return;
+            }
+        };
+        if past.succeeded {
+            backoff = Backoff::new();
+        }
+        if past.succeeded || told != error {
+            tracing::info!(
+                pod.uid = machine.pod_uid,
+                instance.id = machine.instance_id,
+                error,
+                "link is down, dialing"
+            );
+            told.clone_from(&error);
+        }
+        link.dialing(error, past.attached.is_some());
+        sleep(backoff.pause(rand::random())).await;
+    }
+}
+
+/// One connection, from its first byte to its end.
+async fn attempt(link: &Link, past: &mut Past) -> Result<Infallible, Setback> {
+    let wire = link.hub.dial.dial(&link.machine, link.pin()).await?;
+    let wire = wire.as_ref();
+    link.update(|status| {
+        status.reached.get_or_insert_with(clock::now);
+    });
+    link.step("learning what the machine is");
+    // The probe holds nothing secret, so it need not wait for the pin.
+    let ((), probed) = tokio::try_join!(pin(link, wire.host_key()), bootstrap::probe(wire))?;
+    let facts = match probed.facts {
+        Ok(facts) => facts,
+        Err(error) => {
+            let setback = match error {
+                FactsError::Missing(_) | FactsError::Unusable { .. } => Setback::Broken(error.to_string()),
+                FactsError::Unknown { .. } => Setback::Again(error.to_string()),
+            };
+            // A pod that runs there is not to die of a look that failed.
+            let keep = probed.bootstrapped || past.attached.is_some();
+            return Err(if keep { Setback::Again(error.to_string()) } else { past.lose_patience(setback) });
+        }
+    };
+    let streams = watch::Sender::new(0_usize);
+    let work = async {
+        link.step("sending files and starting the kubelet");
+        if let Err(setback) = bootstrap::apply(link, wire, &facts).await {
+            // A pod that runs there is not to die of it.
+            return Err(if facts.bootstrapped { setback } else { past.lose_patience(setback) });
+        }
+        past.fails_since = None;
+        link.step("waiting for the kubelet to list its pod");
+        let attached = async {
+            // After a reboot the pod was shown before; then the new kubelet must have come, too.
+            let mut served = streams.subscribe();
+            let enough = usize::from(past.attached.as_ref() != Some(&facts.boot_id));
+            let mut progress = link.upstream.progress.clone();
+            if served.wait_for(|served| *served >= enough).await.is_err()
+                || progress.wait_for(|progress| progress.shown).await.is_err()
+            {
+                return Err(Setback::Again("the gateway has forgotten this machine".to_owned()));
+            }
+            past.attached = Some(facts.boot_id.clone());
+            past.succeeded = true;
+            let boot_id = facts.boot_id.clone();
+            link.update(|status| status.state = LinkState::Attached { since: clock::now(), boot_id });
+            tracing::info!(
+                pod.uid = link.machine.pod_uid,
+                instance.id = link.machine.instance_id,
+                kubelet = facts.kubelet_version,
+                "link is attached"
+            );
+            watch_health(link, wire).await
+        };
+        tokio::try_join!(attached, keep_contact(wire)).map(|(never, _)| never)
+    };
+    tokio::select! {
+        reason = wire.closed() => Err(Setback::Again(format!("connection lost: {reason}"))),
+        ended = serve_gateway(link, wire, &streams) => ended,
+        ended = work => ended,
+    }
+}
+
+/// Hands what the machine's kubelet sends to the gateway.
+async fn serve_gateway(
+    link: &Link,
+    wire: &dyn Wire,
+    served: &watch::Sender<usize>,
+) -> Result<Infallible, Setback> {
+    let mut streams = wire.listen("127.0.0.1", GATEWAY_PORT).await?;
+    // Ends with this function, and what it serves with it.
+    let mut serving = JoinSet::new();
+    loop {
+        tokio::select! {
+            stream = streams.recv(), if serving.len() < MAX_GATEWAY_STREAMS => {
+                let stream = stream.ok_or_else(|| Setback::Again("the forwarding ended".to_owned()))?;
+                serving.spawn((link.upstream.serve)(stream));
+                served.send_modify(|served| *served += 1);
+            }
+            Some(ended) = serving.join_next() => {
+                if let Err(error) = ended {
+                    tracing::error!(instance.id = link.machine.instance_id, %error, "gateway connection");
+                }
+            }
+        }
+    }
+}
+
+/// Touches the machine's deadline.
+async fn keep_contact(wire: &dyn Wire) -> Result<Infallible, Setback> {
+    let mut ticks = interval_at(Instant::now() + CONTACT_PERIOD, CONTACT_PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let done = wire.exec(guest::CONTACT, &[], CONTACT_DEADLINE).await?;
+        if done.code != Some(0) {
+            let text = String::from_utf8_lossy(&done.stderr).trim().to_owned();
+            return Err(Setback::Again(format!("contact failed: {text}")));
+        }
+    }
+}
+
+/// Asks the kubelet how it is, and says so when that changes. Its unit restarts it, nobody else.
+async fn watch_health(link: &Link, wire: &dyn Wire) -> Result<Infallible, Setback> {
+    let mut healthy = true;
+    let mut ticks = interval_at(Instant::now() + CONTACT_PERIOD, CONTACT_PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let check = async {
+            let stream = wire.open("127.0.0.1", KUBELET_PORT, CONTACT_DEADLINE).await?;
+            healthz(stream, Arc::clone(&link.hub.tls)).await
+        };
+        let found = match timeout(CONTACT_DEADLINE, check).await {
+            Ok(found) => found.map_err(|error| format!("{error:#}")),
+            Err(_) => Err(format!("no answer within {CONTACT_DEADLINE:?}")),
+        };
+        let (uid, id) = (&link.machine.pod_uid, &link.machine.instance_id);
+        match &found {
+            Ok(()) if !healthy => tracing::info!(pod.uid = uid, instance.id = id, "kubelet answers again"),
+            Err(error) if healthy => {
+                tracing::warn!(pod.uid = uid, instance.id = id, error, "kubelet does not answer");
+            }
+            Ok(()) | Err(_) => {}
+        }
+        healthy = found.is_ok();
+    }
+}

@@ -1,0 +1,623 @@
+//! The link of one machine, with a machine that is told what to answer.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::time::{sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::bootstrap::Plugins;
+use super::live::LinkSettings;
+use super::pool::Pool;
+use super::task::{Hub, Link, Upstream, run};
+use super::wire::{Dial, Wire};
+use super::{LinkState, Machine};
+use crate::cloud::{Cloud, CloudError, Instance, InstanceType, LaunchSpec};
+use crate::config::TunnelKind;
+use crate::gateway::Progress;
+use crate::guest::{self, Snat};
+use crate::keys::Keys;
+use crate::tunnel::ssh::ExecOutput;
+use crate::tunnel::{ByteStream, TunnelError};
+
+const TOKEN: &str = "the-machine's-token";
+const KEY: &str = "ssh-ed25519 AAAAhost";
+const PROBE_OUTPUT: &str = "\
+boot_id=boot-1
+machine=x86_64
+run_is=tmpfs
+cgroup=v2
+kubelet=/usr/bin/kubelet
+containerd=/usr/bin/containerd
+runc=/usr/sbin/runc
+ctr=/usr/bin/ctr
+iptables=/usr/sbin/iptables
+kubelet_version=Kubernetes v1.36.3
+containerd_version=containerd github.com/containerd/containerd 1.6.20 x
+cni=/opt/cni/bin/ptp
+cni=/opt/cni/bin/static
+cni=/opt/cni/bin/portmap
+cni=/opt/cni/bin/loopback
+interface=ens5
+mtu=9001
+";
+
+/// The machine, and the cloud that it is in.
+#[derive(Debug)]
+struct World {
+    /// What was asked of both, in order.
+    log: Mutex<Vec<String>>,
+    /// Errors of the next dials.
+    refusals: Mutex<VecDeque<TunnelError>>,
+    host_key: Mutex<String>,
+    console: Mutex<String>,
+    probe: Mutex<String>,
+    /// What the bootstrap says on standard error; empty is success.
+    bootstrap: Mutex<String>,
+    contact_works: AtomicBool,
+    /// What opened the last `listen`, to send streams through.
+    gateway: Mutex<Option<mpsc::Sender<ByteStream>>>,
+    /// Connections, each with the switch that cuts it.
+    wires: Mutex<Vec<watch::Sender<bool>>>,
+}
+
+impl World {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            log: Mutex::default(),
+            refusals: Mutex::default(),
+            host_key: Mutex::new(KEY.to_owned()),
+            console: Mutex::default(),
+            probe: Mutex::new(PROBE_OUTPUT.to_owned()),
+            bootstrap: Mutex::default(),
+            contact_works: AtomicBool::new(true),
+            gateway: Mutex::default(),
+            wires: Mutex::default(),
+        })
+    }
+
+    fn note(&self, what: impl Into<String>) {
+        self.log.lock().unwrap().push(what.into());
+    }
+
+    /// What was asked since the last time.
+    fn log(&self) -> Vec<String> {
+        std::mem::take(&mut self.log.lock().unwrap())
+    }
+
+    fn cut_all(&self) {
+        for cut in self.wires.lock().unwrap().drain(..) {
+            cut.send_replace(true);
+        }
+    }
+
+    /// Connections that nobody has dropped, and that were not cut.
+    fn open_wires(&self) -> usize {
+        self.wires.lock().unwrap().iter().filter(|wire| wire.receiver_count() > 0).count()
+    }
+}
+
+/// A connection to the one machine.
+struct FakeWire {
+    world: Arc<World>,
+    cut: watch::Receiver<bool>,
+}
+
+#[async_trait]
+impl Dial for Arc<World> {
+    async fn dial(&self, _machine: &Machine, pin: Option<String>) -> Result<Arc<dyn Wire>, TunnelError> {
+        // A round trip.
+        sleep(Duration::from_millis(10)).await;
+        if let Some(refusal) = self.refusals.lock().unwrap().pop_front() {
+            return Err(refusal);
+        }
+        self.note(format!("dial, pin {}", pin.as_deref().unwrap_or("none")));
+        let found = self.host_key.lock().unwrap().clone();
+        if let Some(pinned) = pin.filter(|pin| *pin != found) {
+            return Err(TunnelError::HostKey { found, pinned });
+        }
+        let (switch, cut) = watch::channel(false);
+        self.wires.lock().unwrap().push(switch);
+        Ok(Arc::new(FakeWire { world: Arc::clone(self), cut }))
+    }
+}
+
+#[async_trait]
+impl Wire for FakeWire {
+    fn host_key(&self) -> String {
+        self.world.host_key.lock().unwrap().clone()
+    }
+
+    async fn exec(&self, command: &str, stdin: &[u8], _: Duration) -> Result<ExecOutput, TunnelError> {
+        sleep(Duration::from_millis(10)).await;
+        let done = |stdout: String, stderr: String, code| ExecOutput {
+            stdout: stdout.into_bytes(),
+            stderr: stderr.into_bytes(),
+            code: Some(code),
+        };
+        let secret = String::from_utf8_lossy(stdin).contains(TOKEN);
+        let with = if secret { " with secrets" } else { "" };
+        match command {
+            "sh -s" => {
+                self.world.note(format!("probe{with}"));
+                Ok(done(self.world.probe.lock().unwrap().clone(), String::new(), 0))
+            }
+            guest::RECEIVE => {
+                self.world.note(format!("bootstrap{with}"));
+                let error = self.world.bootstrap.lock().unwrap().clone();
+                let code = u32::from(!error.is_empty());
+                Ok(done(String::new(), error, code))
+            }
+            guest::CONTACT => {
+                self.world.note("contact");
+                if self.world.contact_works.load(Ordering::Relaxed) {
+                    return Ok(done(String::new(), String::new(), 0));
+                }
+                Err(TunnelError::Timeout(Duration::from_secs(15), "running a command"))
+            }
+            other => panic!("unexpected command `{other}`"),
+        }
+    }
+
+    async fn open(&self, host: &str, port: u16, _: Duration) -> Result<ByteStream, TunnelError> {
+        if *self.cut.borrow() {
+            return Err(TunnelError::Lost("cut".to_owned()));
+        }
+        self.world.note(format!("open {host}:{port}"));
+        let (near, mut far) = tokio::io::duplex(64);
+        drop(tokio::spawn(async move { far.write_all(b"hello").await }));
+        Ok(Box::new(near))
+    }
+
+    async fn listen(&self, address: &str, port: u16) -> Result<mpsc::Receiver<ByteStream>, TunnelError> {
+        self.world.note(format!("listen {address}:{port}"));
+        let (sender, receiver) = mpsc::channel(4);
+        *self.world.gateway.lock().unwrap() = Some(sender);
+        Ok(receiver)
+    }
+
+    async fn closed(&self) -> String {
+        let ended = self.cut.clone().wait_for(|cut| *cut).await.map(|_| ());
+        drop(ended);
+        "cut".to_owned()
+    }
+
+    fn is_open(&self) -> bool {
+        !*self.cut.borrow()
+    }
+
+    async fn close(&self) {
+        self.world.note("close");
+    }
+}
+
+/// The cloud, as far as a link asks it.
+#[derive(Debug)]
+struct FakeCloud(Arc<World>);
+
+#[async_trait]
+impl Cloud for FakeCloud {
+    async fn launch(&self, _: &LaunchSpec) -> Result<Instance, CloudError> {
+        panic!("a link launches nothing")
+    }
+    async fn instances(&self) -> Result<Vec<Instance>, CloudError> {
+        panic!("a link lists nothing")
+    }
+    async fn instance(&self, _: &str) -> Result<Option<Instance>, CloudError> {
+        panic!("a link looks nothing up")
+    }
+    async fn terminate(&self, _: &str) -> Result<(), CloudError> {
+        panic!("a link ends nothing")
+    }
+    async fn tag(&self, id: &str, tags: &BTreeMap<String, String>) -> Result<(), CloudError> {
+        // Slower than the probe.
+        sleep(Duration::from_millis(100)).await;
+        self.0.note(format!("tag {id} {tags:?}"));
+        Ok(())
+    }
+    async fn console(&self, id: &str) -> Result<String, CloudError> {
+        self.0.note(format!("console {id}"));
+        Ok(self.0.console.lock().unwrap().clone())
+    }
+}
+
+/// A link and everything around it.
+struct Bench {
+    world: Arc<World>,
+    link: Arc<Link>,
+    progress: watch::Sender<Progress>,
+    changes: broadcast::Receiver<String>,
+    _task: AbortOnDropHandle<()>,
+}
+
+fn mk_machine() -> Machine {
+    Machine {
+        pod_uid: "uid-1".to_owned(),
+        pod_namespace: "default".to_owned(),
+        pod_name: "web".to_owned(),
+        instance_id: "i-1".to_owned(),
+        instance_type: InstanceType {
+            name: "m7i.large".to_owned(),
+            vcpus: 2,
+            memory_mib: 8192,
+            arch: "amd64".to_owned(),
+            gpus: None,
+            nitro: true,
+        },
+        private_ip: [10, 0, 1, 10].into(),
+        pod_ip: [10, 0, 1, 11].into(),
+        subnet_bits: 24,
+        host_key: None,
+    }
+}
+
+impl Bench {
+    fn start(world: &Arc<World>, machine: Machine, tunnel: TunnelKind) -> Self {
+        let keys = Keys::generate().unwrap();
+        let settings = LinkSettings {
+            node: "orca".to_owned(),
+            tunnel,
+            snat: Snat::Machine,
+            root_volume_gib: 100,
+            cni_plugins_dir: "/nowhere".into(),
+        };
+        let sender = broadcast::Sender::new(64);
+        let changes = sender.subscribe();
+        let hub = Hub {
+            dial: Arc::new(Arc::clone(world)),
+            cloud: Arc::new(FakeCloud(Arc::clone(world))),
+            tls: keys.kubelet_client_tls().unwrap(),
+            keys,
+            plugins: Plugins::new(&settings.cni_plugins_dir),
+            settings,
+            changes: sender,
+        };
+        let progress = watch::Sender::new(Progress::default());
+        let upstream = Upstream {
+            token: TOKEN.to_owned(),
+            progress: progress.subscribe(),
+            serve: Box::new(|mut stream| {
+                Box::pin(async move {
+                    let mut rest = Vec::new();
+                    drop(stream.read_to_end(&mut rest).await);
+                })
+            }),
+        };
+        let link = Arc::new(Link::new(Arc::new(hub), machine, upstream));
+        let task = AbortOnDropHandle::new(tokio::spawn(run(Arc::clone(&link))));
+        Self { world: Arc::clone(world), link, progress, changes, _task: task }
+    }
+
+    /// Waits for the state that `wanted` accepts.
+    async fn until(&mut self, wanted: impl Fn(&LinkState) -> bool) -> LinkState {
+        let seen = timeout(Duration::from_secs(900), async {
+            loop {
+                let state = self.link.status().state;
+                if wanted(&state) {
+                    return state;
+                }
+                self.changes.recv().await.unwrap();
+            }
+        });
+        seen.await.unwrap_or_else(|_| panic!("still {:?}", self.link.status()))
+    }
+
+    async fn until_waiting_for_the_pod(&mut self) {
+        let step = "waiting for the kubelet to list its pod";
+        self.until(|state| matches!(state, LinkState::Bootstrapping { step: now, .. } if *now == step)).await;
+    }
+
+    /// As the kubelet does it: connects, and lists its pod.
+    async fn kubelet_comes(&self) {
+        let (near, far) = tokio::io::duplex(64);
+        let gateway = self.world.gateway.lock().unwrap().clone().unwrap();
+        gateway.send(Box::new(near)).await.unwrap_or_else(|_| panic!("nobody listens"));
+        self.progress.send_modify(|progress| progress.shown = true);
+        drop(far);
+    }
+
+    async fn attached(world: &Arc<World>) -> Self {
+        let mut bench = Self::start(world, mk_machine(), TunnelKind::Ssm);
+        bench.until_waiting_for_the_pod().await;
+        bench.kubelet_comes().await;
+        bench.until(|state| matches!(state, LinkState::Attached { .. })).await;
+        world.log();
+        bench
+    }
+}
+
+fn broken(state: &LinkState) -> bool {
+    matches!(state, LinkState::Broken { .. })
+}
+
+/// The error of a state.
+fn error(state: &LinkState) -> &str {
+    match state {
+        LinkState::Broken { error, .. } => error,
+        LinkState::Dialing { error, .. } => error.as_deref().unwrap_or_default(),
+        LinkState::Bootstrapping { .. } | LinkState::Attached { .. } => "",
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_host_key_is_pinned_before_anything_secret_goes_over() {
+    let world = World::new();
+    let mut bench = Bench::start(&world, mk_machine(), TunnelKind::Ssm);
+    bench.until_waiting_for_the_pod().await;
+    assert_eq!(
+        world.log(),
+        [
+            "dial, pin none",
+            "probe",
+            "tag i-1 {\"orca.research/host-key\": \"ssh-ed25519 AAAAhost\"}",
+            "listen 127.0.0.1:6443",
+            "bootstrap with secrets"
+        ]
+    );
+    assert_eq!(bench.link.pin().as_deref(), Some(KEY));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_is_attached_when_the_kubelet_was_shown_its_pod() {
+    let world = World::new();
+    let mut bench = Bench::start(&world, mk_machine(), TunnelKind::Ssm);
+    bench.until_waiting_for_the_pod().await;
+    assert!(bench.link.status().reached.is_some());
+    assert_eq!((bench.link.status().shown, bench.link.status().attached), (false, None));
+    bench.kubelet_comes().await;
+    let state = bench.until(|state| matches!(state, LinkState::Attached { .. })).await;
+    assert!(matches!(state, LinkState::Attached { boot_id, .. } if boot_id == "boot-1"));
+    assert!(bench.link.status().shown && bench.link.status().attached.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_boots_is_dialed_until_it_answers() {
+    let world = World::new();
+    for _ in 0..20 {
+        world.refusals.lock().unwrap().push_back(TunnelError::NotYet("no agent".to_owned()));
+    }
+    let mut bench = Bench::start(&world, mk_machine(), TunnelKind::Ssm);
+    let state = bench.until(|state| !error(state).is_empty()).await;
+    let LinkState::Dialing { since, error, was_attached: false } = state else { panic!("{state:?}") };
+    assert_eq!(error.as_deref(), Some("not reachable yet: no agent"));
+    sleep(Duration::from_secs(20)).await;
+    let state = bench.link.status().state;
+    assert!(matches!(state, LinkState::Dialing { since: still, .. } if still == since), "{state:?}");
+    bench.until_waiting_for_the_pod().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_connection_is_made_again_with_the_pin_and_the_same_files() {
+    let world = World::new();
+    let mut bench = Bench::attached(&world).await;
+    let attached = bench.link.status().attached;
+    world.cut_all();
+    let state = bench.until(|state| matches!(state, LinkState::Dialing { .. })).await;
+    assert!(matches!(&state, LinkState::Dialing { was_attached: true, .. }), "{state:?}");
+    assert_eq!(error(&state), "connection lost: cut");
+    // In the same boot the kubelet need not be seen again.
+    bench.until(|state| matches!(state, LinkState::Attached { .. })).await;
+    assert_eq!(
+        world.log(),
+        ["dial, pin ssh-ed25519 AAAAhost", "probe", "listen 127.0.0.1:6443", "bootstrap with secrets"]
+    );
+    assert_eq!(bench.link.status().attached, attached);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_reboot_the_new_kubelet_must_come() {
+    let world = World::new();
+    let mut bench = Bench::attached(&world).await;
+    *world.probe.lock().unwrap() = PROBE_OUTPUT.replace("boot-1", "boot-2");
+    world.cut_all();
+    bench.until(|state| matches!(state, LinkState::Dialing { .. })).await;
+    bench.until_waiting_for_the_pod().await;
+    sleep(Duration::from_secs(10)).await;
+    assert!(matches!(bench.link.status().state, LinkState::Bootstrapping { .. }));
+    bench.kubelet_comes().await;
+    let state = bench.until(|state| matches!(state, LinkState::Attached { .. })).await;
+    assert!(matches!(state, LinkState::Attached { boot_id, .. } if boot_id == "boot-2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_host_key_than_the_pinned_one_breaks_the_link() {
+    let world = World::new();
+    let machine = Machine { host_key: Some("ssh-ed25519 AAAApinned".to_owned()), ..mk_machine() };
+    let mut bench = Bench::start(&world, machine, TunnelKind::Ssm);
+    let state = bench.until(broken).await;
+    assert_eq!(error(&state), "host key is `ssh-ed25519 AAAAhost`, expected `ssh-ed25519 AAAApinned`");
+    assert_eq!(world.log(), ["dial, pin ssh-ed25519 AAAApinned"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_direct_tunnel_waits_for_the_key_on_the_console() {
+    let world = World::new();
+    let mut bench = Bench::start(&world, mk_machine(), TunnelKind::Direct);
+    let state = bench.until(|state| !error(state).is_empty()).await;
+    assert_eq!(error(&state), "the console does not show one host key yet");
+    assert!(!world.log().iter().any(|line| line.starts_with("tag") || line.contains("secrets")));
+    *world.console.lock().unwrap() = format!("<orca-host-key>{KEY}</orca-host-key>");
+    bench.until_waiting_for_the_pod().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_direct_tunnel_to_somebody_else_gets_no_secret() {
+    for (console, nitro, expected) in [
+        (
+            "<orca-host-key>ssh-ed25519 AAAAtrue</orca-host-key>",
+            true,
+            "host key is `ssh-ed25519 AAAAhost`, the console shows `ssh-ed25519 AAAAtrue`",
+        ),
+        (
+            "<orca-host-key>ssh-ed25519 AAAAhost</orca-host-key>",
+            false,
+            "a `direct` tunnel needs an instance type whose console can be read, and `m7i.large` is not on Nitro",
+        ),
+    ] {
+        let world = World::new();
+        *world.console.lock().unwrap() = console.to_owned();
+        let mut machine = mk_machine();
+        machine.instance_type.nitro = nitro;
+        let mut bench = Bench::start(&world, machine, TunnelKind::Direct);
+        let state = bench.until(broken).await;
+        assert_eq!(error(&state), expected);
+        assert!(!world.log().iter().any(|line| line.starts_with("tag") || line.contains("secrets")));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_without_a_kubelet_breaks_the_link_unless_the_pod_may_run() {
+    let world = World::new();
+    *world.probe.lock().unwrap() = PROBE_OUTPUT.replace("kubelet=/usr/bin/kubelet", "kubelet=");
+    let mut bench = Bench::start(&world, mk_machine(), TunnelKind::Ssm);
+    assert_eq!(error(&bench.until(broken).await), "the image has no `kubelet`");
+
+    world.probe.lock().unwrap().push_str("bootstrapped=yes\n");
+    let mut bench = Bench::start(&world, mk_machine(), TunnelKind::Ssm);
+    sleep(Duration::from_secs(3600)).await;
+    let state = bench.until(|state| !error(state).is_empty()).await;
+    assert!(matches!(&state, LinkState::Dialing { .. }), "{state:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_is_not_ready_is_looked_at_again() {
+    let world = World::new();
+    *world.probe.lock().unwrap() = PROBE_OUTPUT.replace("interface=ens5", "interface=");
+    let mut bench = Bench::start(&world, mk_machine(), TunnelKind::Ssm);
+    let state = bench.until(|state| !error(state).is_empty()).await;
+    let expected = "interface of the machine is not known, expected an interface with a default route";
+    assert!(matches!(&state, LinkState::Dialing { .. }), "{state:?}");
+    assert_eq!(error(&state), expected);
+    *world.probe.lock().unwrap() = PROBE_OUTPUT.to_owned();
+    bench.until_waiting_for_the_pod().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bootstrap_that_fails_for_long_breaks_the_link_unless_the_pod_may_run() {
+    let world = World::new();
+    *world.bootstrap.lock().unwrap() = "noise\nthe driver shows 0 of 8 GPUs\n".to_owned();
+    let started = tokio::time::Instant::now();
+    let mut bench = Bench::start(&world, mk_machine(), TunnelKind::Ssm);
+    let state = bench.until(broken).await;
+    assert_eq!(error(&state), "bootstrap: the driver shows 0 of 8 GPUs (exit code 1)");
+    let waited = started.elapsed().as_secs();
+    assert!((300..320).contains(&waited), "{waited} s");
+
+    world.probe.lock().unwrap().push_str("bootstrapped=yes\n");
+    let bench = Bench::start(&world, mk_machine(), TunnelKind::Ssm);
+    sleep(Duration::from_secs(3600)).await;
+    assert!(!broken(&bench.link.status().state));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_is_contacted_and_dialed_again_when_that_fails() {
+    let world = World::new();
+    let mut bench = Bench::attached(&world).await;
+    sleep(Duration::from_secs(95)).await;
+    let contacts = world.log().iter().filter(|line| *line == "contact").count();
+    assert_eq!(contacts, 3);
+    world.contact_works.store(false, Ordering::Relaxed);
+    let state = bench.until(|state| matches!(state, LinkState::Dialing { .. })).await;
+    assert_eq!(error(&state), "no answer within 15s while running a command");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_link_leaves_no_connection() {
+    let world = World::new();
+    let bench = Bench::attached(&world).await;
+    assert_eq!(world.open_wires(), 1);
+    drop(bench);
+    // The runtime drops an aborted task when it comes to it.
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(world.open_wires(), 0);
+}
+
+const DEADLINE: Duration = Duration::from_secs(10);
+
+async fn hello(stream: &mut ByteStream) {
+    let mut got = [0; 5];
+    stream.read_exact(&mut got).await.unwrap();
+    assert_eq!(&got, b"hello");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_user_stream_has_a_connection_of_its_own_and_one_is_kept_ready() {
+    let world = World::new();
+    let bench = Bench::attached(&world).await;
+    let pool = Pool::new(Arc::clone(&bench.link));
+    let mut one = pool.stream(DEADLINE).await.unwrap();
+    hello(&mut one).await;
+    sleep(Duration::from_secs(1)).await;
+    // The link's own, this stream's, and a ready one.
+    assert_eq!(world.open_wires(), 3);
+    world.log();
+    let two = pool.stream(DEADLINE).await.unwrap();
+    assert_eq!(world.log(), ["open 127.0.0.1:10250"], "the ready one is taken");
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.open_wires(), 4);
+    drop((one, two));
+    assert_eq!(world.open_wires(), 2, "a connection ends with its stream");
+    sleep(Duration::from_secs(61)).await;
+    assert_eq!(world.open_wires(), 1, "the ready one was idle");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ready_connection_that_died_is_replaced() {
+    let world = World::new();
+    let bench = Bench::attached(&world).await;
+    let pool = Pool::new(Arc::clone(&bench.link));
+    drop(pool.stream(DEADLINE).await.unwrap());
+    sleep(Duration::from_secs(1)).await;
+    world.cut_all();
+    hello(&mut pool.stream(DEADLINE).await.unwrap()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_to_one_machine_are_bounded_in_number_and_time() {
+    let world = World::new();
+    let bench = Bench::attached(&world).await;
+    let pool = Pool::new(Arc::clone(&bench.link));
+    let mut streams = Vec::new();
+    let refused = loop {
+        match pool.stream(DEADLINE).await {
+            Ok(stream) => streams.push(stream),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(
+        (streams.len(), refused.to_string().as_str()),
+        (64, "throttled: 64 streams to this machine are open already")
+    );
+    drop(streams);
+    // Dialing takes 10 ms.
+    sleep(Duration::from_secs(120)).await;
+    let late = pool.stream(Duration::from_millis(5)).await.err().unwrap();
+    assert_eq!(late.to_string(), "no answer within 5ms while opening a stream to the kubelet");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_whose_key_is_unknown_gets_no_user_stream() {
+    let world = World::new();
+    world.refusals.lock().unwrap().push_back(TunnelError::NotYet("no agent".to_owned()));
+    let bench = Bench::start(&world, mk_machine(), TunnelKind::Ssm);
+    let pool = Pool::new(Arc::clone(&bench.link));
+    let error = pool.stream(DEADLINE).await.err().unwrap();
+    assert_eq!(error.to_string(), "not reachable yet: the machine's host key is not known yet");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_pool_hands_out_its_connections_and_no_more_streams() {
+    let world = World::new();
+    let bench = Bench::attached(&world).await;
+    let pool = Pool::new(Arc::clone(&bench.link));
+    let _stream = pool.stream(DEADLINE).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(pool.close().len(), 2, "the stream's and the ready one");
+    let error = pool.stream(DEADLINE).await.err().unwrap();
+    assert_eq!(error.to_string(), "connection lost: the machine was given up");
+}

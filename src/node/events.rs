@@ -1,0 +1,66 @@
+//! Events of the Node: the cloud was lost, the cloud is back.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::{Api, ObjectMeta, PostParams};
+use kube::{Client, Error};
+
+use super::CloudHealth;
+
+/// What is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Told {
+    kind: &'static str,
+    reason: &'static str,
+    message: String,
+}
+
+/// What changed between two looks at the cloud, if it is worth telling. A new text for the same reason is not.
+pub(super) fn about_cloud(before: &CloudHealth, now: &CloudHealth) -> Option<Told> {
+    match (before, now) {
+        (CloudHealth::Unreachable { reason: before, .. }, CloudHealth::Unreachable { reason: now, .. })
+            if before == now =>
+        {
+            None
+        }
+        (_, CloudHealth::Unreachable { reason, message }) => Some(Told {
+            kind: "Warning",
+            reason: "CloudUnreachable",
+            message: format!("{reason}: {message}"),
+        }),
+        (CloudHealth::Unreachable { .. }, CloudHealth::Reachable) => Some(Told {
+            kind: "Normal",
+            reason: "CloudReachable",
+            message: "the cloud answers again".to_owned(),
+        }),
+        (_, CloudHealth::Reachable | CloudHealth::Unknown) => None,
+    }
+}
+
+/// Writes it. Events about nodes live in `default`.
+pub(super) async fn send(client: &Client, node: &str, told: &Told, now: Timestamp) -> Result<(), Error> {
+    let event = Event {
+        metadata: ObjectMeta {
+            name: Some(format!("{node}.{:x}", now.as_nanosecond())),
+            namespace: Some("default".to_owned()),
+            ..ObjectMeta::default()
+        },
+        involved_object: ObjectReference {
+            kind: Some("Node".to_owned()),
+            name: Some(node.to_owned()),
+            // As kubelets do: `kubectl describe node` looks for the name here.
+            uid: Some(node.to_owned()),
+            ..ObjectReference::default()
+        },
+        type_: Some(told.kind.to_owned()),
+        reason: Some(told.reason.to_owned()),
+        message: Some(told.message.chars().take(1024).collect()),
+        count: Some(1),
+        first_timestamp: Some(Time(now)),
+        last_timestamp: Some(Time(now)),
+        source: Some(EventSource { component: Some("orca".to_owned()), host: Some(node.to_owned()) }),
+        ..Event::default()
+    };
+    Api::namespaced(client.clone(), "default").create(&PostParams::default(), &event).await.map(|_| ())
+}

@@ -1,0 +1,142 @@
+//! The loop that keeps the Node: read, compare, write what differs, create it when it is gone.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::bail;
+use k8s_openapi::api::core::v1::Node;
+use kube::Error;
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::{Deps, events, reconcile, render};
+use crate::clock;
+use crate::cloud::CloudHealth;
+
+/// As kubelets have it (`nodeStatusUpdateFrequency`).
+const EVERY: Duration = Duration::from_secs(10);
+/// One pass is three requests at most.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Keeps the Node, and tells its UID. Returns only when the Node belongs to something else.
+pub(super) async fn keep(mut deps: Deps, uid: watch::Sender<Option<String>>) -> anyhow::Result<()> {
+    let mut keeper = Keeper {
+        api: Api::all(deps.client.clone()),
+        uid,
+        told: CloudHealth::Unknown,
+        dropped: BTreeSet::new(),
+    };
+    let mut due = interval(EVERY);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut sender_lives = true;
+    loop {
+        tokio::select! {
+            _ = due.tick() => {}
+            changed = deps.cloud.changed(), if sender_lives => sender_lives = changed.is_ok(),
+        }
+        let cloud = deps.cloud.borrow_and_update().clone();
+        match timeout(PATIENCE, keeper.pass(&deps, &cloud)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(Failure::Foreign(whose))) => bail!(whose),
+            Ok(Err(Failure::Api(error))) if is_race(&error) => {
+                tracing::debug!(error = %error, "the node changed meanwhile, looking again");
+            }
+            Ok(Err(Failure::Api(error))) => {
+                tracing::warn!(node = deps.settings.name, error = %error, "keeping the node failed, trying again");
+            }
+            Err(_) => {
+                tracing::warn!(
+                    node = deps.settings.name,
+                    "keeping the node took over {PATIENCE:?}, trying again"
+                );
+            }
+        }
+    }
+}
+
+struct Keeper {
+    api: Api<Node>,
+    uid: watch::Sender<Option<String>>,
+    /// What the last event said about the cloud.
+    told: CloudHealth,
+    /// Features that the API server does not keep (its gate is off): not sent again and again.
+    dropped: BTreeSet<String>,
+}
+
+enum Failure {
+    Foreign(String),
+    Api(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Api(error)
+    }
+}
+
+impl Keeper {
+    async fn pass(&mut self, deps: &Deps, cloud: &CloudHealth) -> Result<(), Failure> {
+        let name = &deps.settings.name;
+        let mut features = (deps.features)();
+        if features == self.dropped {
+            features.clear();
+        }
+        let now = clock::now();
+        let wanted = render::node(&deps.settings, cloud, &features, now);
+        let node = match self.api.get_opt(name).await? {
+            None => {
+                let mut node = wanted.clone();
+                reconcile::remember(&mut node);
+                let created = self.api.create(&PostParams::default(), &node).await?;
+                tracing::info!(node = name, "registered the node");
+                created
+            }
+            Some(existing) => {
+                reconcile::check_ours(&existing).map_err(Failure::Foreign)?;
+                self.write(name, existing, &wanted).await?
+            }
+        };
+        if kept_features(&node).is_empty() && !kept_features(&wanted).is_empty() {
+            self.dropped = features;
+        }
+        self.uid.send_if_modified(|known| {
+            let is_new = *known != node.metadata.uid;
+            known.clone_from(&node.metadata.uid);
+            is_new
+        });
+        let event = events::about_cloud(&self.told, cloud);
+        self.told = cloud.clone();
+        if let Some(event) = event
+            && let Err(error) = events::send(&deps.client, name, &event, now).await
+        {
+            // The condition says the same; an event is told once or not at all.
+            tracing::warn!(node = name, error = %error, "an event about the node was not taken");
+        }
+        Ok(())
+    }
+
+    async fn write(&self, name: &str, mut node: Node, wanted: &Node) -> Result<Node, Error> {
+        let params = PatchParams::default();
+        if let Some(patch) = reconcile::metadata(&node, wanted) {
+            node = self.api.patch(name, &params, &Patch::<Value>::Merge(patch)).await?;
+        }
+        if let Some(patch) = reconcile::status(&node, wanted, clock::now()) {
+            node = self.api.patch_status(name, &params, &Patch::<Value>::Merge(patch)).await?;
+        }
+        Ok(node)
+    }
+}
+
+fn kept_features(node: &Node) -> &[String] {
+    node.status.as_ref().and_then(|status| status.declared_features.as_deref()).unwrap_or_default()
+}
+
+/// Somebody else wrote, created or deleted it between our reading and our writing.
+fn is_race(error: &Error) -> bool {
+    matches!(error, Error::Api(status) if status.is_conflict() || status.is_already_exists() || status.is_not_found())
+}
+
+#[cfg(test)]
+mod tests;

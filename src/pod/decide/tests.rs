@@ -1,0 +1,756 @@
+//! The table of situations, one line a case, and properties over all of them.
+
+use std::net::IpAddr;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::capacity::plan::tests::mk_candidate;
+use crate::cloud::{InstanceState, StateReason, TAG_EPOCH, TAG_HOST_KEY};
+use crate::link::LinkState;
+use crate::pod::status::Capacity;
+
+const UID: &str = "u-1";
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_000_000 + seconds).unwrap()
+}
+
+/// One situation; `now` is second 100, the process started at second -1000.
+#[derive(Clone, Debug)]
+struct World {
+    pod: Option<Pod>,
+    instances: Vec<Instance>,
+    link: Option<LinkStatus>,
+    memory: Memory,
+    lists: Lists,
+    rules: Rules,
+    now: i64,
+}
+
+fn world() -> World {
+    let pod = json!({
+        "metadata": {"name": "p", "namespace": "d", "uid": UID},
+        "spec": {"containers": [{"name": "c", "image": "i"}]},
+        "status": {"phase": "Pending"},
+    });
+    World {
+        pod: Some(serde_json::from_value(pod).unwrap()),
+        instances: vec![],
+        link: None,
+        memory: Memory::default(),
+        lists: Lists::Read,
+        rules: Rules {
+            gpu_resource: "nvidia.com/gpu".to_owned(),
+            daemon_sets: DaemonSetPolicy::Pending,
+            keep_finished: Duration::from_secs(300),
+            boot_deadline: Duration::from_secs(600),
+            started: at(-1000),
+        },
+        now: 100,
+    }
+}
+
+fn mk_intent(epoch: u32) -> Intent {
+    Intent::new(UID, epoch, 0, &mk_candidate("g5.xlarge", "s-a", "a"), at(0))
+}
+
+fn mk_instance(id: &str, epoch: u32, state: InstanceState) -> Instance {
+    let intent = mk_intent(epoch);
+    Instance {
+        id: id.to_owned(),
+        state,
+        state_reason: None,
+        instance_type: intent.instance_type,
+        image_id: intent.image_id,
+        zone: intent.zone,
+        subnet_id: intent.subnet_id,
+        private_ip: Some(IpAddr::from([10, 0, 0, 1])),
+        pod_ip: Some(IpAddr::from([10, 0, 0, 2])),
+        launched_at: Some(at(1)),
+        client_token: Some(intent.token),
+        tags: [(TAG_EPOCH.to_owned(), epoch.to_string())].into(),
+    }
+}
+
+impl World {
+    fn pod(&mut self) -> &mut Pod {
+        self.pod.get_or_insert_default()
+    }
+
+    /// The intent as written before the launch.
+    fn intended(self) -> Self {
+        self.with_intent(&mk_intent(0))
+    }
+
+    fn with_intent(mut self, intent: &Intent) -> Self {
+        let annotation = (intent_key(), intent.to_annotation());
+        self.pod().metadata.annotations.get_or_insert_default().extend([annotation]);
+        self
+    }
+
+    /// The intent with its instance `i-0` in this state.
+    fn machine(mut self, state: InstanceState) -> Self {
+        self.instances.push(mk_instance("i-0", 0, state));
+        let intent = Intent { instance_id: Some("i-0".to_owned()), ..mk_intent(0) };
+        self.with_intent(&intent)
+    }
+
+    fn why(mut self, code: &str) -> Self {
+        let reason = StateReason { code: code.to_owned(), message: "m".to_owned() };
+        self.instances.iter_mut().for_each(|one| one.state_reason = Some(reason.clone()));
+        self
+    }
+
+    fn pinned(mut self) -> Self {
+        self.instances.iter_mut().for_each(|one| {
+            one.tags.insert(TAG_HOST_KEY.to_owned(), "k".to_owned());
+        });
+        self
+    }
+
+    fn linked(mut self, state: LinkState) -> Self {
+        let attached = matches!(state, LinkState::Attached { .. }).then(|| at(50));
+        self.link =
+            Some(LinkStatus { instance_id: "i-0".to_owned(), state, shown: false, reached: None, attached });
+        self
+    }
+
+    fn attached(self) -> Self {
+        self.linked(LinkState::Attached { since: at(50), boot_id: "b".to_owned() })
+    }
+
+    fn dialing(self, since: i64) -> Self {
+        self.linked(LinkState::Dialing { since: at(since), error: None, was_attached: false })
+    }
+
+    fn shown(mut self) -> Self {
+        if let Some(link) = &mut self.link {
+            link.shown = true;
+        }
+        self
+    }
+
+    /// The kubelet wrote Running.
+    fn running(self) -> Self {
+        self.status(json!({"phase": "Running", "startTime": "1970-01-12T13:47:00Z",
+            "conditions": [{"type": "Ready", "status": "True"}]}))
+    }
+
+    fn ended(self, phase: &str) -> Self {
+        self.status(json!({"phase": phase, "startTime": "1970-01-12T13:47:00Z",
+            "containerStatuses": [{"name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"terminated": {"exitCode": 0, "finishedAt": at(50).to_string()}}}]}))
+    }
+
+    fn failed(self, reason: &str) -> Self {
+        self.status(json!({"phase": "Failed", "reason": reason}))
+    }
+
+    fn status(mut self, status: serde_json::Value) -> Self {
+        self.pod().status = Some(serde_json::from_value(status).unwrap());
+        self
+    }
+
+    /// Deleted with 30 s of grace, which ends at this second.
+    fn deleted(mut self, until: i64) -> Self {
+        self.pod().metadata.deletion_timestamp = Some(Time(at(until)));
+        self.pod().metadata.deletion_grace_period_seconds = Some(30);
+        self
+    }
+
+    fn absent(mut self, end: AbsentEnd, since: i64, sightings: u32) -> Self {
+        self.pod = None;
+        self.memory.absent =
+            Some(Absent { since: at(since), grace: Duration::from_secs(30), end, sightings });
+        self
+    }
+
+    fn tweak(mut self, tweak: impl FnOnce(&mut Self)) -> Self {
+        tweak(&mut self);
+        self
+    }
+
+    fn now(mut self, now: i64) -> Self {
+        self.now = now;
+        self
+    }
+
+    fn decide(&self) -> Decision {
+        decide(&Observed {
+            uid: UID,
+            pod: self.pod.as_ref(),
+            instances: &self.instances,
+            link: self.link.as_ref(),
+            memory: &self.memory,
+            lists: self.lists,
+            rules: &self.rules,
+            now: at(self.now),
+        })
+    }
+}
+
+fn intent_key() -> String {
+    crate::pod::intent::ANNOTATION_LAUNCH.to_owned()
+}
+
+/// A decision in one line.
+fn line(decision: &Decision) -> String {
+    let mut words = vec![decision.state.name().to_owned()];
+    words.extend(decision.status.as_ref().map(|change| match change {
+        StatusChange::Pending { capacity: Capacity::Missing(reason), .. } => format!("Pending/{reason}"),
+        StatusChange::Pending { capacity: Capacity::Found, .. } => "Pending".to_owned(),
+        StatusChange::Failed { reason, cause, .. } => format!("Failed/{reason}/{cause:?}"),
+        StatusChange::NotReady { .. } => "NotReady".to_owned(),
+    }));
+    words.extend(decision.actions.iter().map(|action| match action {
+        Action::Launch(Launch::Repeat(intent)) => format!("repeat({})", intent.epoch),
+        Action::Launch(Launch::Next { epoch, failed_boots, starved }) => {
+            let starved = if starved.is_some() { ",starved" } else { "" };
+            format!("launch({epoch},{failed_boots}{starved})")
+        }
+        Action::Record(intent) => format!("record({})", intent.instance_id.as_deref().unwrap_or("?")),
+        Action::EnsureLink { instance_id } => format!("link({instance_id})"),
+        Action::Revoke { instance_id } => format!("revoke({instance_id})"),
+        Action::RemoveLink => "unlink".to_owned(),
+        Action::Terminate { instance_id, .. } => format!("terminate({instance_id})"),
+        Action::DeletePod => "delete".to_owned(),
+    }));
+    words.join(" ")
+}
+
+fn check(cases: &[(&str, World, &str)]) {
+    for (what, world, expected) in cases {
+        assert_eq!(line(&world.decide()), *expected, "{what}");
+    }
+}
+
+use InstanceState::{Pending, Running, ShuttingDown, Stopped, Terminated};
+
+fn bootstrapping() -> LinkState {
+    LinkState::Bootstrapping { since: at(90), step: "kubelet" }
+}
+
+fn broken() -> LinkState {
+    LinkState::Broken { since: at(90), error: "no kubelet".to_owned() }
+}
+
+fn mk_hold(until: i64) -> Hold {
+    Hold { reason: crate::pod::reasons::NO_CAPACITY, message: "none".to_owned(), until: at(until) }
+}
+
+#[test]
+fn pods_without_a_machine() {
+    let daemon = world().tweak(|w| {
+        let owner = json!([{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "n", "uid": "x", "controller": true}]);
+        w.pod().metadata.owner_references = Some(serde_json::from_value(owner).unwrap());
+    });
+    let windows = world().tweak(|w| {
+        w.pod().spec.get_or_insert_default().os =
+            Some(serde_json::from_value(json!({"name": "windows"})).unwrap());
+    });
+    let mirror = world().tweak(|w| {
+        w.pod().metadata.annotations =
+            Some([("kubernetes.io/config.mirror".to_owned(), "x".to_owned())].into());
+    });
+    let copied = world().tweak(|w| w.pod().metadata.uid = Some("other".to_owned())).intended();
+    check(&[
+        ("nothing is concluded unread", world().tweak(|w| w.lists = Lists::NotYet), "unread"),
+        ("a mirror is not ours", mirror, "ignored"),
+        ("a new pod", world(), "launching launch(0,0)"),
+        ("the spec asks for too much", windows.clone(), "rejected Failed/PodOSNotSupported/Spec"),
+        ("a pod that runs is not rejected", windows.machine(Running).running().attached(), "attached"),
+        (
+            "the plan refused",
+            world().tweak(|w| w.memory.refused = Some(Rejection::single("R", "p", "m"))),
+            "rejected Failed/R/Spec",
+        ),
+        ("daemon sets are held", daemon.clone(), "held"),
+        (
+            "or rejected",
+            daemon.tweak(|w| w.rules.daemon_sets = DaemonSetPolicy::Reject),
+            "rejected Failed/DaemonSetNotSupported/Spec",
+        ),
+        ("held back", world().tweak(|w| w.memory.hold = Some(mk_hold(101))), "waiting Pending/NoCapacity"),
+        ("and not any more", world().tweak(|w| w.memory.hold = Some(mk_hold(100))), "launching launch(0,0)"),
+        ("crashed before the answer", world().intended(), "launching repeat(0)"),
+        (
+            "no answer, held back",
+            world().intended().tweak(|w| w.memory.hold = Some(mk_hold(101))),
+            "launching Pending/NoCapacity",
+        ),
+        (
+            "the launch failed for sure",
+            world().intended().tweak(|w| w.memory.failed = Some(mk_intent(0).token)),
+            "launching launch(1,0)",
+        ),
+        ("the intent is another pod's", copied, "launching launch(0,0)"),
+        (
+            "launched and not yet shown",
+            world().machine(Running).tweak(|w| w.instances.clear()).now(59),
+            "launching",
+        ),
+    ]);
+}
+
+#[test]
+fn machines_that_boot() {
+    let boot = || world().machine(Running);
+    check(&[
+        ("pending", world().machine(Pending), "booting Pending"),
+        ("running", boot(), "booting Pending link(i-0)"),
+        ("no address yet", boot().tweak(|w| w.instances[0].pod_ip = None), "booting Pending"),
+        ("dialled", boot().dialing(50), "booting Pending"),
+        ("bootstrapping", boot().linked(bootstrapping()), "booting Pending"),
+        (
+            "found by its token",
+            world().intended().tweak(|w| w.instances.push(mk_instance("i-0", 0, Running))),
+            "booting Pending record(i-0) link(i-0)",
+        ),
+        (
+            "found by its tag alone",
+            world().tweak(|w| w.instances.push(mk_instance("i-0", 0, Running))),
+            "booting Pending record(i-0) link(i-0)",
+        ),
+        (
+            "a link to another machine",
+            boot().dialing(50).tweak(|w| w.link.as_mut().unwrap().instance_id = "i-9".to_owned()),
+            "booting Pending link(i-0)",
+        ),
+        ("perhaps shown by another process: its status stands", boot().pinned().dialing(50), "booting"),
+        ("the deadline", boot().dialing(50).now(601), "ending revoke(i-0) terminate(i-0)"),
+        ("not before", boot().dialing(50).now(600), "booting Pending"),
+        (
+            "a restart gives links a moment",
+            boot().dialing(50).now(601).tweak(|w| w.rules.started = at(500)),
+            "booting Pending",
+        ),
+        ("can never work", boot().linked(broken()), "ending revoke(i-0) terminate(i-0)"),
+        (
+            "given up and still there",
+            boot().dialing(50).tweak(|w| w.memory.revoked = Some("i-0".to_owned())),
+            "ending terminate(i-0)",
+        ),
+        ("died: the next one", world().machine(Terminated).dialing(50), "launching unlink launch(1,1)"),
+        ("dying, and was never shown: the next one", world().machine(ShuttingDown), "launching launch(1,1)"),
+        (
+            "died for want of capacity",
+            world().machine(Terminated).why("Server.InsufficientInstanceCapacity"),
+            "launching launch(1,1,starved)",
+        ),
+        (
+            "the cloud forgot it",
+            world().machine(Terminated).tweak(|w| {
+                w.instances.clear();
+                w.memory.wrote = Some(mk_intent(0).token);
+            }),
+            "launching launch(1,1)",
+        ),
+        ("two died: a pause", failed_boots(1).now(29), "waiting"),
+        ("and then the next", failed_boots(1).now(30), "launching launch(1,2)"),
+        ("five died", failed_boots(4), "lost Failed/InstanceBootFailed/Disruption"),
+        (
+            "an old one is no bar",
+            world().with_intent(&mk_intent(1)).tweak(|w| w.instances.push(mk_instance("i-0", 0, Terminated))),
+            "launching repeat(1)",
+        ),
+    ]);
+}
+
+/// The machine of an intent that comes after so many failed boots is terminated.
+fn failed_boots(count: u32) -> World {
+    let intent = Intent { instance_id: Some("i-0".to_owned()), failed_boots: count, ..mk_intent(0) };
+    world().machine(Terminated).with_intent(&intent)
+}
+
+#[test]
+fn machines_whose_kubelet_has_the_pod() {
+    let run = || world().machine(Running).pinned().running();
+    check(&[
+        ("attached", run().attached(), "attached"),
+        ("attached and nothing written yet", world().machine(Running).attached(), "attached"),
+        ("process restarted", run(), "detached link(i-0)"),
+        ("cut off", run().dialing(50), "detached"),
+        ("for a minute", run().dialing(40), "detached NotReady"),
+        ("rebooted", run().linked(bootstrapping()), "rebooted"),
+        ("broken later is not the end of its containers", run().linked(broken()), "detached"),
+        ("stopped", run().tweak(|w| w.instances[0].state = Stopped), "detached"),
+        ("on its way down", world().machine(ShuttingDown).running(), "ending"),
+        (
+            "lost",
+            world().machine(Terminated).running().dialing(50),
+            "lost Failed/InstanceTerminated/Disruption unlink",
+        ),
+        (
+            "spot",
+            world().machine(Terminated).why("Server.SpotInstanceTermination").running(),
+            "lost Failed/SpotInterrupted/Disruption",
+        ),
+        (
+            "switched off",
+            world().machine(Terminated).why("Client.InstanceInitiatedShutdown").running(),
+            "lost Failed/InstanceShutDown/Disruption",
+        ),
+        (
+            "hardware",
+            world().machine(Terminated).why("Server.InternalError").running(),
+            "lost Failed/HostFailed/Disruption",
+        ),
+        (
+            "forgotten by the cloud",
+            world().machine(Terminated).running().tweak(|w| w.instances.clear()),
+            "lost Failed/InstanceLost/Disruption",
+        ),
+        (
+            "perhaps shown, and dead",
+            world().machine(Terminated).pinned(),
+            "lost Failed/InstanceTerminated/Disruption",
+        ),
+        (
+            "shown, nothing written, and dead",
+            world().machine(Terminated).dialing(50).shown(),
+            "lost Failed/InstanceTerminated/Disruption unlink",
+        ),
+    ]);
+}
+
+#[test]
+fn two_machines_for_one_pod() {
+    let other = |epoch| mk_instance("i-1", epoch, Running);
+    check(&[
+        (
+            "the intent's stays",
+            world().machine(Running).attached().tweak(|w| w.instances.insert(0, other(1))),
+            "attached terminate(i-1)",
+        ),
+        (
+            "by token before the id is known",
+            world()
+                .with_intent(&mk_intent(1))
+                .tweak(|w| w.instances = vec![mk_instance("i-0", 0, Running), other(1)]),
+            "booting Pending record(i-1) link(i-1) terminate(i-0)",
+        ),
+        (
+            "else the oldest",
+            world().tweak(|w| {
+                w.instances = vec![other(1), mk_instance("i-2", 2, Running)];
+                w.instances[0].launched_at = Some(at(9));
+            }),
+            "booting Pending record(i-2) link(i-2) terminate(i-1)",
+        ),
+    ]);
+}
+
+#[test]
+fn deletions() {
+    let run = || world().machine(Running).pinned().running().deleted(130);
+    check(&[
+        ("nothing was launched", world().deleted(130), "deleting Failed/DeletedBeforeStart/Deletion delete"),
+        (
+            "the answer is not known",
+            world().intended().deleted(130),
+            "deleting Failed/DeletedBeforeStart/Deletion delete",
+        ),
+        (
+            "booting",
+            world().machine(Running).dialing(50).deleted(130),
+            "deleting Failed/DeletedBeforeStart/Deletion revoke(i-0) delete terminate(i-0)",
+        ),
+        (
+            "launched and not yet shown by the cloud",
+            world()
+                .machine(Running)
+                .tweak(|w| {
+                    w.instances.clear();
+                    w.memory.wrote = Some(mk_intent(0).token);
+                })
+                .deleted(130)
+                .now(59),
+            "deleting Failed/DeletedBeforeStart/Deletion revoke(i-0) delete terminate(i-0)",
+        ),
+        (
+            "its machine died while booting",
+            world().machine(Terminated).dialing(50).deleted(130),
+            "deleting Failed/DeletedBeforeStart/Deletion unlink delete",
+        ),
+        ("the kubelet does it", run().attached(), "deleting"),
+        (
+            "also if it only perhaps has it",
+            world().machine(Running).pinned().deleted(130),
+            "deleting link(i-0)",
+        ),
+        ("a silent machine is given a minute", run().dialing(50).now(189), "deleting"),
+        ("and then ended", run().dialing(50).now(190), "deleting revoke(i-0) terminate(i-0)"),
+        (
+            "a process that just started waits",
+            run().dialing(50).now(190).tweak(|w| w.rules.started = at(180)),
+            "deleting",
+        ),
+        ("a stuck kubelet is given five", run().attached().now(429), "deleting"),
+        ("and then ended", run().attached().now(430), "deleting revoke(i-0) terminate(i-0)"),
+        (
+            "a machine on its way down is awaited",
+            world().machine(ShuttingDown).running().deleted(130),
+            "deleting",
+        ),
+        (
+            "a machine that is gone",
+            world().machine(Terminated).running().deleted(130),
+            "deleting Failed/InstanceTerminated/Disruption delete",
+        ),
+        (
+            "both machines go",
+            world().machine(Running).deleted(130).tweak(|w| w.instances.push(mk_instance("i-1", 1, Running))),
+            "deleting Failed/DeletedBeforeStart/Deletion revoke(i-0) revoke(i-1) delete terminate(i-0) terminate(i-1)",
+        ),
+    ]);
+}
+
+#[test]
+fn final_phases() {
+    let finalizer = |w: &mut World| {
+        w.pod().metadata.finalizers = Some(vec!["f".to_owned()]);
+        w.pod().metadata.deletion_grace_period_seconds = Some(0);
+    };
+    let done = || world().machine(Running).pinned().ended("Succeeded");
+    check(&[
+        ("kept for those who look", done().attached().now(349), "finished"),
+        ("with a link for its logs", done(), "finished link(i-0)"),
+        ("and then ended", done().attached().now(350), "finished terminate(i-0)"),
+        ("its machine is gone", world().machine(Terminated).ended("Failed").attached(), "finished unlink"),
+        ("and nothing is left to do", world().machine(Terminated).ended("Failed"), "finished"),
+        ("deleted: the kubelet lets go", done().attached().deleted(90).now(119), "finished"),
+        ("or a deadline", done().attached().deleted(90).now(120), "finished terminate(i-0)"),
+        ("then the object goes", world().machine(Terminated).ended("Failed").deleted(90), "finished delete"),
+        (
+            "not before the machine is gone",
+            world().machine(ShuttingDown).ended("Failed").deleted(90),
+            "finished",
+        ),
+        (
+            "others hold the object: the machine goes",
+            done().attached().deleted(130).tweak(finalizer),
+            "finished terminate(i-0)",
+        ),
+        (
+            "and nothing is asked twice",
+            world().machine(Terminated).ended("Failed").deleted(90).tweak(finalizer),
+            "finished",
+        ),
+        ("rejected", world().failed("OutOfGPU"), "rejected"),
+        (
+            "rejected, and a machine turns up",
+            world().failed("OutOfGPU").machine(Running),
+            "rejected revoke(i-0) terminate(i-0)",
+        ),
+        (
+            "lost, and something is left",
+            world().failed("InstanceLost").machine(Running),
+            "lost revoke(i-0) terminate(i-0)",
+        ),
+        ("lost", world().failed("SpotInterrupted").machine(Terminated), "lost"),
+        ("somebody else failed it", world().failed("Evicted").machine(Terminated), "finished"),
+    ]);
+}
+
+#[test]
+fn pods_whose_object_is_gone() {
+    let gone = |end, since, sightings| world().machine(Running).pinned().absent(end, since, sightings);
+    check(&[
+        ("nothing is left", world().absent(AbsentEnd::Forced, 90, 0), "gone"),
+        (
+            "but a link",
+            world().machine(Terminated).attached().absent(AbsentEnd::Forced, 90, 0),
+            "gone unlink",
+        ),
+        ("its kubelet is ending it", gone(AbsentEnd::Forced, 90, 9).attached(), "vanished"),
+        ("it must learn of it", gone(AbsentEnd::Forced, 90, 9), "vanished link(i-0)"),
+        ("it did", gone(AbsentEnd::Ended, 90, 0).attached(), "vanished revoke(i-0) terminate(i-0)"),
+        (
+            "grace and margin are over",
+            gone(AbsentEnd::Forced, 40, 0).attached(),
+            "vanished revoke(i-0) terminate(i-0)",
+        ),
+        ("not yet", gone(AbsentEnd::Forced, 41, 0).attached(), "vanished"),
+        (
+            "it never had the pod",
+            world().machine(Running).absent(AbsentEnd::Forced, 99, 0),
+            "vanished revoke(i-0) terminate(i-0)",
+        ),
+        (
+            "an orphan seen once",
+            world().machine(Running).absent(AbsentEnd::Unknown, 0, 1),
+            "vanished link(i-0)",
+        ),
+        (
+            "and twice",
+            world().machine(Running).absent(AbsentEnd::Unknown, 0, 2),
+            "vanished revoke(i-0) terminate(i-0)",
+        ),
+        (
+            "and young",
+            world().machine(Running).absent(AbsentEnd::Unknown, 0, 2).now(60),
+            "vanished link(i-0)",
+        ),
+        ("an orphan with a kubelet gets its grace", gone(AbsentEnd::Unknown, 50, 9).attached(), "vanished"),
+        ("and goes", gone(AbsentEnd::Unknown, 40, 9).attached(), "vanished revoke(i-0) terminate(i-0)"),
+        ("on its way down", world().machine(ShuttingDown).absent(AbsentEnd::Forced, 0, 9), "vanished"),
+        (
+            "nothing is ended unread",
+            world().machine(Running).absent(AbsentEnd::Ended, 0, 9).tweak(|w| w.lists = Lists::NotYet),
+            "unread",
+        ),
+    ]);
+}
+
+#[test]
+fn events_are_told_once() {
+    let notes = |world: World| {
+        let decision = world.decide();
+        decision
+            .notes
+            .iter()
+            .map(|note| format!("{} {}", note.reason, note.text))
+            .collect::<Vec<_>>()
+            .join("; ")
+    };
+    let after = |previous, world: World| notes(world.tweak(|w| w.memory.previous = Some(previous)));
+    let attached = || world().machine(Running).running().attached();
+    assert_eq!(
+        after(State::Booting, attached()),
+        "Attached the kubelet of instance i-0 has the pod, 49s after its launch"
+    );
+    assert_eq!(after(State::Attached, attached()), "");
+    assert_eq!(notes(attached()), "");
+    assert_eq!(after(State::Detached, attached()), "Reattached contact with instance i-0 is back");
+    let cut = || {
+        world().machine(Running).running().linked(LinkState::Dialing {
+            since: at(90),
+            error: Some("refused".to_owned()),
+            was_attached: true,
+        })
+    };
+    assert_eq!(after(State::Attached, cut()), "Detached no contact with the machine: refused");
+    assert_eq!(after(State::Detached, cut()), "");
+    assert_eq!(
+        after(State::Launching, world().machine(Running)),
+        "Booting instance i-0 (g5.xlarge in a) boots"
+    );
+    assert_eq!(
+        notes(world().tweak(|w| w.pod().metadata.uid = Some("other".to_owned())).intended()),
+        "InvalidLaunchIntent annotation `orca.research/launch` was made for another pod; ignored"
+    );
+}
+
+#[test]
+fn every_decision_says_when_to_look_again() {
+    assert_eq!(world().machine(Running).dialing(50).now(600).decide().again, Duration::from_secs(1));
+    let ended = world().machine(Running).ended("Failed").attached();
+    assert_eq!(ended.decide().again, Duration::from_secs(250));
+    assert_eq!(world().tweak(|w| w.memory.hold = Some(mk_hold(107))).decide().again, Duration::from_secs(7));
+}
+
+fn any_instance() -> impl Strategy<Value = Instance> {
+    let states = prop_oneof![
+        Just(Pending),
+        Just(Running),
+        Just(InstanceState::Stopping),
+        Just(Stopped),
+        Just(ShuttingDown),
+        Just(Terminated)
+    ];
+    (0..3_u32, states, any::<bool>(), -100..100_i64).prop_map(|(epoch, state, pinned, launched)| {
+        let mut one = mk_instance(&format!("i-{epoch}"), epoch, state);
+        one.launched_at = Some(at(launched));
+        if pinned {
+            one.tags.insert(TAG_HOST_KEY.to_owned(), "k".to_owned());
+        }
+        one
+    })
+}
+
+fn any_link() -> impl Strategy<Value = Option<LinkStatus>> {
+    let states = prop_oneof![
+        (0..100_i64, any::<bool>()).prop_map(|(since, was_attached)| LinkState::Dialing {
+            since: at(since),
+            error: None,
+            was_attached
+        }),
+        Just(bootstrapping()),
+        Just(LinkState::Attached { since: at(50), boot_id: "b".to_owned() }),
+        Just(broken()),
+    ];
+    proptest::option::of((0..3_u32, states, any::<bool>()).prop_map(|(id, state, shown)| LinkStatus {
+        instance_id: format!("i-{id}"),
+        state,
+        shown,
+        reached: None,
+        attached: None,
+    }))
+}
+
+prop_compose! {
+    fn any_world()(
+        instances in proptest::collection::vec(any_instance(), 0..3),
+        link in any_link(),
+        phase in prop_oneof![Just("Pending"), Just("Running"), Just("Succeeded"), Just("Failed")],
+        intent in proptest::option::of((0..3_u32, any::<bool>(), 0..5_u32)),
+        deleted in proptest::option::of(-600..200_i64),
+        (exists, started, revoked, wrote) in any::<(bool, bool, bool, bool)>(),
+        (end, sightings) in (prop_oneof![Just(AbsentEnd::Unknown), Just(AbsentEnd::Forced), Just(AbsentEnd::Ended)], 0..3_u32),
+        lists in prop_oneof![1 => Just(Lists::NotYet), 9 => Just(Lists::Read)],
+        now in 0..1000_i64,
+    ) -> World {
+        let mut world = world().status(json!({"phase": phase})).now(now);
+        world.instances = instances;
+        world.instances.dedup_by(|a, b| a.id == b.id);
+        world.link = link;
+        world.lists = lists;
+        if started { world = world.status(json!({"phase": phase, "startTime": "1970-01-12T13:47:00Z"})); }
+        if let Some((epoch, known, failed_boots)) = intent {
+            let instance_id = known.then(|| format!("i-{epoch}"));
+            world = world.with_intent(&Intent { instance_id, failed_boots, ..mk_intent(epoch) });
+        }
+        if let Some(until) = deleted { world = world.deleted(until); }
+        if revoked { world.memory.revoked = Some("i-0".to_owned()); }
+        if wrote { world.memory.wrote = Some(mk_intent(0).token); }
+        if exists { world } else { world.absent(end, 0, sightings) }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn whatever_is_seen(world in any_world()) {
+        let decision = world.decide();
+        prop_assert_eq!(&decision, &world.decide());
+        prop_assert!(decision.again > Duration::ZERO && decision.again <= AT_REST);
+        if world.lists == Lists::NotYet {
+            prop_assert_eq!(line(&decision), "unread");
+        }
+        let live: Vec<_> = world.instances.iter().filter(|one| one.state.may_run()).collect();
+        let launches = decision.actions.iter().any(|action| matches!(action, Action::Launch(_)));
+        prop_assert!(!launches || live.is_empty(), "a second machine");
+        let terminal = world.pod.as_ref().is_some_and(status::is_terminal);
+        if terminal && world.lists == Lists::Read {
+            prop_assert!(decision.state.is_terminal());
+            prop_assert!(decision.status.is_none() && !launches);
+        }
+        let deletes = decision.actions.contains(&Action::DeletePod);
+        let deleting = world.pod.as_ref().is_some_and(|pod| pod.metadata.deletion_timestamp.is_some());
+        prop_assert!(!deletes || deleting, "deleted without being asked");
+        let started = world.pod.as_ref().is_some_and(status::is_kubelets);
+        if started && !live.is_empty() {
+            let fails = matches!(decision.status, Some(StatusChange::Failed { .. }));
+            prop_assert!(!fails && !deletes, "failed or gone while something may run");
+        }
+        if matches!(decision.status, Some(StatusChange::Pending { .. })) {
+            prop_assert!(!started, "written over the kubelet");
+        }
+        let kept: Vec<_> = decision.actions.iter().filter(|action| matches!(action, Action::EnsureLink { .. })).collect();
+        prop_assert!(kept.len() <= 1);
+    }
+}

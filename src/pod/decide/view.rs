@@ -1,0 +1,186 @@
+//! What the parts of an observation mean together: which instance is the pod's, and what its kubelet may know.
+
+use k8s_openapi::api::core::v1::Pod;
+
+use super::{Action, Decision, Note, NoteKind, Observed, after};
+use crate::cloud::{Instance, InstanceState, TAG_HOST_KEY};
+use crate::link::{LinkState, LinkStatus};
+use crate::pod::intent::{Intent, IntentError, epoch_of};
+use crate::pod::{reasons, status};
+
+/// Shortly after a launch, an instance that the cloud does not know may only be not yet known.
+pub(super) const DESCRIBE_LAG: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Whether a kubelet may have the pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// Provably not: nothing of the pod runs anywhere.
+    Never,
+    /// A process before this one may have shown it.
+    Perhaps,
+    /// It has.
+    Yes,
+}
+
+/// The machine of a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Machine<'a> {
+    /// None was ever launched for the present intent, as far as is known.
+    None,
+    /// Launched, and the cloud does not show it yet.
+    Unseen,
+    /// There, and containers may run on it now or later.
+    Live(&'a Instance),
+    /// On its way down.
+    Ending(&'a Instance),
+    /// Gone; with what the cloud still shows of it.
+    Dead(Option<&'a Instance>),
+}
+
+/// A pod and what belongs to it.
+#[derive(Debug)]
+pub(super) struct View<'a> {
+    pub(super) intent: Option<Intent>,
+    pub(super) intent_error: Option<IntentError>,
+    pub(super) machine: Machine<'a>,
+    pub(super) shown: Shown,
+    /// The link to this machine, if there is one.
+    pub(super) link: Option<&'a LinkStatus>,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn of(seen: &Observed<'a>, pod: &Pod) -> Self {
+        let (intent, intent_error) = match Intent::read(pod) {
+            Ok(intent) => (intent, None),
+            Err(error) => (None, Some(error)),
+        };
+        let machine = machine(seen, intent.as_ref());
+        let instance = machine.instance();
+        let id = instance.map(|one| one.id.as_str()).or_else(|| intent.as_ref()?.instance_id.as_deref());
+        let link = seen.link.filter(|link| Some(link.instance_id.as_str()) == id);
+        // A link is only made to a machine whose id is recorded, so without an id nothing was ever shown.
+        let asked =
+            intent.as_ref().filter(|intent| intent.instance_id.is_some()).map(|intent| &*intent.token);
+        let token = instance.and_then(|one| one.client_token.as_deref()).or(asked);
+        let shown = shown(seen, Some(pod), instance, token, link);
+        Self { intent, intent_error, machine, shown, link }
+    }
+
+    /// The epoch of the next launch.
+    pub(super) fn next_epoch(&self, seen: &Observed<'_>) -> u32 {
+        let used = seen.instances.iter().map(epoch_of).chain(self.intent.iter().map(|intent| intent.epoch));
+        used.max().map_or(0, |epoch| epoch.saturating_add(1))
+    }
+}
+
+impl<'a> Machine<'a> {
+    pub(super) fn instance(self) -> Option<&'a Instance> {
+        match self {
+            Self::Live(one) | Self::Ending(one) => Some(one),
+            Self::Dead(one) => one,
+            Self::None | Self::Unseen => None,
+        }
+    }
+}
+
+/// All instances on which containers may run.
+pub(super) fn live<'a>(seen: &Observed<'a>) -> impl Iterator<Item = &'a Instance> {
+    seen.instances.iter().filter(|one| one.state.may_run())
+}
+
+fn machine<'a>(seen: &Observed<'a>, intent: Option<&Intent>) -> Machine<'a> {
+    if let Some(one) = chosen(seen, intent) {
+        return Machine::Live(one);
+    }
+    let Some(intent) = intent else {
+        // Without an intent the newest that ended is all there is to go by.
+        let newest = seen.instances.iter().max_by_key(|one| (epoch_of(one), one.launched_at));
+        return newest.map_or(Machine::None, ended);
+    };
+    if let Some(one) = seen.instances.iter().find(|one| intent.launched(one)) {
+        return ended(one);
+    }
+    if intent.instance_id.is_none() {
+        return Machine::None;
+    }
+    let known = intent.written_at.is_some_and(|at| seen.now < after(at, DESCRIBE_LAG));
+    if known { Machine::Unseen } else { Machine::Dead(None) }
+}
+
+fn ended(one: &Instance) -> Machine<'_> {
+    match one.state {
+        InstanceState::ShuttingDown => Machine::Ending(one),
+        InstanceState::Terminated => Machine::Dead(Some(one)),
+        InstanceState::Pending
+        | InstanceState::Running
+        | InstanceState::Stopping
+        | InstanceState::Stopped => Machine::Live(one),
+    }
+}
+
+/// Of two living instances: the intent's, else the oldest.
+fn chosen<'a>(seen: &Observed<'a>, intent: Option<&Intent>) -> Option<&'a Instance> {
+    let named = |one: &&Instance| intent.is_some_and(|intent| intent.instance_id.as_deref() == Some(&one.id));
+    let asked = |one: &&Instance| intent.is_some_and(|intent| intent.launched(one));
+    live(seen)
+        .find(named)
+        .or_else(|| live(seen).find(asked))
+        .or_else(|| live(seen).min_by_key(|one| (one.launched_at.is_none(), one.launched_at, &one.id)))
+}
+
+/// Ends every living instance but the pod's own.
+pub(super) fn end_duplicates(seen: &Observed<'_>, pod: &Pod, decision: &mut Decision) {
+    let intent = Intent::read(pod).ok().flatten();
+    let Some(own) = chosen(seen, intent.as_ref()) else { return };
+    for extra in live(seen).filter(|one| one.id != own.id) {
+        let done = decision.actions.iter().any(|action| match action {
+            Action::Terminate { instance_id, .. } => *instance_id == extra.id,
+            Action::Launch(_)
+            | Action::Record(_)
+            | Action::EnsureLink { .. }
+            | Action::Revoke { .. }
+            | Action::RemoveLink
+            | Action::DeletePod => false,
+        });
+        if !done {
+            decision.actions.push(Action::Terminate { instance_id: extra.id.clone(), why: "duplicate" });
+            decision.notes.push(Note {
+                kind: NoteKind::Warning,
+                reason: reasons::DUPLICATE,
+                text: format!("instance {} is ended: {} runs this pod", extra.id, own.id),
+            });
+        }
+    }
+}
+
+/// What the kubelet of `instance` may know of the pod.
+///
+/// The host key is pinned as a tag before any secret goes to a machine, so without it no kubelet there ever spoke
+/// to the gateway, whatever process launched it.
+pub(super) fn shown(
+    seen: &Observed<'_>,
+    pod: Option<&Pod>,
+    instance: Option<&Instance>,
+    token: Option<&str>,
+    link: Option<&LinkStatus>,
+) -> Shown {
+    if pod.is_some_and(status::is_kubelets) || link.is_some_and(knows) {
+        return Shown::Yes;
+    }
+    let unpinned = instance
+        .is_some_and(|one| one.state == InstanceState::Pending || !one.tags.contains_key(TAG_HOST_KEY));
+    let wrote = token.is_some() && token == seen.memory.wrote.as_deref();
+    // Nothing was ever launched.
+    let nothing = instance.is_none() && token.is_none();
+    if unpinned || wrote || nothing { Shown::Never } else { Shown::Perhaps }
+}
+
+/// Whether a link says that its kubelet has the pod.
+fn knows(link: &LinkStatus) -> bool {
+    let attached = match link.state {
+        LinkState::Attached { .. } => true,
+        LinkState::Dialing { was_attached, .. } => was_attached,
+        LinkState::Bootstrapping { .. } | LinkState::Broken { .. } => false,
+    };
+    attached || link.shown || link.attached.is_some()
+}

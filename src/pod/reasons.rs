@@ -1,0 +1,136 @@
+//! Every `reason` that ORCA writes: into pod status, into conditions and into events.
+//!
+//! Where the kubelet has a word for it, it is the kubelet's word.
+
+/// Failed: a volume that no machine here can mount.
+pub const UNSUPPORTED_VOLUME: &str = "UnsupportedVolume";
+/// Failed: not a Linux pod (the kubelet's word).
+pub const UNSUPPORTED_OS: &str = "PodOSNotSupported";
+/// Failed: dynamic resource allocation.
+pub const UNSUPPORTED_CLAIM: &str = "UnsupportedResourceClaim";
+/// Failed: the cloud knows no such instance type.
+pub const UNKNOWN_INSTANCE_TYPE: &str = "UnknownInstanceType";
+/// Failed: the operator does not allow this instance type.
+pub const INSTANCE_TYPE_NOT_ALLOWED: &str = "InstanceTypeNotAllowed";
+/// Failed: more GPUs than the instance type has.
+pub const OUT_OF_GPU: &str = "OutOfGPU";
+/// Failed: more CPU than the instance type has (the kubelet's word).
+pub const OUT_OF_CPU: &str = "OutOfcpu";
+/// Failed: more memory than the instance type has (the kubelet's word).
+pub const OUT_OF_MEMORY: &str = "OutOfmemory";
+/// Failed: an annotation with our prefix that means nothing.
+pub const UNKNOWN_ANNOTATION: &str = "UnknownAnnotation";
+/// Failed: an annotation of ours with a value that means nothing.
+pub const INVALID_ANNOTATION: &str = "InvalidAnnotation";
+/// Failed: a resource amount that cannot be read.
+pub const INVALID_QUANTITY: &str = "InvalidQuantity";
+/// Failed, or held: DaemonSet pods get no machine.
+pub const DAEMON_SET: &str = "DaemonSetNotSupported";
+
+/// Failed: the spot market took the machine.
+pub const SPOT_INTERRUPTED: &str = "SpotInterrupted";
+/// Failed: the machine switched itself off (its own timers, or `poweroff`).
+pub const INSTANCE_SHUT_DOWN: &str = "InstanceShutDown";
+/// Failed: somebody, or ORCA, ended the machine.
+pub const INSTANCE_TERMINATED: &str = "InstanceTerminated";
+/// Failed: the hardware or the cloud failed.
+pub const HOST_FAILED: &str = "HostFailed";
+/// Failed: the cloud no longer knows the machine.
+pub const INSTANCE_LOST: &str = "InstanceLost";
+/// Failed: machine after machine did not become reachable.
+pub const BOOT_FAILED: &str = "InstanceBootFailed";
+/// Failed: deleted before a container ever ran.
+pub const DELETED_BEFORE_START: &str = "DeletedBeforeStart";
+
+/// Waiting: nothing of that kind to be had now.
+pub const NO_CAPACITY: &str = "NoCapacity";
+/// Waiting: a quota of the account.
+pub const QUOTA: &str = "QuotaExceeded";
+/// Waiting: `limits.maxConcurrentInstances`.
+pub const INSTANCE_LIMIT: &str = "InstanceLimitReached";
+/// Waiting: credentials or permissions.
+pub const CLOUD_DENIED: &str = "CloudAccessDenied";
+/// Waiting: the cloud gives no definite answer.
+pub const CLOUD_UNAVAILABLE: &str = "CloudUnavailable";
+/// Waiting: the cloud refuses the request as it is, by the operator's configuration.
+pub const LAUNCH_REFUSED: &str = "LaunchRefused";
+
+/// Condition of the pod while no machine can be had for it, and after.
+pub const CONDITION_CAPACITY: &str = "orca.research/Capacity";
+/// That condition, once there is a machine.
+pub const CAPACITY_FOUND: &str = "InstanceLaunched";
+
+/// Ready=False: no contact with the machine.
+pub const MACHINE_UNREACHABLE: &str = "MachineUnreachable";
+/// `DisruptionTarget`: the kubelet's word, which Job policies are written for.
+pub const DISRUPTION: &str = "TerminationByKubelet";
+/// A container whose end nobody saw (the kubelet's word).
+pub const CONTAINER_STATUS_UNKNOWN: &str = "ContainerStatusUnknown";
+/// Ready=False once the pod has failed (the kubelet's word).
+pub const POD_FAILED: &str = "PodFailed";
+/// A container that waits for its machine (the kubelet's word).
+pub const CONTAINER_CREATING: &str = "ContainerCreating";
+/// The same, in a pod with init containers (the kubelet's word).
+pub const POD_INITIALIZING: &str = "PodInitializing";
+
+/// Event: RunInstances is about to be called.
+pub const LAUNCHING: &str = "Launching";
+/// Event: there is a machine.
+pub const LAUNCHED: &str = "Launched";
+/// Event: the call failed.
+pub const LAUNCH_FAILED: &str = "LaunchFailed";
+/// Event: a machine that an earlier call made was found.
+pub const ADOPTED: &str = "Adopted";
+/// Event: the machine runs and is being dialled.
+pub const BOOTING: &str = "Booting";
+/// Event: the kubelet of the machine has the pod.
+pub const ATTACHED: &str = "Attached";
+/// Event: contact is lost.
+pub const DETACHED: &str = "Detached";
+/// Event: contact is back.
+pub const REATTACHED: &str = "Reattached";
+/// Event: the machine's files are pushed again.
+pub const REBOOTED: &str = "Bootstrapping";
+/// Event: the machine is given up for another.
+pub const REPLACING: &str = "ReplacingInstance";
+/// Event: the machine is being ended.
+pub const TERMINATING: &str = "TerminatingInstance";
+/// Event: two machines for one pod.
+pub const DUPLICATE: &str = "DuplicateInstance";
+/// Event: the annotation with the launch intent is of no use.
+pub const INVALID_INTENT: &str = "InvalidLaunchIntent";
+
+/// Whether a pod that failed with this reason was refused before it had a machine.
+#[must_use]
+pub fn is_rejection(reason: &str) -> bool {
+    [
+        UNSUPPORTED_VOLUME,
+        UNSUPPORTED_OS,
+        UNSUPPORTED_CLAIM,
+        UNKNOWN_INSTANCE_TYPE,
+        INSTANCE_TYPE_NOT_ALLOWED,
+        OUT_OF_GPU,
+        OUT_OF_CPU,
+        OUT_OF_MEMORY,
+        UNKNOWN_ANNOTATION,
+        INVALID_ANNOTATION,
+        INVALID_QUANTITY,
+        DAEMON_SET,
+    ]
+    .contains(&reason)
+}
+
+/// Whether a pod that failed with this reason lost its machine, or never got a good one.
+#[must_use]
+pub fn is_loss(reason: &str) -> bool {
+    [
+        SPOT_INTERRUPTED,
+        INSTANCE_SHUT_DOWN,
+        INSTANCE_TERMINATED,
+        HOST_FAILED,
+        INSTANCE_LOST,
+        BOOT_FAILED,
+        DELETED_BEFORE_START,
+    ]
+    .contains(&reason)
+}

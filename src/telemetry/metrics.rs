@@ -1,0 +1,157 @@
+//! The metrics, one struct an area, and the router that shows them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+use super::health::{Health, Probe};
+
+/// The metrics and health checks of the process. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Telemetry {
+    pub health: Health,
+    registry: Arc<Registry>,
+}
+
+impl Telemetry {
+    /// Registers the calls to the cloud, and with `areas` what the other parts count.
+    #[must_use]
+    pub fn new(cloud: &CloudCalls, areas: impl FnOnce(&mut Registry)) -> Self {
+        let mut registry = Registry::with_prefix("orca");
+        cloud.register(&mut registry);
+        areas(&mut registry);
+        Self { health: Health::default(), registry: Arc::new(registry) }
+    }
+
+    /// `/metrics`, `/livez` and `/readyz`.
+    pub fn router(&self) -> axum::Router {
+        axum::Router::new()
+            .route("/metrics", get(show_metrics))
+            .route("/livez", get(|State(this): State<Self>| async move { this.show_health(Probe::Live) }))
+            .route("/readyz", get(|State(this): State<Self>| async move { this.show_health(Probe::Ready) }))
+            .with_state(self.clone())
+    }
+
+    /// Serves [`Telemetry::router`] until it is dropped. For `metrics.listen`.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on.
+    pub async fn serve(&self, listen: SocketAddr) -> anyhow::Result<()> {
+        let listener = tokio::net::TcpListener::bind(listen)
+            .await
+            .with_context(|| format!("listening on `{listen}` (metrics.listen)"))?;
+        axum::serve(listener, self.router()).await.context("serving metrics")
+    }
+
+    /// The metrics as text in the OpenMetrics format.
+    ///
+    /// # Errors
+    /// Never for the metrics here: writing to a string does not fail.
+    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+
+    fn show_health(&self, probe: Probe) -> Response {
+        let report = self.health.report(probe);
+        let status = if report.is_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        (status, report.text).into_response()
+    }
+}
+
+async fn show_metrics(State(this): State<Telemetry>) -> Response {
+    const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    match this.encode() {
+        Ok(text) => ([(header::CONTENT_TYPE, FORMAT)], text).into_response(),
+        Err(error) => {
+            tracing::error!(error = %error, "encoding the metrics failed");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Call {
+    action: &'static str,
+    result: &'static str,
+}
+
+/// Calls to the cloud.
+#[derive(Clone, Debug, Default)]
+pub struct CloudCalls {
+    calls: Family<Call, Counter>,
+}
+
+impl CloudCalls {
+    /// One call, with `ok` or the kind of its refusal.
+    pub fn observe(&self, action: &'static str, result: &'static str) {
+        self.calls.get_or_create(&Call { action, result }).inc();
+    }
+
+    /// Calls made so far, by action and result.
+    #[must_use]
+    pub fn count(&self, action: &'static str, result: &'static str) -> u64 {
+        self.calls.get_or_create(&Call { action, result }).get()
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        registry.register("cloud_calls", "Calls to the cloud, by action and result", self.calls.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::Request as HttpRequest;
+    use http_body_util::BodyExt as _;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    async fn ask(telemetry: &Telemetry, path: &str) -> (StatusCode, String) {
+        let request = HttpRequest::get(path).body(Body::empty()).unwrap();
+        let response = telemetry.router().oneshot(request).await.unwrap();
+        let status = response.status();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn metrics_show_what_the_handles_counted() {
+        let (calls, areas) = (CloudCalls::default(), Counter::<u64>::default());
+        let telemetry =
+            Telemetry::new(&calls, |registry| registry.register("areas", "Areas.", areas.clone()));
+        calls.observe("RunInstances", "ok");
+        areas.inc();
+        let (status, text) = ask(&telemetry, "/metrics").await;
+        assert_eq!(status, StatusCode::OK);
+        for line in ["orca_cloud_calls_total{action=\"RunInstances\",result=\"ok\"} 1", "orca_areas_total 1"]
+        {
+            assert!(text.lines().any(|found| found == line), "{line} not in:\n{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn readiness_waits_for_every_check_and_liveness_for_its_own() {
+        let telemetry = Telemetry::new(&CloudCalls::default(), |_| {});
+        assert_eq!(ask(&telemetry, "/readyz").await.0, StatusCode::OK);
+        let synced = telemetry.health.check("pods-synced", Probe::Ready, "not yet");
+        let (status, text) = ask(&telemetry, "/readyz").await;
+        assert_eq!((status, text.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "[-] pods-synced: not yet\n"));
+        assert_eq!(ask(&telemetry, "/livez").await.0, StatusCode::OK);
+        synced.pass();
+        assert_eq!(ask(&telemetry, "/readyz").await, (StatusCode::OK, "[+] pods-synced\n".to_owned()));
+        synced.fail("the watch is gone");
+        assert_eq!(ask(&telemetry, "/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
+    }
+}

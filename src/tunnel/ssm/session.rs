@@ -1,0 +1,317 @@
+//! What the SSM service does for a session: start it, resume it, end it, and take our WebSocket.
+//!
+//! Every call has a deadline. Errors are sorted by what the caller does next.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_sdk_ssm::Client;
+use aws_sdk_ssm::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use futures::SinkExt;
+use http::Uri;
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Error as WsError, Message};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
+use uuid::Uuid;
+
+use super::super::{ByteStream, Target, TunnelError};
+use super::rate::Bucket;
+use super::signing::{is_presigned, sign_upgrade};
+use super::wire::OpenDataChannel;
+use crate::clock;
+
+/// A raw port session: no `type` parameter, so the agent does not multiplex.
+const DOCUMENT: &str = "AWS-StartSSHSession";
+const CALL_DEADLINE: Duration = Duration::from_secs(10);
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// How long nobody calls after the service asked for less.
+const THROTTLE_PAUSE: Duration = Duration::from_secs(1);
+/// Quotas are not published; this is what a single-digit one leaves room for.
+const STARTS_EVERY: Duration = Duration::from_millis(333);
+const STARTS_BURST: u32 = 3;
+/// Above anything an agent sends: its control messages end at 142 000 bytes.
+const MAX_MESSAGE: usize = 256 * 1024;
+
+/// A data channel's connection.
+pub(super) type WebSocket = WebSocketStream<ByteStream>;
+
+/// The permission to connect to one session.
+#[derive(Clone)]
+pub(super) struct Grant {
+    pub(super) session_id: String,
+    token: String,
+    url: String,
+}
+
+/// One account and region's SSM, shared by all sessions.
+#[derive(Debug)]
+pub(super) struct Service {
+    client: Client,
+    credentials: Option<SharedCredentialsProvider>,
+    region: String,
+    /// Whether the endpoint is ours to name, so that `ws://` may be trusted too.
+    local: bool,
+    starts: Bucket,
+    resumes: Bucket,
+    tls: OnceLock<Arc<rustls::ClientConfig>>,
+}
+
+impl Service {
+    pub(super) fn new(sdk: &SdkConfig) -> Self {
+        Self {
+            client: Client::new(sdk),
+            credentials: sdk.credentials_provider(),
+            region: sdk.region().map(ToString::to_string).unwrap_or_default(),
+            local: sdk.endpoint_url().is_some(),
+            starts: Bucket::new(STARTS_EVERY, STARTS_BURST),
+            resumes: Bucket::new(STARTS_EVERY, STARTS_BURST),
+            tls: OnceLock::new(),
+        }
+    }
+
+    /// Waits for the turn of one more [`Service::start`]; refuses at once when it would come after `until`.
+    pub(super) async fn turn(&self, until: Instant) -> Result<(), TunnelError> {
+        self.starts
+            .take(until)
+            .await
+            .map_err(|wait| TunnelError::Throttled(format!("the next StartSession is due in {wait:?}")))
+    }
+
+    /// Starts a session to the port of `target`. When throttled, everybody's next turn comes later.
+    pub(super) async fn start(&self, target: &Target) -> Result<Grant, TunnelError> {
+        let call = self
+            .client
+            .start_session()
+            .target(&target.instance_id)
+            .document_name(DOCUMENT)
+            .parameters("portNumber", vec![target.port.to_string()])
+            .reason("orca")
+            .send();
+        let answer =
+            within(CALL_DEADLINE, "starting an SSM session", call).await?.map_err(|error| sort(&error));
+        if let Err(TunnelError::Throttled(_)) = answer {
+            self.starts.penalize(THROTTLE_PAUSE);
+        }
+        let answer = answer?;
+        match (answer.session_id, answer.token_value, answer.stream_url) {
+            (Some(session_id), Some(token), Some(url)) => Ok(Grant { session_id, token, url }),
+            _ => Err(TunnelError::Lost("StartSession answered without a session".to_owned())),
+        }
+    }
+
+    /// A new permission for a session whose connection broke. `Ok(None)`: the session is gone.
+    pub(super) async fn resume(&self, grant: &Grant, until: Instant) -> Result<Option<Grant>, TunnelError> {
+        if let Err(wait) = self.resumes.take(until).await {
+            return Err(TunnelError::Throttled(format!("the next ResumeSession is due in {wait:?}")));
+        }
+        let call = self.client.resume_session().session_id(&grant.session_id).send();
+        let answer = match within(CALL_DEADLINE, "resuming an SSM session", call).await? {
+            Ok(answer) => answer,
+            Err(error) if error.code() == Some("DoesNotExistException") => return Ok(None),
+            Err(error) => {
+                let error = sort(&error);
+                if let TunnelError::Throttled(_) = error {
+                    self.resumes.penalize(THROTTLE_PAUSE);
+                }
+                return Err(error);
+            }
+        };
+        let token = answer.token_value.filter(|token| !token.is_empty());
+        let url = answer.stream_url.filter(|url| !url.is_empty()).unwrap_or_else(|| grant.url.clone());
+        Ok(token.map(|token| Grant { session_id: grant.session_id.clone(), token, url }))
+    }
+
+    /// Ends a session; it would end by itself when idle, so a failure is only told to the log.
+    pub(super) async fn terminate(&self, session_id: &str) {
+        let call = self.client.terminate_session().session_id(session_id).send();
+        match timeout(CALL_DEADLINE, call).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(session.id = session_id, error = %DisplayErrorContext(error), "session not terminated");
+            }
+            Err(_) => tracing::debug!(session.id = session_id, "TerminateSession was not answered"),
+        }
+    }
+
+    /// A connection to the session's data channel, opened with its token.
+    pub(super) async fn connect(&self, grant: &Grant, client_id: Uuid) -> Result<WebSocket, TunnelError> {
+        within(CONNECT_DEADLINE, "connecting to the data channel", self.connect_now(grant, client_id)).await?
+    }
+
+    async fn connect_now(&self, grant: &Grant, client_id: Uuid) -> Result<WebSocket, TunnelError> {
+        let mut request =
+            grant.url.as_str().into_client_request().map_err(|error| refused(&grant.url, &error))?;
+        if !is_presigned(request.uri()) {
+            let time = clock::now().into();
+            let credentials = self.credentials().await?;
+            sign_upgrade(&mut request, credentials, &self.region, time)
+                .map_err(|error| TunnelError::Lost(format!("cannot sign `{}`: {error}", grant.url)))?;
+        }
+        let stream = self.dial(request.uri()).await?;
+        let config =
+            WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
+        let (mut socket, _) = client_async_with_config(request, stream, Some(config))
+            .await
+            .map_err(|error| refused(&grant.url, &error))?;
+        let open = serde_json::to_string(&OpenDataChannel::new(&grant.token, client_id))
+            .expect("a struct of strings is always JSON");
+        socket.send(Message::text(open)).await.map_err(|error| TunnelError::Lost(error.to_string()))?;
+        Ok(socket)
+    }
+
+    async fn credentials(&self) -> Result<aws_credential_types::Credentials, TunnelError> {
+        let Some(provider) = &self.credentials else {
+            return Err(TunnelError::Denied("there are no AWS credentials".to_owned()));
+        };
+        provider
+            .provide_credentials()
+            .await
+            .map_err(|error| TunnelError::Denied(DisplayErrorContext(error).to_string()))
+    }
+
+    async fn dial(&self, url: &Uri) -> Result<ByteStream, TunnelError> {
+        let lost = |error: std::io::Error| TunnelError::Lost(format!("cannot reach `{url}`: {error}"));
+        let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
+        let (tls, default_port) = match url.scheme_str() {
+            Some("wss") => (true, 443),
+            Some("ws") if self.local => (false, 80),
+            _ => return Err(TunnelError::Denied(format!("stream URL is `{url}`, expected wss://"))),
+        };
+        let stream =
+            TcpStream::connect((host, url.port_u16().unwrap_or(default_port))).await.map_err(lost)?;
+        stream.set_nodelay(true).map_err(lost)?;
+        if !tls {
+            return Ok(Box::new(stream));
+        }
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|error| TunnelError::Denied(format!("host of `{url}`: {error}")))?;
+        let connector = TlsConnector::from(self.tls.get_or_init(tls_config).clone());
+        Ok(Box::new(connector.connect(name, stream).await.map_err(lost)?))
+    }
+}
+
+/// TLS with the certificates that the system trusts.
+fn tls_config() -> Arc<rustls::ClientConfig> {
+    let found = rustls_native_certs::load_native_certs();
+    for error in found.errors {
+        tracing::warn!(%error, "a trusted certificate could not be read");
+    }
+    let mut roots = rustls::RootCertStore::empty();
+    let (_, ignored) = roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        tracing::error!(ignored, "no trusted certificates were found; no SSM session will open");
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider supports TLS 1.2 and 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config)
+}
+
+async fn within<F: Future>(limit: Duration, what: &'static str, future: F) -> Result<F::Output, TunnelError> {
+    timeout(limit, future).await.map_err(|_| TunnelError::Timeout(limit, what))
+}
+
+/// Why the upgrade failed.
+fn refused(url: &str, error: &WsError) -> TunnelError {
+    let text = format!("`{url}`: {error}");
+    match error {
+        WsError::Http(response) => sort_code(response.status().as_str(), text),
+        _ => TunnelError::Lost(text),
+    }
+}
+
+fn sort<E, R>(error: &SdkError<E, R>) -> TunnelError
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+    R: std::fmt::Debug,
+{
+    let code = error.code().unwrap_or_default();
+    match error {
+        SdkError::TimeoutError(_) => TunnelError::Timeout(CALL_DEADLINE, "calling SSM"),
+        SdkError::ServiceError(service) => {
+            let message = service.err().message().unwrap_or("no message");
+            sort_code(code, format!("{code}: {message}"))
+        }
+        _ => TunnelError::Lost(DisplayErrorContext(error).to_string()),
+    }
+}
+
+/// The service's codes, and HTTP's of the upgrade.
+fn sort_code(code: &str, text: String) -> TunnelError {
+    match code {
+        "TargetNotConnected" => TunnelError::NotYet(text),
+        "Throttling"
+        | "ThrottlingException"
+        | "ThrottledException"
+        | "TooManyRequestsException"
+        | "RequestLimitExceeded"
+        | "SlowDown"
+        | "429"
+        | "503" => TunnelError::Throttled(text),
+        "AccessDenied"
+        | "AccessDeniedException"
+        | "UnauthorizedOperation"
+        | "ExpiredToken"
+        | "ExpiredTokenException"
+        | "UnrecognizedClientException"
+        | "InvalidClientTokenId"
+        | "InvalidSignatureException"
+        | "SignatureDoesNotMatch"
+        | "IncompleteSignature"
+        | "MissingAuthenticationToken"
+        | "MissingAuthenticationTokenException"
+        | "OptInRequired"
+        | "InvalidDocument"
+        | "401"
+        | "403" => TunnelError::Denied(text),
+        _ => TunnelError::Lost(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_says_what_to_do_next() {
+        let kind = |code: &str| match sort_code(code, String::new()) {
+            TunnelError::NotYet(_) => "not yet",
+            TunnelError::Throttled(_) => "throttled",
+            TunnelError::Denied(_) => "denied",
+            TunnelError::HostKey { .. } => "host key",
+            TunnelError::Timeout(..) => "timeout",
+            TunnelError::Lost(_) => "lost",
+        };
+        assert_eq!(kind("TargetNotConnected"), "not yet");
+        assert_eq!(kind("ThrottlingException"), "throttled");
+        assert_eq!(kind("429"), "throttled");
+        assert_eq!(kind("AccessDeniedException"), "denied");
+        assert_eq!(kind("ExpiredTokenException"), "denied");
+        assert_eq!(kind("403"), "denied");
+        assert_eq!(kind("InternalServerError"), "lost");
+        assert_eq!(kind("500"), "lost");
+    }
+
+    fn service(endpoint: Option<&str>) -> Service {
+        let mut sdk = SdkConfig::builder().behavior_version(aws_config::BehaviorVersion::latest());
+        sdk.set_endpoint_url(endpoint.map(str::to_owned));
+        Service::new(&sdk.build())
+    }
+
+    #[tokio::test]
+    async fn an_unencrypted_stream_is_refused_unless_the_endpoint_is_ours() {
+        let url: Uri = "ws://127.0.0.1:1/v1".parse().unwrap();
+        assert!(matches!(service(None).dial(&url).await, Err(TunnelError::Denied(_))));
+        assert!(matches!(service(Some("http://127.0.0.1:1")).dial(&url).await, Err(TunnelError::Lost(_))));
+    }
+}

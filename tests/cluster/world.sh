@@ -1,0 +1,83 @@
+#!/bin/bash
+# The local world: a control plane, the local cloud with its registry, and ORCA, all on this machine.
+# usage: world.sh up [CONFIG] | down | orca-stop | orca-start
+# State is under target/local (another folder: ORCA_WORLD). One world at a time: its ports and addresses are fixed.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+top=$(cd "$here/../.." && pwd)
+. "$here/process.sh"
+
+world=${ORCA_WORLD:-$top/target/local}
+cache=${ORCA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/orca}
+bin=$cache/bin
+programs=${ORCA_PROGRAMS:-$top/target/debug}
+# The control plane's and the node's address: on loopback, yet not a loopback address, which the API server would
+# refuse to proxy to. It lies in the local cloud's VPC, whose traffic never leaves this machine.
+host=10.88.0.10
+cloud=127.0.0.1:4566
+registry=127.0.0.1:5000
+kubectl="$bin/kubernetes/kubectl --kubeconfig=$world/admin.conf"
+
+say() { printf '%s %s\n' "==>" "$*" >&2; }
+
+start_orca() {
+  local config=${1:-$world/orca.yaml}
+  AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_EC2_METADATA_DISABLED=true POD_IP=$host \
+    launch "$world" orca "$programs/orca" run --config "$config" --kubeconfig "$world/orca.conf"
+}
+
+up() {
+  local config=${1:-$here/orca.yaml} begin=$SECONDS
+  [ "$(id -u)" = 0 ] || { echo "machines can only be booted as root" >&2; exit 1; }
+  if [ -e "$world/up" ]; then echo "a world is up already in $world: 'make down' ends it" >&2; exit 1; fi
+  down
+  mkdir -p "$world" "$cache/registry"
+  touch "$world/up"
+  ip address replace "$host/32" dev lo
+
+  say "control plane, registry and local cloud start"
+  launch "$world" registry "$bin/crane/crane" registry serve --address "$registry" --disk "$cache/registry"
+  launch "$world" localstack "$programs/localstack" serve --listen "$cloud" --dir "$world/cloud" --machines nspawn \
+    --image "$(realpath "$cache/image")" --registry "$registry"
+  "$here/control-plane.sh" "$bin" "$world" "$host"
+  cp "$world/admin.conf" "$world/kubeconfig"
+  await 30 "the registry" "$world/registry.log" "$bin/crane/crane" catalog --insecure "$registry"
+  "$top/localstack/image/images.sh" "$bin/crane/crane" "$registry"
+  await 30 "the local cloud" "$world/localstack.log" curl -fsS "http://$cloud/_local/health"
+
+  say "ORCA starts, with the permissions of its manifests"
+  $kubectl apply -f "$top/manifests/namespace.yaml" -f "$top/manifests/rbac.yaml" > /dev/null
+  sed "s#\${CACHE}#$cache#" "$config" > "$world/orca.yaml"
+  identity > /dev/null
+  start_orca
+  await 30 "the node" "$world/orca.log" \
+    $kubectl wait --for=condition=Ready --timeout=1s node/orca
+  await 30 "the default service account" "$world/controller-manager.log" $kubectl -n default get serviceaccount default
+  say "up after $((SECONDS - begin)) s"
+}
+
+# A kubeconfig of ORCA's own ServiceAccount: its RBAC is in force here as it is in a cluster.
+identity() {
+  local token
+  token=$($kubectl -n orca-system create token orca --duration=24h)
+  cp "$world/admin.conf" "$world/orca.conf"
+  "$bin/kubernetes/kubectl" config --kubeconfig="$world/orca.conf" unset users.admin
+  "$bin/kubernetes/kubectl" config --kubeconfig="$world/orca.conf" set-credentials orca --token="$token"
+  "$bin/kubernetes/kubectl" config --kubeconfig="$world/orca.conf" set-context local --user=orca
+}
+
+down() {
+  local name
+  for name in orca scheduler controller-manager localstack registry apiserver etcd; do finish "$world" $name; done
+  [ ! -x "$programs/localstack" ] || [ ! -d "$world/cloud" ] || "$programs/localstack" clean --dir "$world/cloud"
+  ip address del "$host/32" dev lo 2> /dev/null || true
+  rm -rf "$world"
+}
+
+case ${1:-} in
+  up) up "${2:-}" ;;
+  down) down ;;
+  orca-start) start_orca ;;
+  orca-stop) finish "$world" orca ;;
+  *) sed -n '2,4p' "$0" >&2; exit 2 ;;
+esac

@@ -1,0 +1,95 @@
+//! Other people's programs against the local cloud: if they are content with it, it is honest enough for ORCA.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use orca::cloud::ec2::{Ec2, sdk_config};
+use orca::cloud::{Cloud, InstanceState, LaunchSpec, Market};
+use orca::config::{Config, Facts};
+use orca::telemetry::CloudCalls;
+use serde_json::Value;
+
+use crate::world::{Background, CLOUD, Namespace, cache, text};
+
+pub(crate) const TESTS: &[crate::Test] = &[
+    ("interop::boto3_runs_describes_and_terminates_an_instance", boto3),
+    ("interop::moto_accepts_the_providers_calls", moto),
+];
+
+fn boto3(_: &Namespace<'_>) -> Result<()> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/interop/boto3_check.py");
+    let output = Command::new(python()).arg(script).args(["--endpoint", CLOUD]).output()?;
+    ensure!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+    Ok(())
+}
+
+/// The other way round: ORCA's own calls against somebody else's EC2.
+fn moto(_: &Namespace<'_>) -> Result<()> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/interop/moto_world.py");
+    let mut server = Background(
+        Command::new(python())
+            .arg(script)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?,
+    );
+    let mut line = String::new();
+    BufReader::new(server.0.stdout.as_mut().context("stdout")?).read_line(&mut line)?;
+    let world: Value = serde_json::from_str(&line).context("what moto's server printed")?;
+    let word = |key: &str| world[key].as_str().unwrap_or_default().to_owned();
+    let file = format!(
+        "aws: {{region: us-east-1, endpoint: '{}', vpcID: {}, subnetIDs: [{}], securityGroupIDs: [{}], amiID: {}}}\n\
+         instances: {{defaultInstanceType: m5.large}}\n",
+        word("endpoint"),
+        word("vpc"),
+        word("subnet"),
+        word("group"),
+        word("image"),
+    );
+    let facts = Facts { pod_ip: Some([10, 0, 0, 1].into()), outward_ip: None };
+    let (config, _) = Config::resolve(&file, &facts).map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
+    tokio::runtime::Runtime::new()?.block_on(launch_and_end(&config))
+}
+
+async fn launch_and_end(config: &Config) -> Result<()> {
+    let keys = aws_credential_types::Credentials::new("test", "test", None, None, "interop");
+    let provider = aws_credential_types::provider::SharedCredentialsProvider::new(keys);
+    let sdk = sdk_config(&config.aws).await.into_builder().credentials_provider(provider).build();
+    let ec2 = Ec2::new(&sdk, config, "cluster-1", 36, CloudCalls::default());
+    let types = ec2.instance_types(&["m5.large".to_owned()]).await?;
+    let kind = types.first().context("moto's m5.large")?;
+    ensure!(kind.vcpus == 2 && kind.memory_mib == 8192, "{kind:?}");
+    let subnets = ec2.subnets().await?;
+    let subnet = subnets.first().context("a subnet")?;
+    let spec = LaunchSpec {
+        token: "interop-1".to_owned(),
+        instance_type: kind.name.clone(),
+        image: ec2.image_for(kind).await?,
+        subnet_id: subnet.id.clone(),
+        security_group_ids: config.aws.security_group_ids.clone(),
+        instance_profile: None,
+        user_data: "#cloud-boothook\n".to_owned(),
+        root_volume: config.instances.root_volume.clone(),
+        tags: [("orca.research/pod-uid".to_owned(), "uid-1".to_owned())].into(),
+    };
+    let launched = ec2.launch(&spec).await?;
+    let listed = ec2.instances().await?;
+    let found =
+        listed.iter().find(|instance| instance.id == launched.id).context("the instance in the list")?;
+    ensure!(found.pod_uid() == Some("uid-1") && found.private_ip.is_some(), "{found:?}");
+    ec2.tag(&launched.id, &[("orca.research/host-key".to_owned(), "ssh-ed25519 AAAA".to_owned())].into())
+        .await?;
+    ec2.terminate(&launched.id).await?;
+    ec2.terminate(&launched.id).await?;
+    let gone = ec2.instance(&launched.id).await?;
+    ensure!(gone.is_none_or(|it| it.state == InstanceState::Terminated), "it is still there");
+    Ok(())
+}
+
+/// The Python with boto3 and moto that `make test` installs into the cache.
+fn python() -> PathBuf {
+    cache().join("python/bin/python3")
+}

@@ -1,0 +1,269 @@
+//! Everything a user does with kubectl on a running pod, over both of kubectl's streaming protocols.
+
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::world::{Namespace, START, eventually, exit_code, text};
+
+pub(crate) const TESTS: &[crate::Test] = &[
+    ("kubectl::logs_takes_every_option", logs),
+    ("kubectl::logs_of_a_finished_pod_are_kept_for_a_while", finished_logs),
+    ("kubectl::exec_keeps_streams_apart_and_exit_codes_whole", exec),
+    ("kubectl::exec_carries_fifty_megabytes_of_stdin", exec_stdin),
+    ("kubectl::exec_has_a_terminal_that_can_be_resized", exec_tty),
+    ("kubectl::attach_and_run_talk_to_the_container", attach),
+    ("kubectl::cp_copies_both_ways", cp),
+    ("kubectl::port_forward_carries_fifty_requests_at_once", port_forward),
+    ("kubectl::describe_tells_what_happened", describe),
+];
+
+/// WebSocket, which kubectl prefers, and SPDY, which it falls back to.
+const PROTOCOLS: [(&str, &str); 2] = [("WebSocket", "true"), ("SPDY", "false")];
+
+const SLEEP: &str = "containers: [{name: main, image: 'busybox:stable', command: [sleep, infinity]}]";
+
+fn over(mut command: Command, websockets: &str) -> Command {
+    command
+        .env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", websockets)
+        .env("KUBECTL_PORT_FORWARD_WEBSOCKETS", websockets);
+    command
+}
+
+fn logs(ns: &Namespace<'_>) -> Result<()> {
+    ns.ready_pod(
+        "talker",
+        r#"
+containers:
+- {name: loud, image: 'busybox:stable', command: [sh, -c, 'for i in 1 2 3 4 5; do echo line $i; done; test -e /tmp/go || { touch /tmp/go; }; sleep infinity']}
+- {name: crash, image: 'busybox:stable', command: [sh, -c, 'echo attempt; exit 1']}
+"#,
+    )
+    .or_else(|_| ns.await_pod("talker", "to have run twice", START, |pod| {
+        crate::world::container(pod, "crash").is_some_and(|it| it["restartCount"].as_i64() >= Some(1))
+    }).map(drop))?;
+    ensure!(ns.run(&["logs", "talker", "-c", "loud"])? == "line 1\nline 2\nline 3\nline 4\nline 5\n");
+    ensure!(ns.run(&["logs", "talker", "-c", "loud", "--tail=2"])? == "line 4\nline 5\n");
+    ensure!(ns.run(&["logs", "talker", "-c", "loud", "--tail=0"])?.is_empty());
+    ensure!(ns.run(&["logs", "talker", "-c", "loud", "--limit-bytes=6"])? == "line 1");
+    ensure!(ns.run(&["logs", "talker", "-c", "loud", "--since=1h"])?.lines().count() == 5);
+    let stamped = ns.run(&["logs", "talker", "-c", "loud", "--timestamps", "--tail=1"])?;
+    ensure!(stamped.starts_with("20") && stamped.ends_with("Z line 5\n"), "{stamped:?}");
+    ensure!(ns.run(&["logs", "talker", "-c", "crash", "--previous"])? == "attempt\n");
+    let (code, _, error) = ns.exit(&["logs", "talker", "-c", "nobody"])?;
+    ensure!(code != 0 && error.contains("container nobody is not valid"), "{error}");
+    Ok(())
+}
+
+fn finished_logs(ns: &Namespace<'_>) -> Result<()> {
+    ns.pod(
+        "over",
+        "restartPolicy: Never\ncontainers: [{name: main, image: 'busybox:stable', command: [echo, farewell]}]",
+    )?;
+    ns.await_phase("over", "Succeeded")?;
+    ensure!(ns.run(&["logs", "over"])? == "farewell\n");
+    ensure!(ns.instances()?.len() == 1, "its machine is kept for those who want to look");
+    ns.run(&["delete", "pod", "over", "--timeout=60s"])?;
+    ns.await_no_instance(Duration::from_secs(60))
+}
+
+fn exec(ns: &Namespace<'_>) -> Result<()> {
+    ns.ready_pod("shell", SLEEP)?;
+    for (protocol, websockets) in PROTOCOLS {
+        let run = |script: &str| -> Result<std::process::Output> {
+            let command = ns.command(&["exec", "shell", "--", "sh", "-c", script]);
+            over(command, websockets).output().context("kubectl exec")
+        };
+        let output = run("echo out; echo err >&2; exit 5")?;
+        ensure!(output.stdout == b"out\n", "{protocol}: {:?}", text(&output.stdout));
+        ensure!(text(&output.stderr).starts_with("err\n"), "{protocol}: {:?}", text(&output.stderr));
+        for code in [0, 1, 5, 137, 255] {
+            let output = run(&format!("exit {code}"))?;
+            ensure!(output.status.code() == Some(code), "{protocol}: exit {code} became {}", output.status);
+        }
+        let output = run("head -c 3000000 /dev/zero | tr '\\0' x")?;
+        ensure!(
+            output.stdout.len() == 3_000_000,
+            "{protocol}: {} bytes of 3000000 arrived",
+            output.stdout.len()
+        );
+    }
+    let (code, _, error) = ns.exit(&["exec", "shell", "-c", "nobody", "--", "true"])?;
+    ensure!(code == 1 && error.contains("nobody"), "{code} {error}");
+    Ok(())
+}
+
+fn exec_stdin(ns: &Namespace<'_>) -> Result<()> {
+    ns.ready_pod("sink", SLEEP)?;
+    // Not a repetition of anything, so that a lost or doubled block changes the checksum.
+    let mut state = 1_u64;
+    let bytes: Vec<u8> = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    })
+    .take(50 * 1024 * 1024 / 8)
+    .flatten()
+    .collect();
+    let mut local = Command::new("sha256sum").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    local.stdin.take().context("stdin")?.write_all(&bytes)?;
+    let expected = text(&local.wait_with_output()?.stdout);
+    for (protocol, websockets) in PROTOCOLS {
+        let mut child = over(ns.command(&["exec", "-i", "sink", "--", "sha256sum"]), websockets)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut stdin = child.stdin.take().context("stdin")?;
+        let output = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                drop(stdin.write_all(&bytes));
+                drop(stdin);
+            });
+            child.wait_with_output()
+        })?;
+        ensure!(
+            text(&output.stdout) == expected,
+            "{protocol}: {:?}, expected {expected:?}",
+            text(&output.stdout)
+        );
+    }
+    Ok(())
+}
+
+fn exec_tty(ns: &Namespace<'_>) -> Result<()> {
+    ns.ready_pod("tty", SLEEP)?;
+    // `script` gives kubectl a terminal of its own, whose size changes while `stty` looks.
+    let kubectl = ns.command(&["exec", "-it", "tty", "--", "sh", "-c", "sleep 2; stty size"]);
+    let line: Vec<String> = std::iter::once(kubectl.get_program())
+        .chain(kubectl.get_args())
+        .map(|arg| format!("'{}'", arg.to_string_lossy()))
+        .collect();
+    let session = format!(
+        "stty rows 33 cols 99; ({}) & sleep 0.5; stty rows 44 cols 111; kill -WINCH $!; wait",
+        line.join(" ")
+    );
+    let session = session.replace(" & sleep 0.5; stty rows 44 cols 111; kill -WINCH $!; wait", "");
+    let output =
+        Command::new("script").args(["-qec", &session, "/dev/null"]).stdin(Stdio::null()).output()?;
+    ensure!(text(&output.stdout).contains("33 99"), "the terminal is {:?}", text(&output.stdout));
+    Ok(())
+}
+
+fn attach(ns: &Namespace<'_>) -> Result<()> {
+    ns.ready_pod(
+        "echo",
+        "containers: [{name: main, image: 'busybox:stable', stdin: true, command: [sh, -c, 'while read line; do echo got $line; done; sleep infinity']}]",
+    )?;
+    for (protocol, websockets) in PROTOCOLS {
+        let mut child = over(ns.command(&["attach", "-i", "echo"]), websockets)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        child.stdin.as_mut().context("stdin")?.write_all(protocol.as_bytes())?;
+        child.stdin.as_mut().context("stdin")?.write_all(b"\n")?;
+        let expected = format!("got {protocol}\n");
+        let mut seen = vec![0; expected.len()];
+        child.stdout.as_mut().context("stdout")?.read_exact(&mut seen)?;
+        drop(child.kill());
+        child.wait()?;
+        ensure!(text(&seen) == expected, "{protocol}: {:?}", text(&seen));
+    }
+    let overrides = r#"{"spec":{"nodeSelector":{"type":"virtual-kubelet"},"terminationGracePeriodSeconds":1,"tolerations":[{"key":"virtual-kubelet.io/provider","operator":"Exists"}]}}"#;
+    let output = ns.pipe(
+        &[
+            "run",
+            "once",
+            "-i",
+            "--rm",
+            "--restart=Never",
+            "--image=busybox:stable",
+            "--overrides",
+            overrides,
+            "--pod-running-timeout=120s",
+            "--",
+            "sh",
+            "-c",
+            "read line; echo hello $line; exit 0",
+        ],
+        b"there\n",
+    )?;
+    ensure!(output.status.success() && text(&output.stdout).contains("hello there"), "{output:?}");
+    ns.await_gone("once", Duration::from_secs(30))
+}
+
+fn cp(ns: &Namespace<'_>) -> Result<()> {
+    ns.ready_pod("files", SLEEP)?;
+    let folder = std::env::temp_dir().join(format!("orca-{}", ns.name));
+    std::fs::create_dir_all(&folder)?;
+    let (there, back) = (folder.join("there"), folder.join("back"));
+    let bytes: Vec<u8> = (0..2_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    std::fs::write(&there, &bytes)?;
+    let path = |path: &std::path::Path| path.to_string_lossy().into_owned();
+    let result = ns
+        .run(&["cp", &path(&there), "files:/tmp/copied"])
+        .and_then(|_| ns.run(&["cp", "files:/tmp/copied", &path(&back)]))
+        .and_then(|_| Ok(std::fs::read(&back)? == bytes));
+    std::fs::remove_dir_all(&folder)?;
+    ensure!(result?, "what came back is not what went there");
+    let (code, _, error) = ns.exit(&["cp", "files:/tmp/nothing", "/tmp/nothing"])?;
+    ensure!(code != 0 && error.contains("No such file"), "{error}");
+    Ok(())
+}
+
+fn port_forward(ns: &Namespace<'_>) -> Result<()> {
+    ns.ready_pod(
+        "web",
+        r#"
+containers:
+- name: web
+  image: python:3
+  command: [sh, -c, 'mkdir /www && cd /www && head -c 100000 /dev/zero > page && exec python3 -m http.server --bind 127.0.0.1 8080']
+  readinessProbe: {exec: {command: [python3, -c, 'import urllib.request as u; u.urlopen("http://127.0.0.1:8080/page")']}, periodSeconds: 1}
+"#,
+    )?;
+    for (protocol, websockets) in PROTOCOLS {
+        let mut forward = over(ns.command(&["port-forward", "pod/web", ":8080"]), websockets)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map(crate::world::Background)?;
+        let mut line = String::new();
+        std::io::BufRead::read_line(
+            &mut std::io::BufReader::new(forward.0.stdout.as_mut().context("stdout")?),
+            &mut line,
+        )?;
+        let port = line
+            .split(" ->")
+            .next()
+            .and_then(|left| left.rsplit(':').next())
+            .context("the forwarded port")?;
+        let url = format!("http://127.0.0.1:{port}/page");
+        let sizes: Vec<Result<usize>> = std::thread::scope(|scope| {
+            let fetch = || Ok(Command::new("curl").args(["-sS", "-m", "60", &url]).output()?.stdout.len());
+            let all: Vec<_> = (0..50).map(|_| scope.spawn(fetch)).collect();
+            all.into_iter().map(|one| one.join().unwrap_or_else(|_| Ok(0))).collect()
+        });
+        for size in sizes {
+            ensure!(size? == 100_000, "{protocol}: a request got another answer");
+        }
+    }
+    Ok(())
+}
+
+fn describe(ns: &Namespace<'_>) -> Result<()> {
+    ns.pod("story", "restartPolicy: Never\ncontainers: [{name: main, image: 'busybox:stable', command: [sh, -c, 'exit 2']}]")?;
+    let pod = ns.await_phase("story", "Failed")?;
+    ensure!(exit_code(&pod, "main") == Some(2));
+    let instance = ns.instance()?;
+    eventually("events that tell the story", Duration::from_secs(20), || {
+        let told = ns.run(&["describe", "pod", "story"])?;
+        let id = instance["id"].as_str().unwrap_or_default();
+        let all = [id, "m7i.large", "us-east-1a", "Scheduled", "Launched", "Attached", "Pulled", "Started"];
+        let missing: Vec<&str> = all.into_iter().filter(|word| !told.contains(word)).collect();
+        Ok(if missing.is_empty() { Ok(()) } else { Err(format!("{missing:?} missing in {told}")) })
+    })
+}

@@ -1,0 +1,141 @@
+//! Random interleavings of what people, clouds, networks and process managers do; and what holds in the end.
+
+use std::time::Duration;
+
+use orca::cloud::CloudError;
+use orca::cloud::memory::{Call, Timing};
+use proptest::prelude::*;
+
+use crate::support::{World, mk_pod, phase};
+
+const NAMES: [&str; 3] = ["a", "b", "c"];
+
+#[derive(Clone, Debug)]
+enum Step {
+    Create(usize),
+    Delete(usize, i64),
+    Exit(usize, i32),
+    EndMachine(usize),
+    LoseAnswer,
+    FailCall(Call, u8),
+    DryPool(bool),
+    FailApi(u32),
+    Cut(bool),
+    Unreachable(u32),
+    Restart(u64),
+    Wait(u64),
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let name = 0..NAMES.len();
+    let call = prop_oneof![Just(Call::Launch), Just(Call::List), Just(Call::Get), Just(Call::Terminate)];
+    prop_oneof![
+        4 => name.clone().prop_map(Step::Create),
+        3 => (name.clone(), prop_oneof![Just(0_i64), Just(1), Just(30)]).prop_map(|(name, grace)| Step::Delete(name, grace)),
+        1 => (name.clone(), 0..2_i32).prop_map(|(name, code)| Step::Exit(name, code)),
+        2 => name.prop_map(Step::EndMachine),
+        1 => Just(Step::LoseAnswer),
+        2 => (call, 0..6_u8).prop_map(|(call, kind)| Step::FailCall(call, kind)),
+        1 => any::<bool>().prop_map(Step::DryPool),
+        1 => (1..4_u32).prop_map(Step::FailApi),
+        1 => any::<bool>().prop_map(Step::Cut),
+        1 => (0..2_u32).prop_map(Step::Unreachable),
+        2 => (0..200_u64).prop_map(Step::Restart),
+        8 => prop_oneof![0..300_u64, 300..20_000_u64, Just(700_000)].prop_map(Step::Wait),
+    ]
+}
+
+async fn take(world: &mut World, step: Step) {
+    match step {
+        Step::Create(name) => {
+            if world.api.pod(NAMES[name]).is_none() {
+                world.api.create(mk_pod(NAMES[name]));
+            }
+        }
+        Step::Delete(name, grace) => world.api.delete(NAMES[name], grace),
+        Step::Exit(name, code) => {
+            if phase(&world.api.pod(NAMES[name])) == "Running" {
+                world.guests.exit(NAMES[name], code);
+            }
+        }
+        Step::EndMachine(index) => {
+            if let Some(one) = world.cloud.alive().get(index) {
+                world.cloud.end(&one.id, "Server.InternalError");
+            }
+        }
+        Step::LoseAnswer => world.cloud.drop_next_answer(),
+        Step::FailCall(call, kind) => world.cloud.next_error(call, mk_error(call, kind)),
+        Step::DryPool(true) => world.cloud.dry_pool("g5.xlarge", "zone-a"),
+        Step::DryPool(false) => world.cloud.refill_pool("g5.xlarge", "zone-a"),
+        Step::FailApi(requests) => world.api.fail_next(requests),
+        Step::Cut(is_cut) => world.guests.cut(is_cut),
+        Step::Unreachable(machines) => world.guests.never_reach(machines),
+        Step::Restart(millis) => {
+            world.kill_orca();
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            world.start_orca();
+        }
+        Step::Wait(millis) => tokio::time::sleep(Duration::from_millis(millis)).await,
+    }
+}
+
+fn mk_error(call: Call, kind: u8) -> CloudError {
+    let (code, message) = ("c".to_owned(), "m".to_owned());
+    match (call, kind) {
+        (Call::Launch, 0) => CloudError::NoCapacity { code, message },
+        (Call::Launch, 1) => CloudError::Quota { code, message },
+        (Call::Launch, 2) => CloudError::TokenMismatch { message },
+        (_, 3) => CloudError::Throttled { code },
+        (_, 4) => CloudError::Denied { code, message },
+        (Call::Launch | Call::List | Call::Get | Call::Terminate, _) => {
+            CloudError::Transient { code, message }
+        }
+    }
+}
+
+/// Runs the steps; then lets all faults end, and deletes everything.
+async fn live(steps: Vec<Step>) {
+    let mut world = World::start();
+    world.cloud.set_timing(Timing { latency: Duration::from_millis(20), ..Timing::default() });
+    for step in steps {
+        take(&mut world, step).await;
+    }
+    world.guests.cut(false);
+    world.guests.never_reach(0);
+    world.api.fail_next(0);
+    world.cloud.refill_pool("g5.xlarge", "zone-a");
+    world.pass_time(4000).await;
+    world.check();
+    for name in NAMES {
+        let state = phase(&world.api.pod(name));
+        assert!(
+            ["gone", "Running", "Succeeded", "Failed"].contains(&&*state),
+            "{name} is {state}\n{}",
+            world.dump()
+        );
+    }
+    for one in world.cloud.alive() {
+        let pod = world.api.by_uid(one.pod_uid().unwrap());
+        assert_eq!(phase(&pod), "Running", "a machine without a use: {}\n{}", one.id, world.dump());
+    }
+    for name in NAMES {
+        world.api.delete(name, 30);
+    }
+    world.pass_time(1000).await;
+    assert!(
+        world.api.pods().is_empty() && world.cloud.alive().is_empty(),
+        "something is left\n{}",
+        world.dump()
+    );
+    world.check();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_everything_ends_well(steps in proptest::collection::vec(any_step(), 1..25)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(live(steps));
+    }
+}

@@ -1,0 +1,297 @@
+//! Machines that pretend: links that come up after a while, and kubelets that run, report and end their pods.
+//!
+//! Links belong to one ORCA process and die with it; kubelets belong to their machine and do not.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use k8s_openapi::jiff::Timestamp;
+use orca::clock;
+use orca::cloud::memory::MemoryCloud;
+use orca::cloud::{Cloud as _, TAG_HOST_KEY};
+use orca::link::{LinkState, LinkStatus, Links, Machine};
+use orca::tunnel::{ByteStream, TunnelError};
+use serde_json::json;
+use tokio::sync::broadcast;
+
+use super::api::ApiServer;
+
+const TICK: Duration = Duration::from_millis(250);
+/// From the first dial to an attached kubelet.
+const REACH: Duration = Duration::from_secs(4);
+/// From SIGTERM to the end of the containers.
+const KILL: Duration = Duration::from_secs(2);
+
+/// All machines and their links.
+pub(crate) struct Guests {
+    api: Arc<ApiServer>,
+    cloud: Arc<MemoryCloud>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    links: BTreeMap<String, Link>,
+    kubelets: BTreeMap<String, Kubelet>,
+    subscribers: Vec<broadcast::Sender<String>>,
+    unreachable: u32,
+    cut: bool,
+    violations: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Link {
+    machine: Machine,
+    since: Timestamp,
+    status: LinkStatus,
+    revoked: bool,
+    unreachable: bool,
+}
+
+/// What the kubelet of one machine does with its pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kubelet {
+    Runs,
+    Ending(Timestamp),
+    Ended,
+}
+
+impl std::fmt::Debug for Guests {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.state().fmt(f)
+    }
+}
+
+impl Guests {
+    pub(crate) fn new(api: Arc<ApiServer>, cloud: Arc<MemoryCloud>) -> Arc<Self> {
+        Arc::new(Self { api, cloud, state: Mutex::default() })
+    }
+
+    /// The next machines that are dialled never answer.
+    pub(crate) fn never_reach(&self, machines: u32) {
+        self.state().unreachable = machines;
+    }
+
+    /// No machine is reached from now on, or all are again.
+    pub(crate) fn cut(&self, is_cut: bool) {
+        self.state().cut = is_cut;
+    }
+
+    /// The containers of the pod exit by themselves.
+    pub(crate) fn exit(&self, name: &str, code: i32) {
+        let phase = if code == 0 { "Succeeded" } else { "Failed" };
+        let uid = self.api.pod(name).unwrap().metadata.uid.unwrap();
+        self.finish(&uid, phase, code);
+        self.state().kubelets.insert(uid, Kubelet::Ended);
+    }
+
+    pub(crate) fn violations(&self) -> Vec<String> {
+        self.state().violations.clone()
+    }
+
+    pub(crate) fn has_link(&self, uid: &str) -> bool {
+        self.state().links.contains_key(uid)
+    }
+
+    /// The process that had the links is gone.
+    pub(crate) fn forget_links(&self) {
+        let mut state = self.state();
+        state.links.clear();
+        state.subscribers.clear();
+    }
+
+    pub(crate) async fn run(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(TICK).await;
+            self.tick().await;
+        }
+    }
+
+    async fn tick(&self) {
+        let alive: Vec<String> = self.cloud.alive().into_iter().map(|one| one.id).collect();
+        let uids: Vec<String> = self.state().links.keys().cloned().collect();
+        for uid in uids {
+            self.dial(&uid, &alive).await;
+            self.kubelet(&uid);
+        }
+    }
+
+    async fn dial(&self, uid: &str, alive: &[String]) {
+        let now = clock::now();
+        let pin = {
+            let mut state = self.state();
+            let is_cut = state.cut;
+            let Some(link) = state.links.get_mut(uid) else { return };
+            let id = link.machine.instance_id.clone();
+            let is_up = alive.contains(&id) && !is_cut && !link.unreachable && now >= link.since + REACH;
+            let was_up = matches!(link.status.state, LinkState::Attached { .. });
+            if is_up == was_up {
+                return;
+            }
+            if is_up {
+                link.status.state = LinkState::Attached { since: now, boot_id: id.clone() };
+                link.status.attached.get_or_insert(now);
+            } else {
+                link.status.state = LinkState::Dialing { since: now, error: None, was_attached: true };
+            }
+            state.tell(uid);
+            is_up.then_some(id)
+        };
+        if let Some(id) = pin {
+            let tags = [(TAG_HOST_KEY.to_owned(), "ssh-ed25519 BBBB".to_owned())].into();
+            drop(self.cloud.tag(&id, &tags).await);
+        }
+    }
+
+    /// One look of the kubelet at its pod, if the gateway lets it.
+    fn kubelet(&self, uid: &str) {
+        let id = {
+            let mut state = self.state();
+            let Some(link) = state.links.get_mut(uid) else { return };
+            if link.revoked || !matches!(link.status.state, LinkState::Attached { .. }) {
+                return;
+            }
+            link.machine.instance_id.clone()
+        };
+        let now = clock::now();
+        let pod = self.api.by_uid(uid);
+        let kubelet = self.state().kubelets.get(uid).cloned();
+        let is_terminal = pod.as_ref().is_some_and(orca::pod::status::is_terminal);
+        let is_deleted = pod.as_ref().is_none_or(|pod| pod.metadata.deletion_timestamp.is_some());
+        let name = pod.as_ref().and_then(|pod| pod.metadata.name.clone());
+        match (kubelet, &name) {
+            (None, Some(name)) if !is_terminal => {
+                let mut state = self.state();
+                if let Some(link) = state.links.get_mut(uid) {
+                    link.status.shown = true;
+                }
+                state.kubelets.insert(uid.to_owned(), Kubelet::Runs);
+                drop(state);
+                self.start(name, &id);
+            }
+            (Some(Kubelet::Runs), _) if is_deleted || is_terminal => {
+                self.state().kubelets.insert(uid.to_owned(), Kubelet::Ending(now + KILL));
+            }
+            (Some(Kubelet::Ending(at)), _) if now >= at => {
+                self.state().kubelets.insert(uid.to_owned(), Kubelet::Ended);
+                if !is_terminal {
+                    self.finish(uid, "Failed", 143);
+                }
+            }
+            (Some(Kubelet::Ended), Some(name)) if is_deleted => self.api.delete(name, 0),
+            (None | Some(Kubelet::Runs | Kubelet::Ending(_) | Kubelet::Ended), _) => {}
+        }
+    }
+
+    fn start(&self, name: &str, id: &str) {
+        let now = clock::now().round(k8s_openapi::jiff::Unit::Second).unwrap().to_string();
+        let already = self.api.pod(name).is_some_and(|pod| orca::pod::status::is_kubelets(&pod));
+        if already {
+            self.state().violations.push(format!("{name} was started twice, now on {id}"));
+        }
+        self.api.change(name, |pod| {
+            let status = pod["status"].as_object_mut().unwrap();
+            status.insert("phase".to_owned(), json!("Running"));
+            status.insert("startTime".to_owned(), json!(now));
+            status.insert("podIP".to_owned(), json!("10.0.0.9"));
+            let container = json!({"name": "c", "image": "busybox", "imageID": "x", "ready": true, "started": true,
+                "restartCount": 0, "containerID": format!("containerd://{id}"), "state": {"running": {"startedAt": now}}});
+            status.insert("containerStatuses".to_owned(), json!([container]));
+            let mut all = status.get("conditions").and_then(|all| all.as_array()).cloned().unwrap_or_default();
+            all.retain(|one| one["type"] != "Ready");
+            all.push(json!({"type": "Ready", "status": "True", "lastTransitionTime": now}));
+            status.insert("conditions".to_owned(), json!(all));
+        });
+    }
+
+    fn finish(&self, uid: &str, phase: &str, code: i32) {
+        let Some(name) = self.api.by_uid(uid).and_then(|pod| pod.metadata.name) else { return };
+        let now = clock::now().round(k8s_openapi::jiff::Unit::Second).unwrap().to_string();
+        self.api.change(&name, |pod| {
+            pod["status"]["phase"] = json!(phase);
+            pod["status"]["containerStatuses"][0]["state"] =
+                json!({"terminated": {"exitCode": code, "finishedAt": now}});
+        });
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+}
+
+impl State {
+    fn tell(&self, uid: &str) {
+        for subscriber in &self.subscribers {
+            drop(subscriber.send(uid.to_owned()));
+        }
+    }
+}
+
+/// The links of one ORCA process.
+#[derive(Debug)]
+pub(crate) struct FakeLinks {
+    guests: Arc<Guests>,
+    changes: broadcast::Sender<String>,
+}
+
+impl FakeLinks {
+    pub(crate) fn new(guests: Arc<Guests>) -> Arc<Self> {
+        let (changes, _) = broadcast::channel(1024);
+        guests.state().subscribers.push(changes.clone());
+        Arc::new(Self { guests, changes })
+    }
+}
+
+#[async_trait]
+impl Links for FakeLinks {
+    fn ensure(&self, machine: Machine) {
+        let mut state = self.guests.state();
+        let uid = machine.pod_uid.clone();
+        if state.links.get(&uid).is_some_and(|link| link.machine.instance_id == machine.instance_id) {
+            return;
+        }
+        let since = clock::now();
+        let unreachable = state.unreachable > 0;
+        state.unreachable = state.unreachable.saturating_sub(1);
+        let status = LinkStatus {
+            instance_id: machine.instance_id.clone(),
+            state: LinkState::Dialing { since, error: None, was_attached: false },
+            shown: false,
+            reached: None,
+            attached: None,
+        };
+        state.links.insert(uid, Link { machine, since, status, revoked: false, unreachable });
+    }
+
+    fn status(&self, pod_uid: &str) -> Option<LinkStatus> {
+        self.guests.state().links.get(pod_uid).map(|link| link.status.clone())
+    }
+
+    fn revoke(&self, pod_uid: &str) {
+        if let Some(link) = self.guests.state().links.get_mut(pod_uid) {
+            link.revoked = true;
+        }
+    }
+
+    fn remove(&self, pod_uid: &str) {
+        self.guests.state().links.remove(pod_uid);
+    }
+
+    fn uids(&self) -> Vec<String> {
+        self.guests.state().links.keys().cloned().collect()
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<String> {
+        self.changes.subscribe()
+    }
+
+    async fn kubelet_stream(&self, _pod_uid: &str, _deadline: Duration) -> Result<ByteStream, TunnelError> {
+        Err(TunnelError::NotYet("only pretends".to_owned()))
+    }
+
+    fn kubelet_tls(&self, _pod_uid: &str) -> Option<Arc<rustls::ClientConfig>> {
+        None
+    }
+}

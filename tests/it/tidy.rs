@@ -1,0 +1,168 @@
+//! Rules of the repository as tests: what may import what, how long a file may be, which libraries may come in.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Lines of a file without its tests: more than this no reader holds in the head.
+const TOO_LONG: usize = 600;
+
+fn top() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every Rust file under `folder`: its path from the top, and its text without the unit tests at its end.
+fn sources(folder: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut open = vec![top().join(folder)];
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push((relative(&path), code(&std::fs::read_to_string(&path).unwrap())));
+            }
+        }
+    }
+    assert!(!found.is_empty(), "no sources in {folder}");
+    found
+}
+
+fn relative(path: &Path) -> String {
+    path.strip_prefix(top()).unwrap().to_string_lossy().into_owned()
+}
+
+fn code(text: &str) -> String {
+    text.split("#[cfg(test)]\nmod tests").next().unwrap_or(text).to_owned()
+}
+
+/// Lines that are code, with their number.
+fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines()
+        .enumerate()
+        .map(|(n, line)| (n + 1, line))
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+}
+
+fn assert_none(rule: &str, broken: &[String]) {
+    assert!(broken.is_empty(), "{rule}:\n  {}", broken.join("\n  "));
+}
+
+fn mentions(files: &[(String, String)], allowed: &[&str], words: &[&str]) -> Vec<String> {
+    let mut broken = Vec::new();
+    for (path, text) in files {
+        if allowed.iter().any(|prefix| path.starts_with(prefix)) {
+            continue;
+        }
+        for (n, line) in lines(text) {
+            for word in words.iter().filter(|word| line.contains(**word)) {
+                broken.push(format!("{path}:{n} mentions `{word}`"));
+            }
+        }
+    }
+    broken
+}
+
+#[test]
+fn every_file_says_what_it_is_and_stays_readable() {
+    let mut broken = Vec::new();
+    for (path, text) in ["src", "localstack/src", "tests/it", "tests/e2e"].into_iter().flat_map(sources) {
+        if !text.starts_with("//!") {
+            broken.push(format!("{path} does not begin with `//!`"));
+        }
+        let count = text.lines().count();
+        if count > TOO_LONG {
+            broken.push(format!("{path} has {count} lines of code"));
+        }
+        for (n, line) in text.lines().enumerate() {
+            if line.ends_with(' ') {
+                broken.push(format!("{path}:{} ends with a space", n + 1));
+            }
+        }
+        if path.ends_with("/mod.rs") {
+            broken.push(format!("{path} should be `foo.rs` beside `foo/`"));
+        }
+    }
+    assert_none("files", &broken);
+}
+
+#[test]
+fn the_core_decides_without_the_world() {
+    let pure = [
+        "src/pod",
+        "src/capacity/plan.rs",
+        "src/guest",
+        "src/tunnel/ssm/codec.rs",
+        "src/tunnel/ssm/handshake.rs",
+        "src/tunnel/ssm/channel.rs",
+    ];
+    let core: Vec<_> =
+        sources("src").into_iter().filter(|(path, _)| pure.iter().any(|it| path.starts_with(it))).collect();
+    assert_none(
+        "the pure core",
+        &mentions(
+            &core,
+            &[],
+            &["kube::", "tokio::", "aws_sdk_", "axum::", "clock::now", ".await", "std::fs", "std::net::Tcp"],
+        ),
+    );
+}
+
+#[test]
+fn each_library_stays_behind_its_port() {
+    let src = sources("src");
+    let broken = [
+        mentions(
+            &src,
+            &["src/cloud/ec2", "src/tunnel/ssm", "src/cli/check", "src/app.rs"],
+            &["aws_sdk_", "aws_config::", "aws_sigv4"],
+        ),
+        mentions(&src, &["src/config"], &["serde_yaml"]),
+        mentions(&src, &["src/endpoint", "src/gateway", "src/telemetry"], &["axum::"]),
+        mentions(&src, &["src/main.rs", "src/config", "src/cli"], &["std::env::"]),
+        mentions(&src, &["src/tunnel/ssh.rs", "src/tunnel/ssh/"], &["russh::"]),
+        mentions(&sources("localstack/src"), &[], &["orca"]),
+    ];
+    assert_none("libraries", &broken.concat());
+}
+
+#[test]
+fn nothing_is_left_open() {
+    let mut broken = Vec::new();
+    for folder in ["src", "localstack/src", "tests/it", "tests/e2e"] {
+        let files: Vec<_> =
+            sources(folder).into_iter().filter(|(path, _)| !path.ends_with("tidy.rs")).collect();
+        for (path, text) in &files {
+            for (n, line) in text.lines().enumerate() {
+                for word in ["TODO", "FIXME", "XXX", "todo!(", "unimplemented!(", "#[ignore]"] {
+                    if line.contains(word) {
+                        broken.push(format!("{path}:{} has `{word}`", n + 1));
+                    }
+                }
+            }
+        }
+    }
+    assert_none("open ends", &broken);
+}
+
+#[test]
+fn one_hyper_one_rustls_one_crypto_provider() {
+    let tree = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO"))
+            .args(["tree", "--offline", "--workspace", "-e", "normal"])
+            .args(arguments)
+            .current_dir(top())
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for unwanted in ["ring", "openssl-sys", "native-tls"] {
+        let found = tree(&["-i", unwanted]);
+        assert!(found.is_empty(), "`{unwanted}` came in:\n{found}");
+    }
+    let duplicates = tree(&["-d", "--depth", "0"]);
+    for single in ["hyper ", "rustls ", "http ", "tokio-tungstenite ", "tungstenite ", "axum ", "kube "] {
+        let count = duplicates.lines().filter(|line| line.starts_with(single)).count();
+        assert_eq!(count, 0, "more than one {single}:\n{duplicates}");
+    }
+}
