@@ -43,7 +43,7 @@ struct App {
 /// Everything behind the port.
 pub fn router(world: Arc<World>, ssm: Arc<Ssm>) -> Router {
     Router::new()
-        .nest("/_local", control::router(world.clone()))
+        .nest("/_local", control::router(world.clone(), ssm.clone()))
         .merge(ssm.clone().router())
         .fallback_service(Router::new().fallback(answer).with_state(App { world, ssm }))
 }

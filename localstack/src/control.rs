@@ -10,6 +10,7 @@
 //! | `PUT subnets/{id}` | `{"free_addresses": 1}` |
 //! | `PUT pools/{zone}/{type}` | `{"capacity": 0}`, or `null` for no end |
 //! | `POST cuts` | [`crate::ssm::Cut`] |
+//! | `GET`, `PATCH ssm` | [`crate::ssm::Settings`] |
 //! | `PUT parameters` | `{"name": "..", "value": ".."}` |
 
 mod acts;
@@ -31,7 +32,7 @@ use serde_json::{Value, json};
 use crate::clock;
 use crate::ec2::catalog;
 use crate::faults::Fault;
-use crate::ssm::Cut;
+use crate::ssm::{Cut, Ssm};
 use crate::world::World;
 use crate::world::instance::Timing;
 
@@ -81,6 +82,8 @@ enum ControlError {
     Malformed(String),
     #[error("{0}")]
     NotFound(String),
+    #[error("{0}")]
+    Conflict(String),
     #[error("{0:#}")]
     Failed(anyhow::Error),
 }
@@ -90,6 +93,7 @@ impl IntoResponse for ControlError {
         let status = match self {
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::Conflict(_) => StatusCode::CONFLICT,
             Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         (status, axum::Json(json!({ "error": self.to_string() }))).into_response()
@@ -99,7 +103,8 @@ impl IntoResponse for ControlError {
 type Answer = Result<axum::Json<Value>, ControlError>;
 
 /// Everything under `/_local`.
-pub fn router<S: Clone + Send + Sync + 'static>(world: Arc<World>) -> Router<S> {
+pub fn router(world: Arc<World>, ssm: Arc<Ssm>) -> Router {
+    let sessions = Router::new().route("/ssm", get(ssm_settings).patch(change_ssm_settings)).with_state(ssm);
     Router::new()
         .route("/health", get(async || axum::Json(json!({ "status": "ok" }))))
         .route("/world", get(async |State(world): Shared| axum::Json(views::world(&world))))
@@ -113,6 +118,7 @@ pub fn router<S: Clone + Send + Sync + 'static>(world: Arc<World>) -> Router<S> 
         .route("/cuts", post(cut))
         .route("/parameters", put(parameter))
         .with_state(world)
+        .merge(sessions)
 }
 
 /// A body, or what is wrong with it.
@@ -219,4 +225,14 @@ async fn parameter(State(world): Shared, bytes: Bytes) -> Answer {
     let change: ParameterChange = body(&bytes)?;
     world.parameters.put(&change.name, &change.value, clock::now());
     done()
+}
+
+async fn ssm_settings(State(ssm): State<Arc<Ssm>>) -> axum::Json<Value> {
+    axum::Json(json!(ssm.settings()))
+}
+
+async fn change_ssm_settings(State(ssm): State<Arc<Ssm>>, bytes: Bytes) -> Answer {
+    let patch: Value = body(&bytes)?;
+    let settings = ssm.configure(&patch).map_err(|error| ControlError::Malformed(error.to_string()))?;
+    Ok(axum::Json(json!(settings)))
 }

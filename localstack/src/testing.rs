@@ -23,6 +23,7 @@ use crate::world::{World, WorldConfig};
 const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
 
 /// A cloud of its own.
+#[derive(Debug)]
 pub struct TestCloud {
     pub world: Arc<World>,
     pub machines: Arc<NoMachines>,

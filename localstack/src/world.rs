@@ -23,6 +23,7 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::estate::Estate;
@@ -102,6 +103,7 @@ pub struct World {
     cloud: Mutex<Cloud>,
     machines: Arc<dyn Machines>,
     wake: Arc<Notify>,
+    ending: CancellationToken,
     driver: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
@@ -125,9 +127,10 @@ impl World {
             cuts: broadcast::Sender::new(64),
             machines,
             wake: Arc::default(),
+            ending: CancellationToken::new(),
             driver: Mutex::default(),
         });
-        let driver = tokio::spawn(driver::run(Arc::downgrade(&world), events));
+        let driver = tokio::spawn(driver::run(Arc::downgrade(&world), events, world.ending.clone()));
         *world.driver.lock().unwrap_or_else(PoisonError::into_inner) = Some(AbortOnDropHandle::new(driver));
         world
     }
@@ -188,7 +191,13 @@ impl World {
 
     /// Ends every machine, now. The world is of no use afterwards.
     pub async fn end(&self) {
-        drop(self.driver.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.ending.cancel();
+        let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(driver) = driver
+            && timeout(END, driver).await.is_err()
+        {
+            tracing::error!("a machine's job did not stop in time");
+        }
         let left: Vec<String> = self.view(|cloud, _| {
             let has_machine = |i: &&Instance| !matches!(i.machine, Machine::Gone | Machine::Waiting);
             cloud.instances.values().filter(has_machine).map(|instance| instance.id.clone()).collect()
@@ -218,4 +227,10 @@ fn view(instance: &Instance) -> InstanceView {
         launched_at: instance.launched,
         tags: instance.tags.clone(),
     }
+}
+
+/// Such as `ip-10-88-1-4.ec2.internal`.
+#[must_use]
+pub fn host_name(address: Ipv4Addr) -> String {
+    format!("ip-{}.ec2.internal", address.to_string().replace('.', "-"))
 }

@@ -7,12 +7,16 @@ use axum::extract::{Path, State};
 use super::{Answer, ControlError, done};
 use crate::machine::Freeze;
 use crate::world::World;
-use crate::world::instance::{Power, Reason};
+use crate::world::instance::{self, Power, Reason};
 
 /// Does one thing to one instance.
 pub(super) async fn act(State(world): State<Arc<World>>, Path((id, act)): Path<(String, String)>) -> Answer {
-    if world.instance(&id).is_none() {
+    let Some(instance) = world.instance(&id) else {
         return Err(ControlError::NotFound(format!("no instance `{id}`")));
+    };
+    if instance.state != instance::State::Running && ["power-cycle", "freeze", "thaw"].contains(&&*act) {
+        let state = instance.state.name();
+        return Err(ControlError::Conflict(format!("`{id}` is {state}, expected running")));
     }
     let machines = world.machines();
     match act.as_str() {

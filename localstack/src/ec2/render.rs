@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::aws::xml::Xml;
 use crate::clock;
-use crate::world::World;
 use crate::world::instance::{Instance, State};
+use crate::world::{World, host_name};
 
 /// Everything inside an instance's `item`. What a terminated instance has lost is left out, as EC2 does.
 pub(super) fn instance(xml: &mut Xml, world: &World, instance: &Instance) {
@@ -111,10 +111,6 @@ pub(super) fn profile_arn(world: &World, name: &str) -> String {
 /// `ip-10-88-1-4.ec2.internal`; nothing for a terminated instance.
 pub(super) fn private_dns(instance: &Instance) -> String {
     instance.addresses().next().map_or_else(String::new, host_name)
-}
-
-fn host_name(address: std::net::Ipv4Addr) -> String {
-    format!("ip-{}.ec2.internal", address.to_string().replace('.', "-"))
 }
 
 fn groups(xml: &mut Xml, world: &World, ids: &[String]) {

@@ -5,7 +5,7 @@ use super::ids::Kind;
 use super::render;
 use crate::aws::Refusal;
 use crate::aws::xml::Xml;
-use crate::world::instance::{Machine, Power, Reason};
+use crate::world::instance::{Power, Reason};
 
 pub(super) fn terminate_instances(call: &Call<'_>) -> Result<Xml, Refusal> {
     let scope = call.params.root();
@@ -40,9 +40,6 @@ pub(super) fn terminate_instances(call: &Call<'_>) -> Result<Xml, Refusal> {
             let Some(instance) = cloud.instances.get_mut(*id) else { continue };
             let before = instance.state;
             instance.end(Reason::new("Client.UserInitiatedShutdown"), transition.clone(), power, now);
-            if let (Power::Cut, Machine::Halting { .. }) = (power, instance.machine) {
-                instance.machine_is(Machine::Halting { until: now }, now);
-            }
             changes.push(((*id).to_owned(), before, instance.state));
         }
         changes

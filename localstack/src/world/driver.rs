@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use super::World;
 use super::instance::{Instance, Job, Machine, Power, Reason};
@@ -26,8 +27,8 @@ enum Done {
     Destroyed { console: String },
 }
 
-/// Runs until the world is gone.
-pub(super) async fn run(world: Weak<World>, mut events: Receiver<MachineEvent>) {
+/// Runs until the world is gone or `ending` is cancelled; then no job is under way any more.
+pub(super) async fn run(world: Weak<World>, mut events: Receiver<MachineEvent>, ending: CancellationToken) {
     let mut jobs: JoinSet<(String, Done)> = JoinSet::new();
     let mut boots = 0;
     loop {
@@ -40,6 +41,7 @@ pub(super) async fn run(world: Weak<World>, mut events: Receiver<MachineEvent>) 
         let wake = strong.wake.clone();
         drop(strong);
         tokio::select! {
+            () = ending.cancelled() => return jobs.shutdown().await,
             () = wake.notified() => {}
             () = sleep(wait) => {}
             event = events.recv() => {
@@ -199,3 +201,6 @@ fn spec(world: &World, instance: &Instance) -> MachineSpec {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,6 +46,8 @@ pub struct Instance {
     pub machine: Machine,
     /// When the machine came into its state.
     pub machine_since: Timestamp,
+    /// How its end was asked for.
+    pub power: Power,
     /// What the console showed before the machine was destroyed.
     pub console: String,
 }
@@ -231,7 +233,11 @@ impl Instance {
     pub fn job(&self, now: Timestamp, timing: &Timing) -> Option<Job> {
         match (self.state, self.machine) {
             (State::Pending, Machine::Waiting) => Some(Job::Boot),
-            (State::ShuttingDown, Machine::Up) if timing.shutdown_grace.is_zero() => Some(Job::Destroy),
+            (State::ShuttingDown, Machine::Up | Machine::Halting { .. })
+                if self.power == Power::Cut || timing.shutdown_grace.is_zero() =>
+            {
+                Some(Job::Destroy)
+            }
             (State::ShuttingDown, Machine::Up) => Some(Job::ShutDown),
             (State::ShuttingDown, Machine::Halting { until }) if until <= now => Some(Job::Destroy),
             (State::ShuttingDown, Machine::Off) => Some(Job::Destroy),
@@ -244,17 +250,17 @@ impl Instance {
         self.machine_since = now;
     }
 
-    /// Begins its end. Without effect on one that is ending already.
+    /// Begins its end. One that is ending already keeps its reason, but may still have its power cut.
     pub fn end(&mut self, reason: Reason, transition: String, power: Power, now: Timestamp) {
+        if power == Power::Cut {
+            self.power = power;
+        }
         if self.state.ending() {
             return;
         }
         self.enter(State::ShuttingDown, now);
         self.reason = Some(reason);
         self.transition = transition;
-        if power == Power::Cut && self.machine == Machine::Up {
-            self.machine_is(Machine::Halting { until: now }, now);
-        }
     }
 
     /// Its machine has no power any more.
@@ -354,6 +360,7 @@ pub mod tests {
             transition: String::new(),
             machine: Machine::Waiting,
             machine_since: start,
+            power: Power::Button,
             console: String::new(),
         }
     }
@@ -448,12 +455,23 @@ pub mod tests {
 
     #[test]
     fn a_machine_that_is_still_booting_is_ended_when_it_is_up() {
-        let mut instance = mk_instance("i-1");
-        instance.machine_is(Machine::Booting, at(0));
-        instance.end(Reason::new("Server.InternalError"), String::new(), Power::Cut, at(1));
-        assert_eq!(instance.job(at(1), &TIMING), None);
-        instance.machine_is(Machine::Up, at(2));
-        assert_eq!(instance.job(at(2), &TIMING), Some(Job::ShutDown));
+        for (power, job) in [(Power::Button, Job::ShutDown), (Power::Cut, Job::Destroy)] {
+            let mut instance = mk_instance("i-1");
+            instance.machine_is(Machine::Booting, at(0));
+            instance.end(Reason::new("Server.InternalError"), String::new(), power, at(1));
+            assert_eq!(instance.job(at(1), &TIMING), None);
+            instance.machine_is(Machine::Up, at(2));
+            assert_eq!(instance.job(at(2), &TIMING), Some(job));
+        }
+    }
+
+    #[test]
+    fn a_machine_that_shuts_down_too_slowly_can_have_its_power_cut() {
+        let mut instance = running();
+        instance.end(Reason::new("Client.UserInitiatedShutdown"), String::new(), Power::Button, at(10));
+        instance.machine_is(Machine::Halting { until: at(20) }, at(10));
+        instance.end(Reason::new("Client.UserInitiatedShutdown"), String::new(), Power::Cut, at(11));
+        assert_eq!(instance.job(at(11), &TIMING), Some(Job::Destroy));
     }
 
     #[test]

@@ -8,7 +8,9 @@ use jiff::Timestamp;
 use super::addresses::Taken;
 use super::estate::{Image, Profile, Subnet};
 use super::ids;
-use super::instance::{Features, Instance, Interface, Machine, Metadata, OnShutdown, Reason, State, Volume};
+use super::instance::{
+    Features, Instance, Interface, Machine, Metadata, OnShutdown, Power, Reason, State, Volume,
+};
 use super::state::Cloud;
 use crate::aws::Refusal;
 use crate::ec2::catalog::InstanceType;
@@ -184,6 +186,7 @@ impl Cloud {
             transition: String::new(),
             machine: Machine::Waiting,
             machine_since: now,
+            power: Power::Button,
             console: String::new(),
         }
     }

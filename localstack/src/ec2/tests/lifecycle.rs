@@ -72,6 +72,8 @@ async fn the_control_endpoint_kills_and_interrupts() {
         assert!(describe(&cloud, &id).await.one("stateReason").contains(code));
     }
     let id = cloud.launch(&[]).await;
+    assert_eq!(cloud.control("POST", &format!("instances/{id}/freeze"), Value::Null).await.0, 409);
+    cloud.until(&id, "running").await;
     for act in ["power-cycle", "freeze", "thaw"] {
         assert_eq!(cloud.control("POST", &format!("instances/{id}/{act}"), Value::Null).await.0, 200);
     }
@@ -150,7 +152,7 @@ async fn control_refuses_what_it_does_not_know() {
     }
     let mut cuts = cloud.world.cuts.subscribe();
     let (_, heard) = cloud.control("POST", "cuts", json!({"duration_ms": 30_000})).await;
-    assert_eq!(heard, json!({"heard_by": 1}));
+    assert!(heard["heard_by"].as_u64().unwrap() >= 1, "{heard}");
     assert_eq!(cuts.recv().await.unwrap().duration_ms, 30_000);
     let (_, world) = cloud.control("GET", "world", Value::Null).await;
     assert_eq!(world["subnets"][1]["zone"], json!("us-east-1b"));
