@@ -156,6 +156,7 @@ fn apply(placed: &[Placed], facts: &GuestFacts, gpus: u32) -> String {
         let files = placed.iter().filter(|file| file.reader == reader);
         files.map(|file| file.path.as_str()).collect::<Vec<_>>().join(" ")
     };
+    let plugins = facts.cni_missing.iter().map(|name| format!("{}/{name}", facts.cni_dir));
     fill(
         APPLY,
         &[
@@ -163,6 +164,7 @@ fn apply(placed: &[Placed], facts: &GuestFacts, gpus: u32) -> String {
             ("containerd_files", &of(Reader::Containerd)),
             ("kubelet_files", &of(Reader::Kubelet)),
             ("network", &format!("{ETC}/network")),
+            ("plugins", &plugins.collect::<Vec<_>>().join(" ")),
             ("keys", KEYS),
             ("pause_source", PAUSE_SOURCE),
             ("pause", PAUSE_IMAGE),

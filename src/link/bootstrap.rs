@@ -36,10 +36,6 @@ pub(super) async fn probe(wire: &dyn Wire) -> Result<Probed, Setback> {
 /// Sends everything and starts the kubelet.
 pub(super) async fn apply(link: &Link, wire: &dyn Wire, facts: &GuestFacts) -> Result<(), Setback> {
     let (machine, hub) = (&link.machine, &link.hub);
-    if !facts.cni_missing.is_empty() {
-        let plugins = hub.plugins.archive(facts).await.map_err(Setback::Again)?;
-        check("CNI plugins", &wire.exec(&guest::receive_plugins(facts), &plugins, PLUGINS_DEADLINE).await?)?;
-    }
     let serving = hub.keys.serving_cert(&machine.instance_id);
     let serving = serving.map_err(|error| Setback::Again(error.to_string()))?;
     let nvidia =
@@ -58,7 +54,18 @@ pub(super) async fn apply(link: &Link, wire: &dyn Wire, facts: &GuestFacts) -> R
         client_ca: hub.keys.client_ca_cert.clone(),
     };
     let archive = guest::bootstrap(facts, &inputs);
-    check("bootstrap", &wire.exec(guest::RECEIVE, &archive, APPLY_DEADLINE).await?)
+    let plugins = async {
+        if facts.cni_missing.is_empty() {
+            return Ok(());
+        }
+        let plugins = hub.plugins.archive(facts).await.map_err(Setback::Again)?;
+        check("CNI plugins", &wire.exec(&guest::receive_plugins(facts), &plugins, PLUGINS_DEADLINE).await?)
+    };
+    let rest = async { check("bootstrap", &wire.exec(guest::RECEIVE, &archive, APPLY_DEADLINE).await?) };
+    // Side by side: the script waits for the plugins where it needs them. Neither is cut short by the other, so that
+    // what arrived late is there the next time.
+    let (plugins, rest) = tokio::join!(plugins, rest);
+    plugins.and(rest)
 }
 
 /// What a command that failed said last.

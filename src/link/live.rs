@@ -46,6 +46,8 @@ pub struct LinkSettings {
     pub tunnel: TunnelKind,
     pub snat: Snat,
     pub root_volume_gib: u32,
+    /// A machine ends itself when it was not contacted for so long.
+    pub max_lost_contact: Duration,
     /// Folder of the CNI plugins that a machine may lack: `NAME`, or `ARCH/NAME`.
     pub cni_plugins_dir: PathBuf,
 }
@@ -57,6 +59,7 @@ impl From<&Config> for LinkSettings {
             tunnel: config.aws.tunnel,
             snat: if config.network.external_snat { Snat::External } else { Snat::Machine },
             root_volume_gib: config.instances.root_volume.size_gib,
+            max_lost_contact: config.limits.max_lost_contact,
             cni_plugins_dir: config.guest.cni_plugins_dir.clone(),
         }
     }

@@ -24,7 +24,8 @@ use crate::keys::Keys;
 use crate::tunnel::{ByteStream, TunnelError};
 use crate::{clock, guest};
 
-/// How often a machine is told that somebody looks after it, and its kubelet is asked how it is.
+/// How often a machine is told that somebody looks after it, unless its patience is short; and how often its kubelet is
+/// asked how it is.
 const CONTACT_PERIOD: Duration = Duration::from_secs(30);
 /// For contact, and again for the kubelet's answer. A tunnel that is slower than this is no tunnel.
 const CONTACT_DEADLINE: Duration = Duration::from_secs(15);
@@ -275,7 +276,7 @@ async fn attempt(link: &Link, past: &mut Past) -> Result<Infallible, Setback> {
             );
             watch_health(link, wire).await
         };
-        tokio::try_join!(attached, keep_contact(wire)).map(|(never, _)| never)
+        tokio::try_join!(attached, keep_contact(link, wire)).map(|(never, _)| never)
     };
     tokio::select! {
         reason = wire.closed() => Err(Setback::Again(format!("connection lost: {reason}"))),
@@ -309,9 +310,10 @@ async fn serve_gateway(
     }
 }
 
-/// Touches the machine's deadline.
-async fn keep_contact(wire: &dyn Wire) -> Result<Infallible, Setback> {
-    let mut ticks = interval_at(Instant::now() + CONTACT_PERIOD, CONTACT_PERIOD);
+/// Puts off the machine's own end, four times in its patience.
+async fn keep_contact(link: &Link, wire: &dyn Wire) -> Result<Infallible, Setback> {
+    let period = (link.hub.settings.max_lost_contact / 4).clamp(Duration::from_secs(1), CONTACT_PERIOD);
+    let mut ticks = interval_at(Instant::now() + period, period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;

@@ -123,7 +123,7 @@ impl Dial for Arc<World> {
         }
         let (switch, cut) = watch::channel(false);
         self.wires.lock().unwrap().push(switch);
-        Ok(Arc::new(FakeWire { world: Arc::clone(self), cut }))
+        Ok(Arc::new(FakeWire { world: Self::clone(self), cut }))
     }
 }
 
@@ -264,6 +264,7 @@ impl Bench {
             tunnel,
             snat: Snat::Machine,
             root_volume_gib: 100,
+            max_lost_contact: Duration::from_secs(900),
             cni_plugins_dir: "/nowhere".into(),
         };
         let sender = broadcast::Sender::new(64);

@@ -87,5 +87,15 @@ if [ "$gpus" -gt 0 ]; then
 	fi
 fi
 
+# They travel beside this script.
+tries=0
+for plugin in @plugins@; do
+	until [ -s "$plugin" ]; do
+		tries=$((tries + 1))
+		[ "$tries" -lt 400 ] || fail "$plugin did not arrive"
+		sleep 0.05
+	done
+done
+
 ensure kubelet orca-kubelet.service @kubelet_files@
 mkdir -p /var/lib/orca && : > /var/lib/orca/bootstrapped
