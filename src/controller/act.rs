@@ -187,7 +187,10 @@ impl Core {
         tracing::info!(target: "orca::audit", call = "TerminateInstances", instance.id = instance_id, pod.uid = uid, why, outcome);
         self.metrics.terminations.get_or_create(&metrics::Why { why }).inc();
         match result {
-            Ok(()) | Err(CloudError::NotFound { .. }) => self.fleet.ended(instance_id, clock::now()),
+            Ok(()) | Err(CloudError::NotFound { .. }) => {
+                self.fleet.ended(instance_id, clock::now());
+                self.wake_limited();
+            }
             Err(error) => return Err(error.into()),
         }
         Ok(())

@@ -88,7 +88,7 @@ impl Core {
     }
 
     /// There is room again: whoever waits for it is looked at.
-    fn wake_limited(&self) {
+    pub(super) fn wake_limited(&self) {
         for uid in self.table.uids() {
             let is_limited = |hold: &mut crate::pod::decide::Hold| hold.reason == reasons::INSTANCE_LIMIT;
             let woken = self.table.update(&uid, |row| row.memory.hold.take_if(is_limited).is_some());

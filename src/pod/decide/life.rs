@@ -129,13 +129,15 @@ pub(super) fn ensure_link(decision: Decision, has_link: bool, instance: &Instanc
         Action::Revoke { .. } | Action::Terminate { .. } | Action::RemoveLink => true,
         Action::Launch(_) | Action::Record(_) | Action::EnsureLink { .. } | Action::DeletePod => false,
     });
-    let reachable = instance.state == InstanceState::Running
-        && instance.private_ip.is_some()
-        && instance.pod_ip.is_some();
-    if has_link || given_up || !reachable {
+    if has_link || given_up || !is_reachable(instance) {
         return decision;
     }
     decision.act(Action::EnsureLink { instance_id: instance.id.clone() })
+}
+
+/// Whether there is anything to dial.
+fn is_reachable(instance: &Instance) -> bool {
+    instance.state == InstanceState::Running && instance.private_ip.is_some() && instance.pod_ip.is_some()
 }
 
 fn attached(seen: &Observed<'_>, instance: &Instance, since: Timestamp) -> Decision {
@@ -223,15 +225,12 @@ fn booting(seen: &Observed<'_>, view: &View<'_>, instance: &Instance) -> Decisio
     }
     let decision = Decision::new(State::Booting, MOVING.min(until(seen.now, deadline)));
     let machine = format!("instance {} ({} in {})", instance.id, instance.instance_type, instance.zone);
-    let decision = match instance.state {
-        InstanceState::Running => {
-            decision.note_first(seen, NoteKind::Normal, reasons::BOOTING, format!("{machine} boots"))
-        }
-        InstanceState::Pending
-        | InstanceState::Stopping
-        | InstanceState::Stopped
-        | InstanceState::ShuttingDown
-        | InstanceState::Terminated => decision,
+    let ran_before = seen.memory.previous.is_none_or(|previous| previous == State::Unread);
+    let decision = if is_reachable(instance) && view.link.is_none() && !ran_before {
+        let text = format!("{machine} runs, {} after its launch", took(launched, seen.now));
+        decision.note(NoteKind::Normal, reasons::BOOTING, text)
+    } else {
+        decision
     };
     match view.shown {
         Shown::Never => decision.say(StatusChange::Pending {

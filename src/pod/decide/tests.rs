@@ -636,7 +636,7 @@ fn events_are_told_once() {
     assert_eq!(after(State::Detached, cut()), "");
     assert_eq!(
         after(State::Launching, world().machine(Running)),
-        "Booting instance i-0 (g5.xlarge in a) boots"
+        "Booting instance i-0 (g5.xlarge in a) runs, 99s after its launch"
     );
     assert_eq!(
         notes(world().tweak(|w| w.pod().metadata.uid = Some("other".to_owned())).intended()),
