@@ -114,6 +114,7 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
             snat: if config.network.external_snat { Snat::External } else { Snat::Machine },
             root_volume_gib: config.instances.root_volume.size_gib,
             cni_plugins_dir: config.guest.cni_plugins_dir.clone(),
+            max_lost_contact: config.limits.max_lost_contact,
         },
     })?;
     let controller = Controller::new(Deps {

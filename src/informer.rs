@@ -58,7 +58,7 @@ impl PodInformer {
                 Ok(Some(watcher::Event::InitDone)) => self.replace(std::mem::take(&mut listed)),
                 Ok(Some(watcher::Event::Apply(pod))) => {
                     if let Some(pod) = parsed(pod) {
-                        self.apply(pod);
+                        self.apply(&pod);
                     }
                 }
                 Ok(Some(watcher::Event::Delete(pod))) => self.remove(&pod.name_any(), pod.namespace()),
@@ -106,14 +106,14 @@ impl PodInformer {
     }
 
     /// Puts one pod in, as a watch event would. Public for tests.
-    pub fn apply(&self, pod: Arc<Pod>) {
-        let before = self.write().insert(key(&pod), pod.clone());
+    pub fn apply(&self, pod: &Arc<Pod>) {
+        let before = self.write().insert(key(pod), Arc::clone(pod));
         if let Some(before) = before
             && before.metadata.uid != pod.metadata.uid
         {
             self.tell(&before);
         }
-        self.tell(&pod);
+        self.tell(pod);
     }
 
     /// Replaces everything, as a list would, and marks the cache synced. Public for tests.

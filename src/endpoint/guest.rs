@@ -43,10 +43,7 @@ pub async fn logs(
             "container \"{container}\" in pod \"{name}\" is waiting to start: {reason}"
         ))
     };
-    let (mut sender, connection) = match connect(endpoint, &pod).await? {
-        Some(connected) => connected,
-        None => return Err(waiting()),
-    };
+    let (mut sender, connection) = connect(endpoint, &pod).await?.ok_or_else(waiting)?;
     let answer = tokio::time::timeout(DEADLINE, sender.send_request(forwarded(&request)?))
         .await
         .map_err(|_| ApiError::unavailable("the machine's kubelet did not answer in time"))?

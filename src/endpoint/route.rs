@@ -44,7 +44,7 @@ impl Route {
         let segments: Vec<&str> = trimmed.split('/').collect();
         let odd =
             |segment: &&str| segment.is_empty() || matches!(*segment, "." | "..") || segment.contains('%');
-        if !trimmed.is_empty() && segments.iter().any(|segment| odd(segment)) {
+        if !trimmed.is_empty() && segments.iter().any(odd) {
             return Err(ApiError::bad_request(format!("path `{path}` is not a plain kubelet path")));
         }
         let own = |segment: &str| segment.to_owned();

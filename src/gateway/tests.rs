@@ -53,7 +53,7 @@ async fn a_kubelet_gets_its_pod_by_watch_list_and_follows_it_to_its_end() {
     assert_eq!(mark["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
     assert!(session.progress().borrow().shown);
 
-    world.pods.apply(typed(&pod("6a1", "8")));
+    world.pods.apply(&typed(&pod("6a1", "8")));
     assert_eq!(watch.told().await, text("MODIFIED@8"));
     world.api.pod_is_absent();
     world.pods.replace(HashMap::new());
@@ -74,7 +74,7 @@ async fn older_kubelets_list_then_watch_and_get_410_for_what_cannot_be_resumed()
     let (status, gone) = client.get(&watch_from("6")).await;
     assert_eq!((status, &gone["reason"]), (410, &json!("Expired")));
     let mut watch = client.watch(&watch_from("7")).await;
-    world.pods.apply(typed(&pod("6a1", "9")));
+    world.pods.apply(&typed(&pod("6a1", "9")));
     assert_eq!(watch.told().await, text("MODIFIED@9"));
 }
 
@@ -84,7 +84,7 @@ async fn a_version_from_the_future_is_waited_for_and_then_refused_with_504() {
     let client = world.client(&session).await;
     let later = async {
         tokio::time::sleep(Duration::from_millis(200)).await;
-        world.pods.apply(typed(&pod("6a1", "8")));
+        world.pods.apply(&typed(&pod("6a1", "8")));
     };
     let newer = format!("{PODS}&resourceVersion=8&resourceVersionMatch=NotOlderThan");
     let ((status, list), ()) = tokio::join!(client.get(&newer), later);
@@ -162,7 +162,7 @@ async fn a_pod_of_the_same_name_is_never_shown() {
     assert_eq!(watch.told().await, text("ADDED@7"));
     assert_eq!(watch.told().await, text("BOOKMARK@7"));
     world.api.pod_is_live(&pod("7b2", "12"));
-    world.pods.apply(typed(&pod("7b2", "12")));
+    world.pods.apply(&typed(&pod("7b2", "12")));
     assert_eq!(watch.told().await, text("DELETED@8"));
     assert!(watch.is_silent().await);
     assert_eq!(client.get(PODS).await.1["items"], json!([]));

@@ -2,6 +2,7 @@
 //!
 //! One world for all of them, started and taken down here; a namespace for each test. Tests that disturb the world
 //! (a restart of ORCA, a cut tunnel) run afterwards, one at a time.
+#![expect(clippy::print_stderr, reason = "a test program tells what went wrong")]
 
 // The world itself: starting it, asking it, taking it down.
 mod world;
@@ -73,7 +74,7 @@ fn trials(tests: &[Test], world: Option<&Arc<World>>) -> Vec<Trial> {
     let trial = |(name, test): &Test| {
         let (test, world) = (*test, world.cloned());
         Trial::test(*name, move || match &world {
-            Some(world) => world.in_namespace(test).map_err(|error| format!("{error:?}").into()),
+            Some(world) => world.in_namespace(test).map_err(|error| format!("{error:#}").into()),
             None => Ok(()),
         })
     };

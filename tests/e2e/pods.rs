@@ -402,7 +402,11 @@ fn host_network(ns: &Namespace<'_>) -> Result<()> {
     let pod = ns.get("pod", "host")?;
     ensure!(pod["status"]["podIP"] == pod["status"]["hostIP"], "{}", pod["status"]);
     let instance = ns.instance()?;
-    ensure!(pod["status"]["hostIP"] == instance["addresses"][0], "{} and {instance}", pod["status"]["hostIP"]);
+    ensure!(
+        pod["status"]["hostIP"] == instance["addresses"][0],
+        "{} and {instance}",
+        pod["status"]["hostIP"]
+    );
     Ok(())
 }
 

@@ -120,11 +120,7 @@ fn machine_killed(ns: &Namespace<'_>) -> Result<()> {
 }
 
 fn lost_answer(ns: &Namespace<'_>) -> Result<()> {
-    http(
-        "POST",
-        "/_local/faults",
-        Some(&json!({"action": "RunInstances", "then": "act_then_drop"})),
-    )?;
+    http("POST", "/_local/faults", Some(&json!({"action": "RunInstances", "then": "act_then_drop"})))?;
     ns.ready_pod("once", SLEEP)?;
     let all = ns.instances()?;
     ensure!(all.len() == 1, "{} instances for one pod", all.len());

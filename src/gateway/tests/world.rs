@@ -212,7 +212,7 @@ impl World {
     pub(super) async fn with_pod(version: &str) -> (Self, Arc<Session>) {
         let world = Self::new().await;
         world.pods.replace(HashMap::new());
-        world.pods.apply(typed(&pod("6a1", version)));
+        world.pods.apply(&typed(&pod("6a1", version)));
         world.api.pod_is_live(&pod("6a1", version));
         let session = world.gateway.admit(guest("6a1", "i-1"));
         (world, session)
