@@ -206,8 +206,9 @@ pub fn decide(seen: &Observed<'_>) -> Decision {
 }
 
 impl Decision {
+    /// `again` may be far away by a deadline or a clock that jumped; somebody looks every few minutes all the same.
     fn new(state: State, again: Duration) -> Self {
-        Self { state, status: None, notes: Vec::new(), actions: Vec::new(), again }
+        Self { state, status: None, notes: Vec::new(), actions: Vec::new(), again: again.min(AT_REST) }
     }
 
     fn act(mut self, action: Action) -> Self {

@@ -1,10 +1,9 @@
 //! Fast tests: no machine, no cluster.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
 
 // The binary's command line and its exit codes.
-#[expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 mod cli;
 // The EC2 adapter against a loopback server.
-#[expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
 mod ec2;
 // The node's HTTPS endpoint over real TLS, in front of a stand-in for a guest kubelet.
 mod endpoint;
