@@ -206,9 +206,8 @@ pub fn decide(seen: &Observed<'_>) -> Decision {
 }
 
 impl Decision {
-    /// `again` may be far away by a deadline or a clock that jumped; somebody looks every few minutes all the same.
     fn new(state: State, again: Duration) -> Self {
-        Self { state, status: None, notes: Vec::new(), actions: Vec::new(), again: again.min(AT_REST) }
+        Self { state, status: None, notes: Vec::new(), actions: Vec::new(), again }
     }
 
     fn act(mut self, action: Action) -> Self {
@@ -262,7 +261,8 @@ impl Decision {
 
 /// How long from `now` until `at`, and at least a moment.
 fn until(now: Timestamp, at: Timestamp) -> Duration {
-    Duration::try_from(at.duration_since(now)).unwrap_or_default().max(Duration::from_millis(50))
+    // A deadline may be far away, by its nature or by a clock that jumped: somebody looks every few minutes all the same.
+    Duration::try_from(at.duration_since(now)).unwrap_or_default().clamp(Duration::from_millis(50), AT_REST)
 }
 
 /// `at + by`, or the end of time.
