@@ -64,7 +64,7 @@ impl World {
 
     /// Runs a test in a namespace of its own, which is deleted afterwards; on failure everything about it is shown.
     pub(crate) fn in_namespace(&self, test: fn(&Namespace<'_>) -> Result<()>) -> Result<()> {
-        let name = format!("e2e-{}", self.count.fetch_add(1, Ordering::Relaxed));
+        let name = format!("e2e-{}-{}", std::process::id(), self.count.fetch_add(1, Ordering::Relaxed));
         let namespace = Namespace { world: self, name };
         namespace.create()?;
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(&namespace)));
