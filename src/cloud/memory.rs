@@ -58,6 +58,7 @@ struct World {
     dry: HashSet<(String, String)>,
     errors: HashMap<Call, VecDeque<CloudError>>,
     dropped_answers: u32,
+    hidden: HashSet<String>,
     calls: HashMap<Call, u64>,
     sent: Vec<(Timestamp, LaunchSpec)>,
 }
@@ -121,6 +122,7 @@ impl MemoryCloud {
                 dry: HashSet::new(),
                 errors: HashMap::new(),
                 dropped_answers: 0,
+                hidden: HashSet::new(),
                 calls: HashMap::new(),
                 sent: Vec::new(),
             }),
@@ -150,6 +152,11 @@ impl MemoryCloud {
     /// The next launch acts, and its answer is lost.
     pub fn drop_next_answer(&self) {
         self.world().dropped_answers += 1;
+    }
+
+    /// Lists lack this machine from now on, which they never should; reading it alone shows it.
+    pub fn hide(&self, id: &str) {
+        self.world().hidden.insert(id.to_owned());
     }
 
     /// Ends a machine from outside, with this `StateReason` code.
@@ -213,7 +220,8 @@ impl Cloud for MemoryCloud {
     async fn instances(&self) -> Result<Vec<Instance>, CloudError> {
         self.begin(Call::List).await?;
         let world = self.world();
-        Ok(world.machines.values().filter_map(|one| one.shown(&world.timing)).collect())
+        let listed = world.machines.values().filter(|one| !world.hidden.contains(&one.instance.id));
+        Ok(listed.filter_map(|one| one.shown(&world.timing)).collect())
     }
 
     async fn instance(&self, id: &str) -> Result<Option<Instance>, CloudError> {

@@ -63,14 +63,111 @@ fn has(pods: &ObjectList<Pod>, uid: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::Mutex;
 
-    #[test]
-    fn a_pod_runs_while_the_kubelet_lists_containers_of_it() {
-        let answer = r#"{"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": [
-            {"metadata": {"name": "a", "uid": "u-a"}, "spec": {"containers": [{"name": "c"}]}},
-            {"metadata": {"name": "b", "uid": "u-b"}, "spec": {"containers": []}}]}"#;
-        let pods: ObjectList<Pod> = serde_json::from_str(answer).unwrap();
-        assert!(has(&pods, "u-a") && !has(&pods, "u-b") && !has(&pods, "u-c"));
+    use async_trait::async_trait;
+    use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
+    use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+    use tokio::sync::broadcast;
+    use tokio::task::JoinSet;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+    use crate::link::{LinkStatus, Machine};
+    use crate::tunnel::{ByteStream, TunnelError};
+
+    /// One machine whose kubelet answers every request alike.
+    #[derive(Debug)]
+    struct OneKubelet {
+        client: Arc<rustls::ClientConfig>,
+        server: Arc<rustls::ServerConfig>,
+        answer: &'static str,
+        served: Mutex<JoinSet<()>>,
+    }
+
+    #[async_trait]
+    impl Links for OneKubelet {
+        fn ensure(&self, _machine: Machine) {}
+        fn status(&self, _pod_uid: &str) -> Option<LinkStatus> {
+            None
+        }
+        fn revoke(&self, _pod_uid: &str) {}
+        fn remove(&self, _pod_uid: &str) {}
+        fn uids(&self) -> Vec<String> {
+            vec![]
+        }
+        fn subscribe(&self) -> broadcast::Receiver<String> {
+            broadcast::channel(1).1
+        }
+        async fn kubelet_stream(
+            &self,
+            _pod_uid: &str,
+            _deadline: Duration,
+        ) -> Result<ByteStream, TunnelError> {
+            let (ours, theirs) = tokio::io::duplex(1 << 16);
+            let (server, answer) = (self.server.clone(), self.answer);
+            self.served.lock().unwrap().spawn(async move {
+                let stream = TlsAcceptor::from(server).accept(theirs).await.unwrap();
+                let service = hyper::service::service_fn(move |request: http::Request<_>| async move {
+                    let _: &hyper::body::Incoming = request.body();
+                    assert_eq!(request.uri(), "/runningpods/");
+                    Ok::<_, std::convert::Infallible>(http::Response::new(
+                        http_body_util::Full::<Bytes>::from(answer),
+                    ))
+                });
+                hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await
+                    .ok();
+            });
+            Ok(Box::new(ours))
+        }
+        fn kubelet_tls(&self, _pod_uid: &str) -> Option<Arc<rustls::ClientConfig>> {
+            Some(self.client.clone())
+        }
+    }
+
+    fn mk_links(answer: &'static str) -> Arc<dyn Links> {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![SanType::IpAddress([127, 0, 0, 1].into())];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &authority).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(authority.der().clone()).unwrap();
+        let client = rustls::ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let server = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap();
+        let served = Mutex::default();
+        Arc::new(OneKubelet { client: Arc::new(client), server: Arc::new(server), answer, served })
+    }
+
+    #[tokio::test]
+    async fn a_pod_runs_while_the_kubelet_lists_containers_of_it() {
+        let links = mk_links(
+            r#"{"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": [
+                {"metadata": {"name": "a", "uid": "u-a"}, "spec": {"containers": [{"name": "c"}]}},
+                {"metadata": {"name": "b", "uid": "u-b"}, "spec": {"containers": []}}]}"#,
+        );
+        assert!(runs(&links, "u-a").await.unwrap());
+        assert!(!runs(&links, "u-b").await.unwrap());
+        assert!(!runs(&links, "u-c").await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_no_list_says_nothing() {
+        assert!(runs(&mk_links("<html>"), "u-a").await.is_err());
     }
 }

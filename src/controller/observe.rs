@@ -94,7 +94,9 @@ impl Core {
                 None => row.gone = true,
             });
         }
-        let intent = seen.pod.as_deref().and_then(|pod| Intent::read(pod).ok().flatten());
+        // The pod as it was just read names the instance that matters, whatever the caches lack.
+        let latest = self.table.get(uid).latest;
+        let intent = latest.as_deref().and_then(|pod| Intent::read(pod).ok().flatten());
         let asked = intent.and_then(|intent| intent.instance_id);
         let running =
             seen.instances.iter().filter(|one| one.state != crate::cloud::InstanceState::Terminated);

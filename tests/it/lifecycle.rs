@@ -472,3 +472,38 @@ async fn finalizers_of_others_hold_the_object_but_not_the_machine() {
     assert_eq!(world.api.pod("a").unwrap().metadata.namespace.as_deref(), Some(NAMESPACE));
     world.check();
 }
+
+#[tokio::test(start_paused = true)]
+async fn lists_that_lack_what_is_there_end_nothing() {
+    let world = World::start();
+    let uid = world.api.create(mk_pod("a"));
+    world.until_running("a").await;
+    world.pass_time(120).await;
+    world.cloud.hide(&world.machine(&uid).id);
+    world.pass_time(120).await;
+    world.empty_list_of_pods();
+    world.pass_time(120).await;
+    world.machine(&uid);
+    assert_eq!(phase(&world.api.pod("a")), "Running");
+    world.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn watches_that_lag_make_no_second_machine_and_undo_nothing() {
+    let world = World::start();
+    world.pass_time(1).await;
+    world.api.lag_watches(Duration::from_secs(5));
+    let uid = world.api.create(mk_pod("a"));
+    world.until_running("a").await;
+    world.machine(&uid);
+    assert_eq!(world.cloud.sent().len(), 1);
+    world.cloud.end(&world.machine(&uid).id, "Server.InternalError");
+    world.until("it failed", |world| phase(&world.api.pod("a")) == "Failed").await;
+    world.pass_time(60).await;
+    let uid = world.api.create(mk_pod("b"));
+    world.until_running("b").await;
+    world.api.delete("b", 30);
+    world.until("all is gone", |world| world.api.pod("b").is_none() && world.alive(&uid).is_empty()).await;
+    world.pass_time(60).await;
+    world.check();
+}

@@ -40,6 +40,7 @@ pub(crate) struct World {
 
 /// One ORCA process; it dies with this.
 struct Orca {
+    pods: Arc<PodInformer>,
     health: watch::Receiver<CloudHealth>,
     registry: Registry,
     _tasks: JoinSet<()>,
@@ -82,9 +83,9 @@ impl World {
         });
         let health = controller.cloud_health();
         let mut tasks = JoinSet::new();
-        tasks.spawn(pods.run(client, NODE.to_owned()));
+        tasks.spawn(pods.clone().run(client, NODE.to_owned()));
         tasks.spawn(controller.run());
-        self.orca = Some(Orca { health, registry, _tasks: tasks });
+        self.orca = Some(Orca { pods, health, registry, _tasks: tasks });
     }
 
     /// The process is killed: nothing of it is left.
@@ -92,6 +93,11 @@ impl World {
         self.check_transitions();
         self.orca = None;
         self.guests.forget_links();
+    }
+
+    /// The process sees a list of pods that has none.
+    pub(crate) fn empty_list_of_pods(&self) {
+        self.orca.as_ref().unwrap().pods.replace(std::collections::HashMap::new());
     }
 
     pub(crate) fn cloud_health(&self) -> CloudHealth {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -15,6 +16,7 @@ use axum::routing::{get, patch, post};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::NAMESPACE;
 
@@ -26,7 +28,8 @@ pub(crate) struct ApiServer {
 #[derive(Default)]
 struct Store {
     pods: BTreeMap<(String, String), Value>,
-    history: Vec<(u64, Value)>,
+    history: Vec<(u64, Instant, Value)>,
+    watch_lag: Duration,
     version: u64,
     uids: u64,
     events: Vec<Value>,
@@ -102,6 +105,11 @@ impl ApiServer {
         self.store().failing = requests;
     }
 
+    /// Watches tell everything so much later than it happens.
+    pub(crate) fn lag_watches(&self, lag: Duration) {
+        self.store().watch_lag = lag;
+    }
+
     pub(crate) fn violations(&self) -> Vec<String> {
         self.store().violations.clone()
     }
@@ -160,7 +168,7 @@ impl Store {
         pod["metadata"]["resourceVersion"] = json!(self.version.to_string());
         let text = |path: &str| pod.pointer(path).unwrap().as_str().unwrap().to_owned();
         let key = (text("/metadata/namespace"), text("/metadata/name"));
-        self.history.push((self.version, json!({"type": kind, "object": pod})));
+        self.history.push((self.version, Instant::now(), json!({"type": kind, "object": pod})));
         match kind {
             "DELETED" => self.pods.remove(&key),
             _ => self.pods.insert(key, pod),
@@ -211,8 +219,12 @@ async fn list(State(api): Server, Query(query): Query<BTreeMap<String, String>>)
     let lines = futures::stream::unfold((api, from), |(api, from)| async move {
         let mut versions = api.version.subscribe();
         loop {
-            let next = api.store().history.iter().find(|(version, _)| *version > from).cloned();
-            if let Some((version, event)) = next {
+            let (next, lag) = {
+                let store = api.store();
+                (store.history.iter().find(|(version, ..)| *version > from).cloned(), store.watch_lag)
+            };
+            if let Some((version, at, event)) = next {
+                tokio::time::sleep_until(at + lag).await;
                 let line = Bytes::from(format!("{event}\n"));
                 return Some((Ok::<_, std::convert::Infallible>(line), (api, version)));
             }
