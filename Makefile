@@ -60,4 +60,4 @@ demo: image ## a pod's whole life on a machine of its own
 	@$(CLUSTER)/demo.sh
 
 bench: image ## measure, as ratios within one run
-	@tests/bench/bench.sh
+	@cargo test --workspace --quiet --test bench

@@ -37,7 +37,7 @@ up() {
 
   say "control plane, registry and local cloud start"
   launch "$world" registry "$bin/crane/crane" registry serve --address "$registry" --disk "$cache/registry"
-  launch "$world" localstack "$programs/localstack" serve --listen "$cloud" --dir "$world/cloud" --machines nspawn \
+  launch "$world" localstack "$programs/localstack" serve --listen "$cloud" --dir "$world/cloud" --machines "${ORCA_MACHINES:-nspawn}" \
     --image "$(realpath "$cache/image")" --registry "$registry"
   "$here/control-plane.sh" "$bin" "$world" "$host"
   cp "$world/admin.conf" "$world/kubeconfig"

@@ -26,12 +26,17 @@ pub(crate) struct World {
 impl World {
     /// Starts it; a world that is up already is used as it is, and left up.
     pub(crate) fn start() -> Result<Self> {
+        Self::start_with(&[])
+    }
+
+    /// Starts it, with variables for `world.sh`.
+    pub(crate) fn start_with(variables: &[(&str, &str)]) -> Result<Self> {
         let top = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
         let state = top.join("target/local");
         let world =
             Self { state, kubectl: cache().join("bin/kubernetes/kubectl"), top, count: AtomicU32::new(0) };
         if !world.kept() {
-            world.script(&["up"])?;
+            world.script_with(&["up"], variables)?;
         }
         Ok(world)
     }
@@ -55,15 +60,23 @@ impl World {
 
     /// `world.sh` with arguments.
     pub(crate) fn script(&self, arguments: &[&str]) -> Result<()> {
+        self.script_with(arguments, &[])
+    }
+
+    fn script_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Result<()> {
         let script = self.top.join("tests/cluster/world.sh");
         let programs = Path::new(env!("CARGO_BIN_EXE_orca")).parent().context("programs folder")?.to_owned();
-        let status = Command::new(script).args(arguments).env("ORCA_PROGRAMS", programs).status()?;
+        let status = Command::new(script)
+            .args(arguments)
+            .env("ORCA_PROGRAMS", programs)
+            .envs(variables.iter().copied())
+            .status()?;
         ensure!(status.success(), "world.sh {arguments:?} ended with {status}");
         Ok(())
     }
 
     /// Runs a test in a namespace of its own, which is deleted afterwards; on failure everything about it is shown.
-    pub(crate) fn in_namespace(&self, test: fn(&Namespace<'_>) -> Result<()>) -> Result<()> {
+    pub(crate) fn in_namespace(&self, test: impl FnOnce(&Namespace<'_>) -> Result<()>) -> Result<()> {
         let name = format!("e2e-{}-{}", std::process::id(), self.count.fetch_add(1, Ordering::Relaxed));
         let namespace = Namespace { world: self, name };
         namespace.create()?;
@@ -85,7 +98,12 @@ impl World {
         Ok(all.into_iter().filter(|instance| instance["state"] != "terminated").filter(keep).collect())
     }
 
-    /// The API server's log of what ORCA asked it for, and the logs of the parts.
+    /// The kubeconfig of the cluster's administrator.
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.state.join("kubeconfig")
+    }
+
+    /// A file of the world's state: logs, and the API server's record of what ORCA asked it for.
     pub(crate) fn log(&self, name: &str) -> Result<String> {
         let path = self.state.join(name);
         std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
@@ -115,11 +133,7 @@ impl Namespace<'_> {
     /// `kubectl -n NAMESPACE …`, ready to run.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.world.kubectl);
-        command
-            .arg("--kubeconfig")
-            .arg(self.world.state.join("kubeconfig"))
-            .args(["-n", &self.name])
-            .args(arguments);
+        command.arg("--kubeconfig").arg(self.world.kubeconfig()).args(["-n", &self.name]).args(arguments);
         command
     }
 
