@@ -348,7 +348,17 @@ fn machines_that_boot() {
             }),
             "launching launch(1,1)",
         ),
-        ("two died: a pause", failed_boots(1).now(29), "waiting"),
+        ("two died: a pause", failed_boots(1).now(29), "waiting Pending"),
+        (
+            "no capacity for the next",
+            failed_boots(1).tweak(|w| w.memory.hold = Some(mk_hold(101))),
+            "waiting Pending/NoCapacity",
+        ),
+        (
+            "the next one is refused",
+            failed_boots(1).tweak(|w| w.memory.refused = Some(Rejection::single("R", "p", "m"))),
+            "rejected Failed/R/Spec",
+        ),
         ("and then the next", failed_boots(1).now(30), "launching launch(1,2)"),
         ("five died", failed_boots(4), "lost Failed/InstanceBootFailed/Disruption"),
         (
