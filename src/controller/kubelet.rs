@@ -108,13 +108,14 @@ mod tests {
             let (server, answer) = (self.server.clone(), self.answer);
             self.served.lock().unwrap().spawn(async move {
                 let stream = TlsAcceptor::from(server).accept(theirs).await.unwrap();
-                let service = hyper::service::service_fn(move |request: http::Request<_>| async move {
-                    let _: &hyper::body::Incoming = request.body();
-                    assert_eq!(request.uri(), "/runningpods/");
-                    Ok::<_, std::convert::Infallible>(http::Response::new(
-                        http_body_util::Full::<Bytes>::from(answer),
-                    ))
-                });
+                let service = hyper::service::service_fn(
+                    move |request: http::Request<hyper::body::Incoming>| async move {
+                        assert_eq!(request.uri(), "/runningpods/");
+                        Ok::<_, std::convert::Infallible>(http::Response::new(
+                            http_body_util::Full::<Bytes>::from(answer),
+                        ))
+                    },
+                );
                 hyper::server::conn::http1::Builder::new()
                     .serve_connection(TokioIo::new(stream), service)
                     .await

@@ -6,11 +6,11 @@ fn now() -> Timestamp {
     "2026-11-21T08:00:00.75Z".parse().unwrap()
 }
 
-fn mk_pod(status: Value) -> Pod {
+fn mk_pod(status: impl Into<Value>) -> Pod {
     serde_json::from_value(json!({
         "metadata": {"name": "p", "namespace": "d", "uid": "u-1", "generation": 2},
         "spec": {"containers": [{"name": "b", "image": "img-b"}, {"name": "a", "image": "img-a"}]},
-        "status": status,
+        "status": status.into(),
     }))
     .unwrap()
 }
