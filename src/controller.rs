@@ -1,7 +1,7 @@
 //! The thin shell around [`crate::pod::decide`]: look, decide, act, look again.
 //!
 //! Level-triggered: whatever happens only says which pod to look at. One pass at a time works on a pod, up to
-//! [`PASSES`] work on different ones; a pass that would destroy something reads everything live first.
+//! `PASSES` work on different ones; a pass that would destroy something reads everything live first.
 //! Nothing here is durable: a restart is one more pass.
 
 mod act;
@@ -47,6 +47,9 @@ const LAUNCHES: usize = 256;
 /// After a pass that failed; doubled with each, up to [`BACK_OFF_CAP`].
 const BACK_OFF: Duration = Duration::from_secs(1);
 const BACK_OFF_CAP: Duration = Duration::from_secs(120);
+/// A pass that asks for another one sooner than this is in a hurry; so many in a row are a bug that must not burn.
+const RUSH: Duration = Duration::from_millis(100);
+const MAX_RUSHES: u32 = 32;
 /// A pass that died is repeated after this.
 const AFTER_PANIC: Duration = Duration::from_secs(30);
 
@@ -222,11 +225,20 @@ impl Core {
         let kind = result.as_ref().map_or_else(act::Failure::kind, |_| "ok");
         self.metrics.passes.get_or_create(&metrics::Result_ { result: kind }).inc();
         match result {
-            Ok(again) => {
-                if again.is_some() {
-                    self.table.update(&uid, |row| row.failures = 0);
-                }
-                turn.again(again);
+            Ok(None) => turn.again(None),
+            Ok(Some(again)) => {
+                let rushes = self.table.update(&uid, |row| {
+                    row.failures = 0;
+                    row.rushes = if again < RUSH { row.rushes.saturating_add(1) } else { 0 };
+                    row.rushes
+                });
+                let again = if rushes > MAX_RUSHES {
+                    tracing::error!(pod.uid = uid, rushes, "this pod is looked at again and again");
+                    back_off(BACK_OFF, BACK_OFF_CAP, rushes - MAX_RUSHES)
+                } else {
+                    again
+                };
+                turn.again(Some(again));
             }
             Err(error) => {
                 let failures = self.table.update(&uid, |row| {

@@ -1,6 +1,6 @@
 //! What a machine needs to run our pod: rendering only, data in and text out.
 //!
-//! Nothing here does I/O or knows a cloud; no secret may reach [`user_data`].
+//! Nothing here does I/O or knows a cloud; no secret may reach [`user_data()`].
 
 mod archive;
 mod bootstrap;

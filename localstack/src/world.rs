@@ -1,6 +1,6 @@
 //! The one account of the cloud, and everything in it. EC2, SSM and the control endpoint share it.
 //!
-//! Behind one short-lived lock lies pure state; machines follow it ([`driver`]), and what happens to machines
+//! Behind one short-lived lock lies pure state; machines follow it (`driver`), and what happens to machines
 //! changes it. The services decide what callers may see of it.
 
 pub mod addresses;

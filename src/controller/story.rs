@@ -44,7 +44,7 @@ struct Told {
 }
 
 impl Story {
-    /// The telling end, and the end that [`write`] reads.
+    /// The telling end, and the end that [`write()`] reads.
     pub(super) fn new() -> (Self, Lines) {
         let (lines, receiver) = mpsc::channel(QUEUE);
         (Self { lines }, Lines(receiver))

@@ -24,6 +24,8 @@ pub(super) struct Tracked {
     pub(super) gone: bool,
     /// Passes that failed in a row.
     pub(super) failures: u32,
+    /// Passes in a row that were in a hurry.
+    pub(super) rushes: u32,
     /// Launches in a row that came to nothing.
     pub(super) holds: u32,
     pub(super) first_seen: Option<Instant>,

@@ -131,8 +131,8 @@ impl State {
             ],
             // Back to the start only by way of another machine.
             Self::Booting => &[
-                Waiting, Launching, Attached, Detached, Rebooted, Deleting, Ending, Lost, Finished, Vanished,
-                Gone,
+                Rejected, Waiting, Launching, Attached, Detached, Rebooted, Deleting, Ending, Lost, Finished,
+                Vanished, Gone,
             ],
             Self::Attached => &[Detached, Rebooted, Deleting, Ending, Lost, Finished, Vanished, Gone],
             Self::Detached => &[Attached, Rebooted, Deleting, Ending, Lost, Finished, Vanished, Gone],
@@ -140,7 +140,9 @@ impl State {
             Self::Finished => &[Vanished, Gone],
             Self::Deleting => &[Finished, Lost, Vanished, Gone],
             // A machine that was given up while booting is followed by another.
-            Self::Ending => &[Waiting, Launching, Booting, Deleting, Lost, Finished, Vanished, Gone],
+            Self::Ending => {
+                &[Rejected, Waiting, Launching, Booting, Deleting, Lost, Finished, Vanished, Gone]
+            }
             Self::Lost => &[Vanished, Gone],
             Self::Vanished => &[Gone],
             Self::Gone => &[],

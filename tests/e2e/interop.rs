@@ -16,11 +16,64 @@ use crate::world::{Background, CLOUD, Namespace, cache, text};
 pub(crate) const TESTS: &[crate::Test] = &[
     ("interop::boto3_runs_describes_and_terminates_an_instance", boto3),
     ("interop::moto_accepts_the_providers_calls", moto),
+    ("interop::ssh_works_over_the_vendors_session_manager_plugin", plugin),
+    ("interop::orca_check_finds_everything_in_order", check),
 ];
 
 fn boto3(_: &Namespace<'_>) -> Result<()> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/interop/boto3_check.py");
     let output = Command::new(python()).arg(script).args(["--endpoint", CLOUD]).output()?;
+    ensure!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+    Ok(())
+}
+
+/// A person with a key on the machine, by the vendor's own client.
+fn plugin(ns: &Namespace<'_>) -> Result<()> {
+    let folder = std::env::temp_dir().join(&ns.name);
+    std::fs::create_dir_all(&folder)?;
+    let key = folder.join("key");
+    let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status()?;
+    ensure!(made.success(), "ssh-keygen ended with {made}");
+    let public = std::fs::read_to_string(key.with_extension("pub"))?;
+    ns.ready_pod(
+        "host",
+        "volumes: [{name: host, hostPath: {path: /}}]\ncontainers: [{name: main, image: 'busybox:stable', \
+         command: [sleep, infinity], volumeMounts: [{name: host, mountPath: /host}]}]",
+    )?;
+    let put = format!(
+        "mkdir -p -m 700 /host/root/.ssh && echo '{}' >> /host/root/.ssh/authorized_keys",
+        public.trim()
+    );
+    ns.run(&["exec", "host", "--", "sh", "-c", &put])?;
+    let instance = ns.instance()?;
+    let output = Command::new(python())
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/interop/ssm_ssh.py"))
+        .args([instance["id"].as_str().context("id")?, CLOUD])
+        .arg(cache().join("bin/ssm-plugin/session-manager-plugin"))
+        .arg(&key)
+        .arg("hostname; exit 3")
+        .envs([("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test")])
+        .output()?;
+    std::fs::remove_dir_all(&folder)?;
+    let address = instance["addresses"][0].as_str().context("address")?.replace('.', "-");
+    let seen = text(&output.stdout);
+    ensure!(seen.contains(&format!("ip-{address}")), "{seen}{}", text(&output.stderr));
+    ensure!(output.status.code() == Some(3), "{}", output.status);
+    Ok(())
+}
+
+fn check(ns: &Namespace<'_>) -> Result<()> {
+    let output = Command::new(env!("CARGO_BIN_EXE_orca"))
+        .args(["check", "--config"])
+        .arg(ns.world.file("orca.yaml"))
+        .arg("--kubeconfig")
+        .arg(ns.world.file("orca.conf"))
+        .envs([
+            ("AWS_ACCESS_KEY_ID", "test"),
+            ("AWS_SECRET_ACCESS_KEY", "test"),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+        ])
+        .output()?;
     ensure!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
     Ok(())
 }

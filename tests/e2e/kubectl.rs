@@ -133,22 +133,48 @@ fn exec_stdin(ns: &Namespace<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Gives kubectl a terminal of 33 rows, and one of 44 once the container has told its size.
+const TERMINAL: &str = r#"
+import fcntl, os, pty, struct, sys, termios
+size = lambda fd, rows, columns: fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack('HHHH', rows, columns, 0, 0))
+pid, terminal = pty.fork()
+if pid == 0:
+    size(0, 33, 99)
+    os.execvp(sys.argv[1], sys.argv[1:])
+seen = b''
+while b'44 111' not in seen:
+    try:
+        more = os.read(terminal, 4096)
+    except OSError:
+        break
+    if not more:
+        break
+    seen += more
+    if b'33 99' in seen:
+        size(terminal, 44, 111)
+sys.stdout.buffer.write(seen)
+os.close(terminal)
+os.waitpid(pid, 0)
+"#;
+
 fn exec_tty(ns: &Namespace<'_>) -> Result<()> {
     ns.ready_pod("tty", SLEEP)?;
-    // `script` gives kubectl a terminal of its own, whose size changes while `stty` looks.
-    let kubectl = ns.command(&["exec", "-it", "tty", "--", "sh", "-c", "sleep 2; stty size"]);
-    let line: Vec<String> = std::iter::once(kubectl.get_program())
-        .chain(kubectl.get_args())
-        .map(|arg| format!("'{}'", arg.to_string_lossy()))
-        .collect();
-    let session = format!(
-        "stty rows 33 cols 99; ({}) & sleep 0.5; stty rows 44 cols 111; kill -WINCH $!; wait",
-        line.join(" ")
-    );
-    let session = session.replace(" & sleep 0.5; stty rows 44 cols 111; kill -WINCH $!; wait", "");
-    let output =
-        Command::new("script").args(["-qec", &session, "/dev/null"]).stdin(Stdio::null()).output()?;
-    ensure!(text(&output.stdout).contains("33 99"), "the terminal is {:?}", text(&output.stdout));
+    for (protocol, websockets) in PROTOCOLS {
+        let told = "until stty size | tee /dev/tty | grep -q '44 111'; do sleep 0.2; done";
+        let kubectl = ns.command(&["exec", "-it", "tty", "--", "timeout", "30", "sh", "-c", told]);
+        let mut python = Command::new("python3");
+        python
+            .args(["-c", TERMINAL])
+            .arg(kubectl.get_program())
+            .args(kubectl.get_args())
+            .stdin(Stdio::null());
+        let output = over(python, websockets).output()?;
+        let seen = text(&output.stdout);
+        ensure!(
+            seen.contains("33 99") && seen.contains("44 111"),
+            "{protocol}: the terminal showed {seen:?}"
+        );
+    }
     Ok(())
 }
 

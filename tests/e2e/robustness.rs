@@ -15,7 +15,9 @@ pub(crate) const TESTS: &[crate::Test] = &[
     ("robust::a_paused_reader_stalls_nobody_else", paused_reader),
     ("robust::a_killed_kubelet_comes_back", kubelet_killed),
     ("robust::a_killed_machine_fails_its_pod_with_disruption_target", machine_killed),
-    ("robust::a_lost_answer_to_runinstances_makes_one_instance", lost_answer),
+    ("robust::a_lost_or_late_answer_to_runinstances_makes_one_instance", lost_answer),
+    ("robust::orca_and_a_kubelet_come_up_while_the_api_server_is_away", all_restart),
+    ("robust::a_machine_that_is_never_reachable_is_replaced", never_reachable),
 ];
 
 const SLEEP: &str = "containers: [{name: main, image: 'busybox:stable', command: [sleep, infinity]}]";
@@ -120,9 +122,53 @@ fn machine_killed(ns: &Namespace<'_>) -> Result<()> {
 }
 
 fn lost_answer(ns: &Namespace<'_>) -> Result<()> {
-    http("POST", "/_local/faults", Some(&json!({"action": "RunInstances", "then": "act_then_drop"})))?;
-    ns.ready_pod("once", SLEEP)?;
+    for (pod, fault) in [
+        ("lost", json!({"action": "RunInstances", "then": "act_then_drop"})),
+        ("late", json!({"action": "RunInstances", "answer_delay_ms": 8000})),
+    ] {
+        http("POST", "/_local/faults", Some(&fault))?;
+        ns.ready_pod(pod, SLEEP)?;
+    }
     let all = ns.instances()?;
-    ensure!(all.len() == 1, "{} instances for one pod", all.len());
+    ensure!(all.len() == 2, "{} instances for two pods", all.len());
     Ok(())
+}
+
+fn all_restart(ns: &Namespace<'_>) -> Result<()> {
+    ns.ready_pod(
+        "steady",
+        "hostPID: true\ncontainers: [{name: main, image: 'busybox:stable', securityContext: {privileged: true}, command: [sleep, infinity]}]",
+    )?;
+    let before = container(&ns.get("pod", "steady")?, "main").map(|it| it["containerID"].clone());
+    ns.run(&["exec", "steady", "--", "sh", "-c", "(sleep 2; kill -9 $(pidof kubelet)) > /dev/null 2>&1 &"])?;
+    ns.world.script(&["orca-stop"])?;
+    ns.world.script(&["apiserver-stop"])?;
+    // ORCA cannot start without its API server, and whoever runs it starts it again.
+    ns.world.script(&["apiserver-start"])?;
+    ns.world.script(&["orca-start"])?;
+    exec_works(ns, "steady")?;
+    let after = container(&ns.get("pod", "steady")?, "main").map(|it| it["containerID"].clone());
+    ensure!(before == after && restart_count(ns, "steady")? == 0, "the container was touched");
+    ensure!(ns.instances()?.len() == 1);
+    Ok(())
+}
+
+fn never_reachable(ns: &Namespace<'_>) -> Result<()> {
+    ns.pod("stuck", SLEEP)?;
+    let first = eventually("the instance to run", START, || {
+        let all = ns.instances()?;
+        Ok(all.iter().find(|one| one["state"] == "running").cloned().ok_or(all))
+    })?;
+    let id = first["id"].as_str().context("id")?;
+    http("POST", &format!("/_local/instances/{id}/freeze"), None)?;
+    // limits.bootDeadline of the local world's configuration, and the next machine's own start.
+    ns.await_pod("stuck", "to run on another machine", Duration::from_secs(240), |pod| {
+        condition(pod, "Ready") == Some("True")
+    })?;
+    let events = ns.events("stuck")?;
+    ensure!(events.contains(id) && events.contains("attempt 2"), "{events}");
+    eventually("one machine to be left", Duration::from_secs(60), || {
+        let all = ns.instances()?;
+        Ok(if all.len() == 1 && all[0]["id"] != id { Ok(()) } else { Err(all) })
+    })
 }

@@ -100,12 +100,17 @@ impl World {
 
     /// The kubeconfig of the cluster's administrator.
     pub(crate) fn kubeconfig(&self) -> PathBuf {
-        self.state.join("kubeconfig")
+        self.file("kubeconfig")
+    }
+
+    /// A file of the world's state.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.state.join(name)
     }
 
     /// A file of the world's state: logs, and the API server's record of what ORCA asked it for.
     pub(crate) fn log(&self, name: &str) -> Result<String> {
-        let path = self.state.join(name);
+        let path = self.file(name);
         std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
     }
 }

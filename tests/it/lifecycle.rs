@@ -449,11 +449,14 @@ async fn an_unavailable_cloud_destroys_nothing_and_is_waited_for() {
     for _ in 0..20 {
         world.cloud.next_error(Call::List, transient());
     }
+    world.api.create(mk_pod("b"));
     world.start_orca();
     world.pass_time(30).await;
     world.machine(&uid);
+    assert_eq!(world.cloud.sent().len(), 1, "nothing is launched before everything was listed");
     assert!(matches!(world.cloud_health(), CloudHealth::Unreachable { .. }));
     world.until("the orphan goes", |world| world.alive(&uid).is_empty()).await;
+    world.until_running("b").await;
     world.check();
 }
 

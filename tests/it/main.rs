@@ -1,10 +1,5 @@
 //! Fast tests: no machine, no cluster.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::result_large_err,
-    reason = "helpers of tests are tests"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
 
 // The binary's command line and its exit codes.
 mod cli;

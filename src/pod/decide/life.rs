@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::view::{Machine, Shown, View};
-use super::{AT_REST, Action, Decision, Launch, NoteKind, Observed, Starved, after, until};
+use super::{AT_REST, Action, Decision, Hold, Launch, NoteKind, Observed, Starved, after, until};
 use crate::cloud::{Instance, InstanceState};
 use crate::config::DaemonSetPolicy;
 use crate::link::LinkState;
@@ -60,10 +60,7 @@ fn no_machine(seen: &Observed<'_>, pod: &Pod, view: &View<'_>) -> Decision {
     let repeat = view.intent.as_ref().filter(|intent| seen.memory.failed.as_deref() != Some(&intent.token));
     let state = if repeat.is_some() { State::Launching } else { State::Waiting };
     if let Some(hold) = seen.memory.hold.as_ref().filter(|hold| hold.until > seen.now) {
-        return Decision::new(state, until(seen.now, hold.until)).say(StatusChange::Pending {
-            message: format!("waiting for a machine: {}", hold.message),
-            capacity: Capacity::Missing(hold.reason),
-        });
+        return held(seen, state, hold);
     }
     let launch = match repeat {
         Some(intent) => Launch::Repeat(intent.clone()),
@@ -74,6 +71,13 @@ fn no_machine(seen: &Observed<'_>, pod: &Pod, view: &View<'_>) -> Decision {
         },
     };
     Decision::new(State::Launching, MOVING).act(Action::Launch(launch))
+}
+
+fn held(seen: &Observed<'_>, state: State, hold: &Hold) -> Decision {
+    Decision::new(state, until(seen.now, hold.until)).say(StatusChange::Pending {
+        message: format!("waiting for a machine: {}", hold.message),
+        capacity: Capacity::Missing(hold.reason),
+    })
 }
 
 fn daemon_set(seen: &Observed<'_>) -> Decision {
@@ -288,16 +292,23 @@ fn replace(seen: &Observed<'_>, view: &View<'_>, instance: Option<&Instance>) ->
         let message = format!("{failed_boots} machines ended before they could be used; the last one {why}");
         return fail(seen, reasons::BOOT_FAILED, message, Cause::Disruption);
     }
+    if let Some(rejection) = &seen.memory.refused {
+        return rejected(rejection);
+    }
     let back_off = match failed_boots {
         1 => Duration::ZERO,
         more => REPLACE_BACK_OFF.saturating_mul(1 << (more - 2)),
     };
+    if let Some(hold) = seen.memory.hold.as_ref().filter(|hold| hold.until > seen.now) {
+        return held(seen, State::Waiting, hold);
+    }
     let began = view.intent.as_ref().and_then(|intent| intent.written_at);
-    let from_then = began.map_or(seen.now, |at| after(at, back_off));
-    let held = seen.memory.hold.as_ref().map(|hold| hold.until);
-    let next = held.map_or(from_then, |held| held.max(from_then));
+    let next = began.map_or(seen.now, |at| after(at, back_off));
     if next > seen.now {
-        return Decision::new(State::Waiting, until(seen.now, next));
+        return Decision::new(State::Waiting, until(seen.now, next)).say(StatusChange::Pending {
+            message: format!("the last machine {why} before it could be used; another follows"),
+            capacity: Capacity::Found,
+        });
     }
     let text = format!(
         "the machine {why} before it could be used; launching another ({failed_boots} of {MAX_FAILED_BOOTS})"

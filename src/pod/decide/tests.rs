@@ -1,231 +1,14 @@
-//! The table of situations, one line a case, and properties over all of them.
+//! The table of situations, one line a case.
 
-use std::net::IpAddr;
+mod properties;
+mod world;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::capacity::plan::tests::mk_candidate;
-use crate::cloud::{InstanceState, StateReason, TAG_EPOCH, TAG_HOST_KEY};
+use crate::cloud::InstanceState;
 use crate::link::LinkState;
-use crate::pod::status::Capacity;
-
-const UID: &str = "u-1";
-
-fn at(seconds: i64) -> Timestamp {
-    Timestamp::from_second(1_000_000 + seconds).unwrap()
-}
-
-/// One situation; `now` is second 100, the process started at second -1000.
-#[derive(Clone, Debug)]
-struct World {
-    pod: Option<Pod>,
-    instances: Vec<Instance>,
-    link: Option<LinkStatus>,
-    memory: Memory,
-    lists: Lists,
-    rules: Rules,
-    now: i64,
-}
-
-fn world() -> World {
-    let pod = json!({
-        "metadata": {"name": "p", "namespace": "d", "uid": UID},
-        "spec": {"containers": [{"name": "c", "image": "i"}]},
-        "status": {"phase": "Pending"},
-    });
-    World {
-        pod: Some(serde_json::from_value(pod).unwrap()),
-        instances: vec![],
-        link: None,
-        memory: Memory::default(),
-        lists: Lists::Read,
-        rules: Rules {
-            gpu_resource: "nvidia.com/gpu".to_owned(),
-            daemon_sets: DaemonSetPolicy::Pending,
-            keep_finished: Duration::from_secs(300),
-            boot_deadline: Duration::from_secs(600),
-            started: at(-1000),
-        },
-        now: 100,
-    }
-}
-
-fn mk_intent(epoch: u32) -> Intent {
-    Intent::new(UID, epoch, 0, &mk_candidate("g5.xlarge", "s-a", "a"), at(0))
-}
-
-fn mk_instance(id: &str, epoch: u32, state: InstanceState) -> Instance {
-    let intent = mk_intent(epoch);
-    Instance {
-        id: id.to_owned(),
-        state,
-        state_reason: None,
-        instance_type: intent.instance_type,
-        image_id: intent.image_id,
-        zone: intent.zone,
-        subnet_id: intent.subnet_id,
-        private_ip: Some(IpAddr::from([10, 0, 0, 1])),
-        pod_ip: Some(IpAddr::from([10, 0, 0, 2])),
-        launched_at: Some(at(1)),
-        client_token: Some(intent.token),
-        tags: [(TAG_EPOCH.to_owned(), epoch.to_string())].into(),
-    }
-}
-
-impl World {
-    fn pod(&mut self) -> &mut Pod {
-        self.pod.get_or_insert_default()
-    }
-
-    /// The intent as written before the launch.
-    fn intended(self) -> Self {
-        self.with_intent(&mk_intent(0))
-    }
-
-    fn with_intent(mut self, intent: &Intent) -> Self {
-        let annotation = (intent_key(), intent.to_annotation());
-        self.pod().metadata.annotations.get_or_insert_default().extend([annotation]);
-        self
-    }
-
-    /// The intent with its instance `i-0` in this state.
-    fn machine(mut self, state: InstanceState) -> Self {
-        self.instances.push(mk_instance("i-0", 0, state));
-        let intent = Intent { instance_id: Some("i-0".to_owned()), ..mk_intent(0) };
-        self.with_intent(&intent)
-    }
-
-    fn why(mut self, code: &str) -> Self {
-        let reason = StateReason { code: code.to_owned(), message: "m".to_owned() };
-        self.instances.iter_mut().for_each(|one| one.state_reason = Some(reason.clone()));
-        self
-    }
-
-    fn pinned(mut self) -> Self {
-        self.instances.iter_mut().for_each(|one| {
-            one.tags.insert(TAG_HOST_KEY.to_owned(), "k".to_owned());
-        });
-        self
-    }
-
-    fn linked(mut self, state: LinkState) -> Self {
-        let attached = matches!(state, LinkState::Attached { .. }).then(|| at(50));
-        self.link =
-            Some(LinkStatus { instance_id: "i-0".to_owned(), state, shown: false, reached: None, attached });
-        self
-    }
-
-    fn attached(self) -> Self {
-        self.linked(LinkState::Attached { since: at(50), boot_id: "b".to_owned() })
-    }
-
-    fn dialing(self, since: i64) -> Self {
-        self.linked(LinkState::Dialing { since: at(since), error: None, was_attached: false })
-    }
-
-    fn shown(mut self) -> Self {
-        if let Some(link) = &mut self.link {
-            link.shown = true;
-        }
-        self
-    }
-
-    /// The kubelet wrote Running.
-    fn running(self) -> Self {
-        self.status(json!({"phase": "Running", "startTime": "1970-01-12T13:47:00Z",
-            "conditions": [{"type": "Ready", "status": "True"}]}))
-    }
-
-    fn ended(self, phase: &str) -> Self {
-        self.status(json!({"phase": phase, "startTime": "1970-01-12T13:47:00Z",
-            "containerStatuses": [{"name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0,
-                "state": {"terminated": {"exitCode": 0, "finishedAt": at(50).to_string()}}}]}))
-    }
-
-    fn failed(self, reason: &str) -> Self {
-        self.status(json!({"phase": "Failed", "reason": reason}))
-    }
-
-    fn status(mut self, status: serde_json::Value) -> Self {
-        self.pod().status = Some(serde_json::from_value(status).unwrap());
-        self
-    }
-
-    /// Deleted with 30 s of grace, which ends at this second.
-    fn deleted(mut self, until: i64) -> Self {
-        self.pod().metadata.deletion_timestamp = Some(Time(at(until)));
-        self.pod().metadata.deletion_grace_period_seconds = Some(30);
-        self
-    }
-
-    fn absent(mut self, end: AbsentEnd, since: i64, sightings: u32) -> Self {
-        self.pod = None;
-        self.memory.absent =
-            Some(Absent { since: at(since), grace: Duration::from_secs(30), end, sightings });
-        self
-    }
-
-    fn tweak(mut self, tweak: impl FnOnce(&mut Self)) -> Self {
-        tweak(&mut self);
-        self
-    }
-
-    fn now(mut self, now: i64) -> Self {
-        self.now = now;
-        self
-    }
-
-    fn decide(&self) -> Decision {
-        decide(&Observed {
-            uid: UID,
-            pod: self.pod.as_ref(),
-            instances: &self.instances,
-            link: self.link.as_ref(),
-            memory: &self.memory,
-            lists: self.lists,
-            rules: &self.rules,
-            now: at(self.now),
-        })
-    }
-}
-
-fn intent_key() -> String {
-    crate::pod::intent::ANNOTATION_LAUNCH.to_owned()
-}
-
-/// A decision in one line.
-fn line(decision: &Decision) -> String {
-    let mut words = vec![decision.state.name().to_owned()];
-    words.extend(decision.status.as_ref().map(|change| match change {
-        StatusChange::Pending { capacity: Capacity::Missing(reason), .. } => format!("Pending/{reason}"),
-        StatusChange::Pending { capacity: Capacity::Found, .. } => "Pending".to_owned(),
-        StatusChange::Failed { reason, cause, .. } => format!("Failed/{reason}/{cause:?}"),
-        StatusChange::NotReady { .. } => "NotReady".to_owned(),
-    }));
-    words.extend(decision.actions.iter().map(|action| match action {
-        Action::Launch(Launch::Repeat(intent)) => format!("repeat({})", intent.epoch),
-        Action::Launch(Launch::Next { epoch, failed_boots, starved }) => {
-            let starved = if starved.is_some() { ",starved" } else { "" };
-            format!("launch({epoch},{failed_boots}{starved})")
-        }
-        Action::Record(intent) => format!("record({})", intent.instance_id.as_deref().unwrap_or("?")),
-        Action::EnsureLink { instance_id } => format!("link({instance_id})"),
-        Action::Revoke { instance_id } => format!("revoke({instance_id})"),
-        Action::RemoveLink => "unlink".to_owned(),
-        Action::Terminate { instance_id, .. } => format!("terminate({instance_id})"),
-        Action::DeletePod => "delete".to_owned(),
-    }));
-    words.join(" ")
-}
-
-fn check(cases: &[(&str, World, &str)]) {
-    for (what, world, expected) in cases {
-        assert_eq!(line(&world.decide()), *expected, "{what}");
-    }
-}
+use world::*;
 
 use InstanceState::{Pending, Running, ShuttingDown, Stopped, Terminated};
 
@@ -348,7 +131,17 @@ fn machines_that_boot() {
             }),
             "launching launch(1,1)",
         ),
-        ("two died: a pause", failed_boots(1).now(29), "waiting"),
+        ("two died: a pause", failed_boots(1).now(29), "waiting Pending"),
+        (
+            "no capacity for the next",
+            failed_boots(1).tweak(|w| w.memory.hold = Some(mk_hold(101))),
+            "waiting Pending/NoCapacity",
+        ),
+        (
+            "the next one is refused",
+            failed_boots(1).tweak(|w| w.memory.refused = Some(Rejection::single("R", "p", "m"))),
+            "rejected Failed/R/Spec",
+        ),
         ("and then the next", failed_boots(1).now(30), "launching launch(1,2)"),
         ("five died", failed_boots(4), "lost Failed/InstanceBootFailed/Disruption"),
         (
@@ -650,107 +443,4 @@ fn every_decision_says_when_to_look_again() {
     let ended = world().machine(Running).ended("Failed").attached();
     assert_eq!(ended.decide().again, Duration::from_secs(250));
     assert_eq!(world().tweak(|w| w.memory.hold = Some(mk_hold(107))).decide().again, Duration::from_secs(7));
-}
-
-fn any_instance() -> impl Strategy<Value = Instance> {
-    let states = prop_oneof![
-        Just(Pending),
-        Just(Running),
-        Just(InstanceState::Stopping),
-        Just(Stopped),
-        Just(ShuttingDown),
-        Just(Terminated)
-    ];
-    (0..3_u32, states, any::<bool>(), -100..100_i64).prop_map(|(epoch, state, pinned, launched)| {
-        let mut one = mk_instance(&format!("i-{epoch}"), epoch, state);
-        one.launched_at = Some(at(launched));
-        if pinned {
-            one.tags.insert(TAG_HOST_KEY.to_owned(), "k".to_owned());
-        }
-        one
-    })
-}
-
-fn any_link() -> impl Strategy<Value = Option<LinkStatus>> {
-    let states = prop_oneof![
-        (0..100_i64, any::<bool>()).prop_map(|(since, was_attached)| LinkState::Dialing {
-            since: at(since),
-            error: None,
-            was_attached
-        }),
-        Just(bootstrapping()),
-        Just(LinkState::Attached { since: at(50), boot_id: "b".to_owned() }),
-        Just(broken()),
-    ];
-    proptest::option::of((0..3_u32, states, any::<bool>()).prop_map(|(id, state, shown)| LinkStatus {
-        instance_id: format!("i-{id}"),
-        state,
-        shown,
-        reached: None,
-        attached: None,
-    }))
-}
-
-prop_compose! {
-    fn any_world()(
-        instances in proptest::collection::vec(any_instance(), 0..3),
-        link in any_link(),
-        phase in prop_oneof![Just("Pending"), Just("Running"), Just("Succeeded"), Just("Failed")],
-        intent in proptest::option::of((0..3_u32, any::<bool>(), 0..5_u32)),
-        deleted in proptest::option::of(-600..200_i64),
-        (exists, started, revoked, wrote) in any::<(bool, bool, bool, bool)>(),
-        (end, sightings) in (prop_oneof![Just(AbsentEnd::Unknown), Just(AbsentEnd::Forced), Just(AbsentEnd::Ended)], 0..3_u32),
-        lists in prop_oneof![1 => Just(Lists::NotYet), 9 => Just(Lists::Read)],
-        now in 0..1000_i64,
-    ) -> World {
-        let mut world = world().status(json!({"phase": phase})).now(now);
-        world.instances = instances;
-        world.instances.dedup_by(|a, b| a.id == b.id);
-        world.link = link;
-        world.lists = lists;
-        if started { world = world.status(json!({"phase": phase, "startTime": "1970-01-12T13:47:00Z"})); }
-        if let Some((epoch, known, failed_boots)) = intent {
-            let instance_id = known.then(|| format!("i-{epoch}"));
-            world = world.with_intent(&Intent { instance_id, failed_boots, ..mk_intent(epoch) });
-        }
-        if let Some(until) = deleted { world = world.deleted(until); }
-        if revoked { world.memory.revoked = Some("i-0".to_owned()); }
-        if wrote { world.memory.wrote = Some(mk_intent(0).token); }
-        if exists { world } else { world.absent(end, 0, sightings) }
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
-
-    #[test]
-    fn whatever_is_seen(world in any_world()) {
-        let decision = world.decide();
-        prop_assert_eq!(&decision, &world.decide());
-        prop_assert!(decision.again > Duration::ZERO && decision.again <= AT_REST);
-        if world.lists == Lists::NotYet {
-            prop_assert_eq!(line(&decision), "unread");
-        }
-        let live: Vec<_> = world.instances.iter().filter(|one| one.state.may_run()).collect();
-        let launches = decision.actions.iter().any(|action| matches!(action, Action::Launch(_)));
-        prop_assert!(!launches || live.is_empty(), "a second machine");
-        let terminal = world.pod.as_ref().is_some_and(status::is_terminal);
-        if terminal && world.lists == Lists::Read {
-            prop_assert!(decision.state.is_terminal());
-            prop_assert!(decision.status.is_none() && !launches);
-        }
-        let deletes = decision.actions.contains(&Action::DeletePod);
-        let deleting = world.pod.as_ref().is_some_and(|pod| pod.metadata.deletion_timestamp.is_some());
-        prop_assert!(!deletes || deleting, "deleted without being asked");
-        let started = world.pod.as_ref().is_some_and(status::is_kubelets);
-        if started && !live.is_empty() {
-            let fails = matches!(decision.status, Some(StatusChange::Failed { .. }));
-            prop_assert!(!fails && !deletes, "failed or gone while something may run");
-        }
-        if matches!(decision.status, Some(StatusChange::Pending { .. })) {
-            prop_assert!(!started, "written over the kubelet");
-        }
-        let kept: Vec<_> = decision.actions.iter().filter(|action| matches!(action, Action::EnsureLink { .. })).collect();
-        prop_assert!(kept.len() <= 1);
-    }
 }

@@ -6,11 +6,11 @@ fn now() -> Timestamp {
     "2026-11-21T08:00:00.75Z".parse().unwrap()
 }
 
-fn mk_pod(status: &Value) -> Pod {
+fn mk_pod(status: impl Into<Value>) -> Pod {
     serde_json::from_value(json!({
         "metadata": {"name": "p", "namespace": "d", "uid": "u-1", "generation": 2},
         "spec": {"containers": [{"name": "b", "image": "img-b"}, {"name": "a", "image": "img-a"}]},
-        "status": status,
+        "status": status.into(),
     }))
     .unwrap()
 }
@@ -59,7 +59,7 @@ fn a_pod_that_waits_says_why_in_its_condition_and_its_containers() {
                "restartCount": 0, "state": {"waiting": {"reason": "ContainerCreating", "message": "none"}}})
     };
     assert_eq!(
-        once(&mk_pod(&json!({"phase": "Pending"})), &change),
+        once(&mk_pod(json!({"phase": "Pending"})), &change),
         json!({"metadata": {"uid": "u-1"}, "status": {
             "observedGeneration": 2,
             "containerStatuses": [waiting("a"), waiting("b")],
@@ -72,15 +72,15 @@ fn a_pod_that_waits_says_why_in_its_condition_and_its_containers() {
 #[test]
 fn a_found_machine_answers_the_condition_only_where_there_was_one() {
     let change = StatusChange::Pending { message: "boots".to_owned(), capacity: Capacity::Found };
-    assert!(once(&mk_pod(&json!({"phase": "Pending"})), &change)["status"].get("conditions").is_none());
-    let waited = mk_pod(&json!({"phase": "Pending", "conditions": [
+    assert!(once(&mk_pod(json!({"phase": "Pending"})), &change)["status"].get("conditions").is_none());
+    let waited = mk_pod(json!({"phase": "Pending", "conditions": [
         {"type": "orca.research/Capacity", "status": "False", "reason": "NoCapacity", "message": "none"}]}));
     assert_eq!(once(&waited, &change)["status"]["conditions"][0]["status"], "True");
 }
 
 #[test]
 fn init_containers_wait_in_the_order_of_the_spec() {
-    let mut pod = mk_pod(&json!({"phase": "Pending"}));
+    let mut pod = mk_pod(json!({"phase": "Pending"}));
     let mut spec = serde_json::to_value(&pod.spec).unwrap();
     spec["initContainers"] = json!([{"name": "z"}, {"name": "y"}]);
     pod.spec = serde_json::from_value(spec).unwrap();
@@ -93,7 +93,7 @@ fn init_containers_wait_in_the_order_of_the_spec() {
 #[test]
 fn a_rejection_is_phase_reason_and_message() {
     assert_eq!(
-        once(&mk_pod(&json!({"phase": "Pending"})), &failed(Cause::Spec)),
+        once(&mk_pod(json!({"phase": "Pending"})), &failed(Cause::Spec)),
         json!({"metadata": {"uid": "u-1"},
                "status": {"phase": "Failed", "reason": "R", "message": "m", "observedGeneration": 2}})
     );
@@ -101,7 +101,7 @@ fn a_rejection_is_phase_reason_and_message() {
 
 #[test]
 fn a_lost_pod_keeps_recorded_exits_and_gets_137_for_the_others() {
-    let pod = mk_pod(&json!({
+    let pod = mk_pod(json!({
         "phase": "Running", "startTime": "2026-11-21T07:00:00Z",
         "conditions": [
             {"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-21T07:01:00Z"},
@@ -141,7 +141,7 @@ fn containers_that_never_had_their_turn_are_left_waiting() {
     let waiting = json!({"name": "a", "image": "", "imageID": "", "ready": false, "restartCount": 0,
                          "state": {"waiting": {"reason": "PodInitializing"}}});
     let init = |name: &str, state: Value| json!({"name": name, "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state});
-    let pod = mk_pod(&json!({
+    let pod = mk_pod(json!({
         "phase": "Pending", "startTime": "2026-11-21T07:00:00Z", "containerStatuses": [waiting],
         "initContainerStatuses": [
             init("x", json!({"running": {}})), init("y", json!({"waiting": {"reason": "PodInitializing"}}))],
@@ -155,7 +155,7 @@ fn containers_that_never_had_their_turn_are_left_waiting() {
 #[test]
 fn a_final_phase_is_never_written_over() {
     for phase in ["Succeeded", "Failed"] {
-        let pod = mk_pod(&json!({"phase": phase, "reason": "Evicted"}));
+        let pod = mk_pod(json!({"phase": phase, "reason": "Evicted"}));
         assert_eq!(patch(&pod, &failed(Cause::Disruption), now()), None);
     }
 }
@@ -163,9 +163,9 @@ fn a_final_phase_is_never_written_over() {
 #[test]
 fn ready_goes_false_once_and_only_where_it_was_true() {
     let change = StatusChange::NotReady { message: "m".to_owned() };
-    let ready = mk_pod(&json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}));
+    let ready = mk_pod(json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}));
     assert_eq!(once(&ready, &change)["status"]["conditions"][0]["reason"], "MachineUnreachable");
-    let not = mk_pod(&json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]}));
+    let not = mk_pod(json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]}));
     assert_eq!(patch(&not, &change, now()), None);
 }
 
@@ -175,7 +175,7 @@ fn the_end_of_a_pod_is_the_end_of_its_last_container() {
         json!({"name": name, "image": "", "imageID": "", "ready": false, "restartCount": 0,
                "state": {"terminated": {"exitCode": 0, "finishedAt": at}}})
     };
-    let pod = mk_pod(&json!({"phase": "Succeeded", "containerStatuses": [
+    let pod = mk_pod(json!({"phase": "Succeeded", "containerStatuses": [
         ended("a", "2026-11-21T07:30:00Z"), ended("b", "2026-11-21T07:20:00Z")]}));
     assert_eq!(finished_at(&pod).unwrap().to_string(), "2026-11-21T07:30:00Z");
     assert_eq!(finished_at(&Pod::default()), None);

@@ -152,11 +152,11 @@ impl ApiServer {
     }
 
     /// Fails the request if that was asked for.
-    fn admit(&self) -> Result<MutexGuard<'_, Store>, Response> {
+    fn admit(&self) -> Result<MutexGuard<'_, Store>, Refusal> {
         let mut store = self.store();
         if store.failing > 0 {
             store.failing -= 1;
-            return Err(status(StatusCode::INTERNAL_SERVER_ERROR, "asked for"));
+            return Err((StatusCode::INTERNAL_SERVER_ERROR, "asked for"));
         }
         Ok(store)
     }
@@ -194,6 +194,9 @@ impl Store {
     }
 }
 
+/// Why a request is not answered as asked.
+type Refusal = (StatusCode, &'static str);
+
 fn status(code: StatusCode, message: &str) -> Response {
     let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
                       "message": message, "reason": message, "code": code.as_u16()});
@@ -207,7 +210,7 @@ async fn list(State(api): Server, Query(query): Query<BTreeMap<String, String>>)
     if query.get("watch").is_none_or(|watch| watch != "true") {
         let store = match api.admit() {
             Ok(store) => store,
-            Err(response) => return response,
+            Err(refusal) => return status(refusal.0, refusal.1),
         };
         let items: Vec<_> = store.pods.values().cloned().collect();
         let version = store.version.to_string();
@@ -240,17 +243,17 @@ async fn read(State(api): Server, Path(key): Name) -> Response {
             Some(pod) => axum::Json(pod).into_response(),
             None => status(StatusCode::NOT_FOUND, "NotFound"),
         },
-        Err(response) => response,
+        Err(refusal) => status(refusal.0, refusal.1),
     }
 }
 
 /// Finds the pod that a patch is for and checks its UID.
-fn target(store: &Store, key: &(String, String), patch: &Value) -> Result<Value, Response> {
+fn target(store: &Store, key: &(String, String), patch: &Value) -> Result<Value, Refusal> {
     let Some(pod) = store.pods.get(key) else {
-        return Err(status(StatusCode::NOT_FOUND, "NotFound"));
+        return Err((StatusCode::NOT_FOUND, "NotFound"));
     };
     if patch["metadata"]["uid"] != pod["metadata"]["uid"] {
-        return Err(status(StatusCode::UNPROCESSABLE_ENTITY, "Invalid"));
+        return Err((StatusCode::UNPROCESSABLE_ENTITY, "Invalid"));
     }
     Ok(pod.clone())
 }
@@ -258,11 +261,11 @@ fn target(store: &Store, key: &(String, String), patch: &Value) -> Result<Value,
 async fn patch_meta(State(api): Server, Path(key): Name, axum::Json(patch): axum::Json<Value>) -> Response {
     let mut store = match api.admit() {
         Ok(store) => store,
-        Err(response) => return response,
+        Err(refusal) => return status(refusal.0, refusal.1),
     };
     let mut pod = match target(&store, &key, &patch) {
         Ok(pod) => pod,
-        Err(response) => return response,
+        Err(refusal) => return status(refusal.0, refusal.1),
     };
     store.writes += 1;
     for (field, value) in patch["metadata"]["annotations"].as_object().unwrap() {
@@ -282,11 +285,11 @@ async fn patch_meta(State(api): Server, Path(key): Name, axum::Json(patch): axum
 async fn patch_status(State(api): Server, Path(key): Name, axum::Json(patch): axum::Json<Value>) -> Response {
     let mut store = match api.admit() {
         Ok(store) => store,
-        Err(response) => return response,
+        Err(refusal) => return status(refusal.0, refusal.1),
     };
     let mut pod = match target(&store, &key, &patch) {
         Ok(pod) => pod,
-        Err(response) => return response,
+        Err(refusal) => return status(refusal.0, refusal.1),
     };
     store.writes += 1;
     for field in ["startTime", "hostIP", "hostIPs", "podIP", "podIPs"] {
@@ -325,7 +328,7 @@ async fn patch_status(State(api): Server, Path(key): Name, axum::Json(patch): ax
 async fn delete(State(api): Server, Path(key): Name, body: Bytes) -> Response {
     let mut store = match api.admit() {
         Ok(store) => store,
-        Err(response) => return response,
+        Err(refusal) => return status(refusal.0, refusal.1),
     };
     let options: Value = serde_json::from_slice(&body).unwrap_or_default();
     let Some(pod) = store.pods.get(&key).cloned() else {
