@@ -2,11 +2,12 @@
 //!
 //! Every request gets a connection of its own: one unread stream must not stall another's.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty};
@@ -15,6 +16,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
 use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -23,6 +25,8 @@ use super::error::{ApiError, Body, text};
 
 /// How long reaching the guest kubelet may take: SSM session, SSH, TLS and the first answer.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// How long a guest may go on after its client has ended.
+const LINGER: Duration = Duration::from_mins(5);
 /// Copy buffers of a spliced stream, each way: an SSH packet.
 const BUFFER: usize = 32 * 1024;
 
@@ -104,11 +108,38 @@ pub async fn stream(
 
 async fn splice(client: hyper::upgrade::OnUpgrade, guest: hyper::upgrade::OnUpgrade) -> anyhow::Result<()> {
     let (client, guest) = tokio::time::timeout(DEADLINE, async { tokio::try_join!(client, guest) }).await??;
-    let (mut client, mut guest) = (TokioIo::new(client), TokioIo::new(guest));
-    match tokio::io::copy_bidirectional_with_sizes(&mut client, &mut guest, BUFFER, BUFFER).await {
+    exchange(TokioIo::new(client), TokioIo::new(guest)).await
+}
+
+/// Passes bytes both ways until the guest has said everything. That the client's bytes are not wanted any more is no
+/// reason to drop what the guest still says: a process that ended leaves output on the way, and a slow one at that.
+async fn exchange(
+    client: impl AsyncRead + AsyncWrite,
+    guest: impl AsyncRead + AsyncWrite,
+) -> anyhow::Result<()> {
+    let (from_client, to_client) = tokio::io::split(client);
+    let (from_guest, to_guest) = tokio::io::split(guest);
+    let mut down = pin!(pass(from_guest, to_client));
+    tokio::select! {
+        told = &mut down => told,
+        asked = pass(from_client, to_guest) => {
+            let told = tokio::time::timeout(LINGER, down).await.context("the guest says nothing and does not end")?;
+            asked.and(told)
+        }
+    }
+}
+
+/// Copies to the end, and closes the writer then, also when reading failed.
+async fn pass(from: impl AsyncRead, to: impl AsyncWrite) -> anyhow::Result<()> {
+    let mut from = pin!(tokio::io::BufReader::with_capacity(BUFFER, from));
+    let mut to = pin!(to);
+    let copied = tokio::io::copy_buf(&mut from, &mut to).await;
+    let closed = to.shutdown().await;
+    match copied {
         // A TLS peer that ends without close_notify: an ordinary end.
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(()),
-        other => other.map(drop).map_err(Into::into),
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(closed?),
+        Err(error) => Err(error.into()),
+        Ok(_) => Ok(closed?),
     }
 }
 
@@ -222,5 +253,33 @@ impl HttpBody for Guarded {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, duplex, join};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_guest_that_hears_nothing_any_more_is_heard_to_the_end() {
+        let (mut says, hears) = duplex(1024);
+        let (deaf, ear) = duplex(16);
+        drop(ear);
+        let (client, user) = duplex(1024);
+        let (mut reads, mut writes) = tokio::io::split(user);
+        let talk = async {
+            writes.write_all(b"are you there?").await.unwrap();
+            // The ping has failed by now, and only then does the guest go on.
+            tokio::task::yield_now().await;
+            says.write_all(&[7; 100_000]).await.unwrap();
+            says.shutdown().await.unwrap();
+        };
+        let mut heard = Vec::new();
+        let (ended, (), read) =
+            tokio::join!(exchange(client, join(hears, deaf)), talk, reads.read_to_end(&mut heard));
+        assert!(ended.is_err(), "the failed ping is told");
+        assert_eq!((read.unwrap(), heard.len()), (100_000, 100_000));
     }
 }
