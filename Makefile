@@ -46,6 +46,7 @@ test: deps check programs image ## everything, on real machines too
 	@$(CLUSTER)/build.sh ssm-plugin
 	@$(CLUSTER)/python.sh
 	ORCA_SSM_PLUGIN=$$(realpath $(CACHE)/bin/ssm-plugin/session-manager-plugin) cargo test --workspace
+	cargo test --workspace --test machines -- --ignored
 
 up: image ## start the local world and leave it running (CONFIG=file: another configuration of ORCA)
 	@$(CLUSTER)/world.sh up $(CONFIG)
