@@ -22,15 +22,17 @@ deps: ## install the Debian packages that the local world needs (as root)
 # All clones share one build directory, and cargo tells their artifacts apart by time alone: when another clone built
 # last, what is here must look newer than what it left.
 BUILD_DIR := $(or $(CARGO_BUILD_BUILD_DIR),$(or $(CARGO_HOME),$(HOME)/.cargo)/orca-build)
+CLAIM := $(BUILD_DIR)/clone
 claim:
 	@mkdir -p "$(BUILD_DIR)"; \
-	if [ "$$(cat "$(BUILD_DIR)/clone" 2> /dev/null)" != "$(CURDIR)" ]; then \
-	  find src localstack tests -name '*.rs' -exec touch {} +; echo "$(CURDIR)" > "$(BUILD_DIR)/clone"; \
+	if [ "$$(cat "$(CLAIM)" 2> /dev/null)" != "$(CURDIR)" ] || find "$(BUILD_DIR)"/debug/.fingerprint -maxdepth 2 \
+	    -path '*/.fingerprint/[ol]*' -newer "$(CLAIM)" 2> /dev/null | grep -qE '/(orca|localstack)-'; then \
+	  find src localstack tests -name '*.rs' -exec touch {} +; echo "$(CURDIR)" > "$(CLAIM)"; \
 	fi
 
 programs: deps claim
 	@echo "==> building orca and the local cloud"
-	@cargo build --workspace --quiet
+	@cargo build --workspace --quiet && touch "$(CLAIM)"
 	@$(CLUSTER)/build.sh crane etcd cni kubernetes
 
 image: programs
@@ -41,12 +43,14 @@ check: claim ## format, lints, documentation and unit tests: the fast part
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	cargo doc --workspace --no-deps --document-private-items --quiet
 	cargo test --workspace --lib --bins --quiet
+	@touch "$(CLAIM)"
 
 test: deps check programs image ## everything, on real machines too
 	@$(CLUSTER)/build.sh ssm-plugin
 	@$(CLUSTER)/python.sh
 	ORCA_SSM_PLUGIN=$$(realpath $(CACHE)/bin/ssm-plugin/session-manager-plugin) cargo test --workspace
 	cargo test --workspace --test machines -- --ignored
+	@touch "$(CLAIM)"
 
 up: image ## start the local world and leave it running (CONFIG=file: another configuration of ORCA)
 	@$(CLUSTER)/world.sh up $(CONFIG)

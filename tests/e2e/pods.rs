@@ -112,9 +112,9 @@ fn shared_volume(ns: &Namespace<'_>) -> Result<()> {
         r#"
 volumes: [{name: work, emptyDir: {}}]
 initContainers:
-- {name: first, image: 'busybox:stable', command: [sh, -c, 'echo one > /work/file'], volumeMounts: [{name: work, mountPath: /work}]}
+- {name: first, image: 'busybox:stable', command: [sh, -c, 'echo one > /data/file'], volumeMounts: [{name: work, mountPath: /data}]}
 containers:
-- {name: writer, image: 'busybox:stable', command: [sh, -c, 'echo two >> /work/file; sleep infinity'], volumeMounts: [{name: work, mountPath: /work}]}
+- {name: writer, image: 'busybox:stable', command: [sh, -c, 'echo two >> /data/file; sleep infinity'], volumeMounts: [{name: work, mountPath: /data}]}
 - {name: reader, image: 'busybox:stable', command: [sleep, infinity], volumeMounts: [{name: work, mountPath: /data}]}
 "#,
     )?;
@@ -243,7 +243,7 @@ fn restarts(ns: &Namespace<'_>) -> Result<()> {
 restartPolicy: OnFailure
 volumes: [{name: work, emptyDir: {}}]
 containers:
-- {name: second-try, image: 'busybox:stable', command: [sh, -c, 'test -e /work/tried && exit 0; touch /work/tried; exit 1'], volumeMounts: [{name: work, mountPath: /work}]}
+- {name: second-try, image: 'busybox:stable', command: [sh, -c, 'test -e /data/tried && exit 0; touch /data/tried; exit 1'], volumeMounts: [{name: work, mountPath: /data}]}
 - {name: never, image: 'busybox:stable', command: [sh, -c, 'exit 1']}
 "#,
     )?;
