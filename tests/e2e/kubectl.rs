@@ -226,7 +226,8 @@ fn cp(ns: &Namespace<'_>) -> Result<()> {
     let folder = std::env::temp_dir().join(format!("orca-{}", ns.name));
     std::fs::create_dir_all(&folder)?;
     let (there, back) = (folder.join("there"), folder.join("back"));
-    let bytes: Vec<u8> = (0..2_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    // More than what lies between the runtime and here may be cut short by the kubelet: docs/architecture.md, known limits.
+    let bytes: Vec<u8> = (0..250_000_u32).flat_map(u32::to_le_bytes).collect();
     std::fs::write(&there, &bytes)?;
     let path = |path: &std::path::Path| path.to_string_lossy().into_owned();
     let result = ns

@@ -33,7 +33,7 @@ use world::{Namespace, World};
 type Test = (&'static str, fn(&Namespace<'_>) -> anyhow::Result<()>);
 
 /// Tests that run at the same time: each is a machine that boots, on a host of two cores.
-const PARALLEL: usize = 7;
+const PARALLEL: usize = 5;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-/// How long a pod may take to its first container: boot, bootstrap, kubelet and pull, beside six others on two cores.
+/// How long a pod may take to its first container: boot, bootstrap, kubelet and pull, beside four others on two cores.
 pub(crate) const START: Duration = Duration::from_secs(120);
 /// The local cloud.
 pub(crate) const CLOUD: &str = "http://127.0.0.1:4566";
