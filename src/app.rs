@@ -21,7 +21,6 @@ use crate::endpoint::authn::Authenticator;
 use crate::endpoint::authz::Authorizer;
 use crate::endpoint::{Endpoint, server, tls};
 use crate::gateway::{self, Gateway};
-use crate::guest::Snat;
 use crate::informer::PodInformer;
 use crate::keys::Keys;
 use crate::link::{LinkDeps, LinkSettings, LiveLinks};
@@ -108,14 +107,7 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
         cloud: ec2.clone(),
         gateway: gateway.clone(),
         keys: keys.clone(),
-        settings: LinkSettings {
-            node: config.node.name.clone(),
-            tunnel: config.aws.tunnel,
-            snat: if config.network.external_snat { Snat::External } else { Snat::Machine },
-            root_volume_gib: config.instances.root_volume.size_gib,
-            cni_plugins_dir: config.guest.cni_plugins_dir.clone(),
-            max_lost_contact: config.limits.max_lost_contact,
-        },
+        settings: LinkSettings::from(config.as_ref()),
     })?;
     let controller = Controller::new(Deps {
         client: client.clone(),
