@@ -1,4 +1,6 @@
 //! Choosing the machine for a pod.
 
 pub mod blocked;
+pub mod money;
 pub mod plan;
+pub mod world;

@@ -5,11 +5,20 @@
 pub mod ec2;
 pub mod memory;
 
+mod capacity;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+
+pub use capacity::{
+    Block, BlockState, Placement, Purchase, Reservation, ReservationKind, ReservationMatch, ReservationState,
+    SpotPrice, Tenancy,
+};
+
+use crate::capacity::money::MicroUsd;
 
 /// Tag that carries the cluster's identity (the UID of the `kube-system` namespace).
 pub const TAG_CLUSTER: &str = "orca.research/cluster";
@@ -66,16 +75,50 @@ pub trait Market: Send + Sync + std::fmt::Debug {
     /// The configured subnets, in their configured order, with the addresses that are free now.
     async fn subnets(&self) -> Result<Vec<Subnet>, CloudError>;
 
-    /// The machine image for a type (by id, or resolved from a parameter, as configured).
-    async fn image_for(&self, instance_type: &InstanceType) -> Result<Image, CloudError>;
+    /// The machine image for a type: what `wish` names, else by id, or resolved from a parameter, as configured.
+    async fn image_for(
+        &self,
+        instance_type: &InstanceType,
+        wish: Option<&ImageWish>,
+    ) -> Result<Image, CloudError>;
+
+    /// Every instance type of the region that we could run.
+    async fn all_instance_types(&self) -> Result<Vec<InstanceType>, CloudError>;
+
+    /// Zones (names) by instance type, for every type of the region.
+    async fn all_offerings(&self) -> Result<BTreeMap<String, Vec<String>>, CloudError>;
+
+    /// On-demand prices per hour (Linux, shared tenancy) by instance type, as the region's price list has them now.
+    async fn on_demand_prices(&self) -> Result<BTreeMap<String, MicroUsd>, CloudError>;
+
+    /// The latest spot price of every type and zone.
+    async fn spot_prices(&self) -> Result<Vec<SpotPrice>, CloudError>;
+
+    /// Every capacity reservation that this account may use, Capacity Blocks and those shared with it included.
+    async fn reservations(&self) -> Result<Vec<Reservation>, CloudError>;
+
+    /// Every Capacity Block of this account.
+    async fn blocks(&self) -> Result<Vec<Block>, CloudError>;
+}
+
+/// A machine image that a pod or a template asks for instead of the configured one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ImageWish {
+    /// `ami-…`.
+    Id(String),
+    /// Name or ARN of an SSM parameter that holds the id.
+    Parameter(String),
 }
 
 /// Everything that decides a launch. Equal specs make byte-identical requests.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LaunchSpec {
     /// Idempotency token, at most 64 ASCII characters.
     pub token: String,
     pub instance_type: String,
+    /// How it is paid for: never left to EC2's own fallbacks.
+    pub purchase: Purchase,
+    pub placement: Placement,
     pub image: Image,
     pub subnet_id: String,
     pub security_group_ids: Vec<String>,
@@ -89,7 +132,7 @@ pub struct LaunchSpec {
 }
 
 /// The root volume of a machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RootVolume {
     pub size_gib: u32,
     /// EBS volume type, `gp3` by default.
@@ -102,7 +145,7 @@ pub struct RootVolume {
 }
 
 /// A machine image, resolved.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Image {
     pub id: String,
     /// For example `/dev/xvda`: where the root volume is mapped.
@@ -121,26 +164,54 @@ pub struct Subnet {
 }
 
 /// An instance type, as the cloud describes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InstanceType {
     pub name: String,
     pub vcpus: u32,
     pub memory_mib: u64,
     /// `amd64` or `arm64`.
     pub arch: String,
+    /// GPUs, and accelerators that are counted like them (Neuron devices, Gaudi).
     pub gpus: Option<Gpus>,
     /// Nitro types show their console and can be trusted with `direct` tunnels.
     pub nitro: bool,
+    pub bare_metal: bool,
+    /// Has an accelerator that Kubernetes has no resource for (FPGA, media, inference cards).
+    pub other_accelerator: bool,
+    /// `SupportedUsageClasses`.
+    pub usage: Usage,
+    /// EFA interfaces.
+    pub efa: u32,
+    /// Local NVMe disks together, in GB as EC2 counts them.
+    pub local_disk_gb: u64,
+}
+
+/// How a type can be bought at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    pub on_demand: bool,
+    pub spot: bool,
+    pub capacity_block: bool,
+}
+
+impl Default for Usage {
+    /// What nearly every type has.
+    fn default() -> Self {
+        Self { on_demand: true, spot: true, capacity_block: false }
+    }
 }
 
 /// The accelerators of an instance type.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gpus {
+    /// Whole ones; 0 where the machine has a share of one (g6f), see `share_of`.
     pub count: u32,
+    /// Into how many shares one device is divided, of which this machine has one: 1 is a whole device, 8 is g6f.large.
+    pub share_of: u32,
     /// Such as `A10G`.
     pub model: String,
     pub manufacturer: String,
-    /// Per GPU.
+    /// Per GPU, or of the share.
     pub memory_mib: u64,
 }
 
@@ -161,7 +232,31 @@ pub struct Instance {
     pub pod_ip: Option<IpAddr>,
     pub launched_at: Option<Timestamp>,
     pub client_token: Option<String>,
+    /// How EC2 says that it was bought (`InstanceLifecycle`, `CapacityReservationId`, `CapacityBlockId`).
+    pub bought: Bought,
     pub tags: BTreeMap<String, String>,
+}
+
+/// What EC2 says of an instance's market.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bought {
+    pub lifecycle: Lifecycle,
+    /// The reservation that it runs in now.
+    pub reservation_id: Option<String>,
+    pub block_id: Option<String>,
+}
+
+/// EC2's `InstanceLifecycle`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lifecycle {
+    /// The field is absent: on demand, in an On-Demand Capacity Reservation or not.
+    #[default]
+    OnDemand,
+    Spot,
+    CapacityBlock,
+    InterruptibleReservation,
+    /// A word that EC2 added since.
+    Other,
 }
 
 impl Instance {

@@ -15,3 +15,4 @@ pub mod quantity;
 pub mod reasons;
 pub mod state;
 pub mod status;
+pub mod wishes;

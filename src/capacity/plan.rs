@@ -148,11 +148,13 @@ pub(crate) mod tests {
             arch: "amd64".to_owned(),
             gpus: Some(Gpus {
                 count: 1,
+                share_of: 1,
                 model: "A10G".to_owned(),
                 manufacturer: "NVIDIA".to_owned(),
                 memory_mib: 24 << 10,
             }),
             nitro: true,
+            ..InstanceType::default()
         }
     }
 

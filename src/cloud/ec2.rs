@@ -24,8 +24,10 @@ use aws_sdk_ec2::types::Filter;
 use base64::Engine as _;
 
 use super::{
-    Cloud, CloudError, Image, Instance, InstanceType, LaunchSpec, Market, Subnet, TAG_CLUSTER, TAG_NODE,
+    Block, Cloud, CloudError, Image, ImageWish, Instance, InstanceType, LaunchSpec, Market, Reservation,
+    SpotPrice, Subnet, TAG_CLUSTER, TAG_NODE,
 };
+use crate::capacity::money::MicroUsd;
 use crate::config::{Aws, Config};
 use crate::telemetry::CloudCalls;
 use limiter::Bucket;
@@ -214,8 +216,36 @@ impl Market for Ec2 {
         market::subnets(self).await
     }
 
-    async fn image_for(&self, instance_type: &InstanceType) -> Result<Image, CloudError> {
-        market::image_for(self, instance_type).await
+    async fn image_for(
+        &self,
+        instance_type: &InstanceType,
+        wish: Option<&ImageWish>,
+    ) -> Result<Image, CloudError> {
+        market::image_for(self, instance_type, wish).await
+    }
+
+    async fn all_instance_types(&self) -> Result<Vec<InstanceType>, CloudError> {
+        Ok(Vec::new())
+    }
+
+    async fn all_offerings(&self) -> Result<BTreeMap<String, Vec<String>>, CloudError> {
+        Ok(BTreeMap::new())
+    }
+
+    async fn on_demand_prices(&self) -> Result<BTreeMap<String, MicroUsd>, CloudError> {
+        Ok(BTreeMap::new())
+    }
+
+    async fn spot_prices(&self) -> Result<Vec<SpotPrice>, CloudError> {
+        Ok(Vec::new())
+    }
+
+    async fn reservations(&self) -> Result<Vec<Reservation>, CloudError> {
+        Ok(Vec::new())
+    }
+
+    async fn blocks(&self) -> Result<Vec<Block>, CloudError> {
+        Ok(Vec::new())
     }
 }
 

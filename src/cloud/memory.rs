@@ -12,9 +12,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{
-    Cloud, CloudError, Gpus, Image, Instance, InstanceState, InstanceType, LaunchSpec, Market, StateReason,
-    Subnet,
+    Block, Bought, Cloud, CloudError, Gpus, Image, ImageWish, Instance, InstanceState, InstanceType,
+    LaunchSpec, Market, Reservation, SpotPrice, StateReason, Subnet,
 };
+use crate::capacity::money::MicroUsd;
 use crate::clock;
 
 /// How long EC2 shows what is terminated.
@@ -88,6 +89,7 @@ impl MemoryCloud {
         let gpus = |count| {
             (count > 0).then(|| Gpus {
                 count,
+                share_of: 1,
                 model: "A10G".to_owned(),
                 manufacturer: "NVIDIA".to_owned(),
                 memory_mib: 24 << 10,
@@ -100,6 +102,7 @@ impl MemoryCloud {
             arch: "amd64".to_owned(),
             gpus: gpus(count),
             nitro: true,
+            ..InstanceType::default()
         };
         let subnet = |letter: char, third: u8| Subnet {
             id: format!("subnet-{letter}"),
@@ -275,8 +278,36 @@ impl Market for MemoryCloud {
             .collect())
     }
 
-    async fn image_for(&self, _instance_type: &InstanceType) -> Result<Image, CloudError> {
+    async fn image_for(
+        &self,
+        _instance_type: &InstanceType,
+        _wish: Option<&ImageWish>,
+    ) -> Result<Image, CloudError> {
         Ok(Image { id: "ami-1".to_owned(), root_device_name: "/dev/xvda".to_owned() })
+    }
+
+    async fn all_instance_types(&self) -> Result<Vec<InstanceType>, CloudError> {
+        Ok(Vec::new())
+    }
+
+    async fn all_offerings(&self) -> Result<BTreeMap<String, Vec<String>>, CloudError> {
+        Ok(BTreeMap::new())
+    }
+
+    async fn on_demand_prices(&self) -> Result<BTreeMap<String, MicroUsd>, CloudError> {
+        Ok(BTreeMap::new())
+    }
+
+    async fn spot_prices(&self) -> Result<Vec<SpotPrice>, CloudError> {
+        Ok(Vec::new())
+    }
+
+    async fn reservations(&self) -> Result<Vec<Reservation>, CloudError> {
+        Ok(Vec::new())
+    }
+
+    async fn blocks(&self) -> Result<Vec<Block>, CloudError> {
+        Ok(Vec::new())
     }
 }
 
@@ -340,6 +371,7 @@ impl World {
             pod_ip: address(1),
             launched_at: Some(now),
             client_token: Some(spec.token.clone()),
+            bought: Bought::default(),
             tags: spec.tags.clone(),
         };
         let machine = Machine { instance: instance.clone(), launched_at: now, ended: None };
@@ -392,6 +424,8 @@ mod tests {
             instance_type: "g5.xlarge".to_owned(),
             image: Image { id: "ami-1".to_owned(), root_device_name: "/dev/xvda".to_owned() },
             subnet_id: subnet.to_owned(),
+            purchase: crate::cloud::Purchase::default(),
+            placement: crate::cloud::Placement::default(),
             security_group_ids: vec![],
             instance_profile: None,
             user_data: String::new(),

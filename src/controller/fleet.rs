@@ -221,6 +221,7 @@ mod tests {
             pod_ip: None,
             launched_at: None,
             client_token: None,
+            bought: crate::cloud::Bought::default(),
             tags: [(TAG_POD_UID.to_owned(), format!("u-{id}"))].into(),
         }
     }

@@ -337,6 +337,8 @@ impl Core {
             instance_type: intent.instance_type.clone(),
             image: Image { id: intent.image_id.clone(), root_device_name: intent.root_device_name.clone() },
             subnet_id: intent.subnet_id.clone(),
+            purchase: crate::cloud::Purchase::default(),
+            placement: crate::cloud::Placement::default(),
             security_group_ids: self.config.aws.security_group_ids.clone(),
             instance_profile: self.config.aws.instance_profile.clone(),
             user_data: self.user_data.clone(),

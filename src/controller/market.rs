@@ -132,7 +132,7 @@ impl Cache {
         let Some(instance_type) = types?.into_iter().find(|one| one.name == name) else {
             return Ok(None);
         };
-        let image = deadline("reading the image", self.market.image_for(&instance_type)).await?;
+        let image = deadline("reading the image", self.market.image_for(&instance_type, None)).await?;
         Ok(Some(Shelf { instance_type, zones: zones?, image }))
     }
 }

@@ -34,8 +34,13 @@ mod tests {
 
     #[test]
     fn a_type_offers_what_it_is_sold_as_and_no_gpu() {
-        let gpus =
-            Gpus { count: 1, model: "A10G".to_owned(), manufacturer: "NVIDIA".to_owned(), memory_mib: 24576 };
+        let gpus = Gpus {
+            count: 1,
+            share_of: 1,
+            model: "A10G".to_owned(),
+            manufacturer: "NVIDIA".to_owned(),
+            memory_mib: 24576,
+        };
         let kind = InstanceType {
             name: "g5.xlarge".to_owned(),
             vcpus: 4,
@@ -43,6 +48,7 @@ mod tests {
             arch: "amd64".to_owned(),
             gpus: Some(gpus),
             nitro: true,
+            ..InstanceType::default()
         };
         let shown: Vec<_> =
             capacity(&kind, 100).into_iter().map(|(name, amount)| format!("{name}={}", amount.0)).collect();

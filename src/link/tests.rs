@@ -248,6 +248,7 @@ fn mk_machine() -> Machine {
             arch: "amd64".to_owned(),
             gpus: None,
             nitro: true,
+            ..InstanceType::default()
         },
         private_ip: [10, 0, 1, 10].into(),
         pod_ip: [10, 0, 1, 11].into(),

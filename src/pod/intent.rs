@@ -156,6 +156,7 @@ mod tests {
                 arch: "amd64".to_owned(),
                 gpus: None,
                 nitro: true,
+                ..InstanceType::default()
             },
             subnet_id: subnet.to_owned(),
             zone: "z".to_owned(),

@@ -120,8 +120,10 @@ async fn launch_and_end(config: &Config) -> Result<()> {
     let spec = LaunchSpec {
         token: "interop-1".to_owned(),
         instance_type: kind.name.clone(),
-        image: ec2.image_for(kind).await?,
+        image: ec2.image_for(kind, None).await?,
         subnet_id: subnet.id.clone(),
+        purchase: orca::cloud::Purchase::default(),
+        placement: orca::cloud::Placement::default(),
         security_group_ids: config.aws.security_group_ids.clone(),
         instance_profile: None,
         user_data: "#cloud-boothook\n".to_owned(),

@@ -19,6 +19,8 @@ fn spec() -> LaunchSpec {
         instance_type: "g6.xlarge".into(),
         image: Image { id: "ami-0001".into(), root_device_name: "/dev/xvda".into() },
         subnet_id: "subnet-aaaa".into(),
+        purchase: orca::cloud::Purchase::default(),
+        placement: orca::cloud::Placement::default(),
         security_group_ids: vec!["sg-0001".into(), "sg-0002".into()],
         instance_profile: Some("orca-machine".into()),
         user_data: "#cloud-boothook\n".into(),
@@ -422,7 +424,7 @@ async fn the_image_is_the_eks_optimized_one_for_the_types_architecture_and_accel
     let ec2 = fake.ec2().await;
     let types = ec2.instance_types(&["g6.xlarge".to_owned(), "m7g.large".to_owned()]).await.unwrap();
     for kind in types.iter().chain(&types) {
-        let image = ec2.image_for(kind).await.unwrap();
+        let image = ec2.image_for(kind, None).await.unwrap();
         assert_eq!((image.id.as_str(), image.root_device_name.as_str()), ("ami-0002", "/dev/sda1"));
     }
     let names: Vec<String> = fake.asked("GetParameter").iter().map(|form| form["Name"].clone()).collect();
@@ -447,8 +449,9 @@ async fn a_configured_image_that_is_not_there_is_not_found() {
         arch: "arm64".into(),
         gpus: None,
         nitro: true,
+        ..InstanceType::default()
     };
-    let refused = fake.ec2_with(&config).await.image_for(&kind).await.unwrap_err();
+    let refused = fake.ec2_with(&config).await.image_for(&kind, None).await.unwrap_err();
     assert_eq!(refused.kind(), "not_found");
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use aws_sdk_ec2::types::{self as sdk, InstanceStateName, InstanceTypeHypervisor};
 use jiff::Timestamp;
 
-use crate::cloud::{Gpus, Image, Instance, InstanceState, InstanceType, StateReason, Subnet};
+use crate::cloud::{Bought, Gpus, Image, Instance, InstanceState, InstanceType, StateReason, Subnet};
 
 /// `None` for an instance without an id, which EC2 never sends.
 pub(super) fn instance(instance: &sdk::Instance) -> Option<Instance> {
@@ -36,6 +36,7 @@ pub(super) fn instance(instance: &sdk::Instance) -> Option<Instance> {
             Timestamp::new(time.secs(), i32::try_from(time.subsec_nanos()).unwrap_or_default()).ok()
         }),
         client_token: instance.client_token().filter(|token| !token.is_empty()).map(str::to_owned),
+        bought: Bought::default(),
         tags: instance
             .tags()
             .iter()
@@ -66,6 +67,7 @@ pub(super) fn instance_type(info: &sdk::InstanceTypeInfo) -> Option<InstanceType
         gpus: info.gpu_info().and_then(gpus),
         // Bare metal is Nitro without a hypervisor.
         nitro: info.hypervisor() == Some(&InstanceTypeHypervisor::Nitro) || info.bare_metal() == Some(true),
+        ..InstanceType::default()
     })
 }
 
@@ -75,6 +77,7 @@ fn gpus(info: &sdk::GpuInfo) -> Option<Gpus> {
     let count = info.gpus().iter().map(|gpu| unsigned(gpu.count())).sum();
     (count > 0).then(|| Gpus {
         count,
+        share_of: 1,
         model: owned(first.name()),
         manufacturer: owned(first.manufacturer()),
         memory_mib: unsigned(first.memory_info().and_then(|memory| memory.size_in_mib())).into(),

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::cache::Cached;
 use super::{Ec2, decode, filter};
-use crate::cloud::{CloudError, Image, InstanceType, Subnet};
+use crate::cloud::{CloudError, Image, ImageWish, InstanceType, Subnet};
 use crate::config::{Aws, ImageSource};
 
 /// What is remembered, and the part of the configuration that is asked for.
@@ -125,11 +125,20 @@ enum Wanted {
     Parameter(String),
 }
 
-pub(super) async fn image_for(ec2: &Ec2, instance_type: &InstanceType) -> Result<Image, CloudError> {
-    let wanted = match &ec2.market.image {
+pub(super) async fn image_for(
+    ec2: &Ec2,
+    instance_type: &InstanceType,
+    wish: Option<&ImageWish>,
+) -> Result<Image, CloudError> {
+    let configured = || match &ec2.market.image {
         ImageSource::Id(id) => Wanted::Id(id.clone()),
         ImageSource::Parameter(name) => Wanted::Parameter(name.clone()),
         ImageSource::EksOptimized => Wanted::Parameter(eks_parameter(ec2.market.minor, instance_type)),
+    };
+    let wanted = match wish {
+        Some(ImageWish::Id(id)) => Wanted::Id(id.clone()),
+        Some(ImageWish::Parameter(name)) => Wanted::Parameter(name.clone()),
+        None => configured(),
     };
     ec2.market.images.get(wanted.clone(), find_image(ec2, wanted)).await
 }

@@ -46,7 +46,7 @@ pub async fn probe(sdk: &SdkConfig, config: &Config, cluster_id: &str, minor: Op
             Err("it follows the version of the API server, which is not known; set aws.amiID otherwise"
                 .to_owned())
         } else {
-            ec2.image_for(&default_type).await.map_err(|error| {
+            ec2.image_for(&default_type, None).await.map_err(|error| {
                 advice(&error, "set aws.amiID or aws.amiSSMParameter to an image that exists")
             })
         };
@@ -180,6 +180,8 @@ async fn launch_permission(ec2: &Ec2, config: &Config, kind: &InstanceType, imag
         instance_type: kind.name.clone(),
         image,
         subnet_id: config.aws.subnet_ids.first().cloned().unwrap_or_default(),
+        purchase: crate::cloud::Purchase::default(),
+        placement: crate::cloud::Placement::default(),
         security_group_ids: config.aws.security_group_ids.clone(),
         instance_profile: config.aws.instance_profile.clone(),
         user_data: String::new(),

@@ -70,6 +70,7 @@ pub(super) fn mk_instance(id: &str, epoch: u32, state: InstanceState) -> Instanc
         pod_ip: Some(IpAddr::from([10, 0, 0, 2])),
         launched_at: Some(at(1)),
         client_token: Some(intent.token),
+        bought: crate::cloud::Bought::default(),
         tags: [(TAG_EPOCH.to_owned(), epoch.to_string())].into(),
     }
 }
