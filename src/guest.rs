@@ -7,12 +7,14 @@ mod bootstrap;
 mod capacity;
 mod facts;
 mod files;
+mod notice;
 mod user_data;
 
 pub use archive::archive;
 pub use bootstrap::{CONTACT, Inputs, RECEIVE, Snat, bootstrap, receive_plugins};
 pub use capacity::{MAX_PODS, capacity};
 pub use facts::{CNI_PLUGINS, Cgroup, FactsError, GuestFacts, OomScore, PROBE};
+pub use notice::{AWAIT_NOTICE, Notice, SHUT_DOWN};
 pub use user_data::{host_key_on_console, user_data};
 
 use std::time::Duration;

@@ -7,6 +7,7 @@ mod backoff;
 mod bootstrap;
 mod health;
 mod live;
+mod notice;
 mod pin;
 mod pool;
 mod task;
@@ -23,7 +24,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::cloud::InstanceType;
+use crate::cloud::{InstanceType, Lifecycle};
+use crate::guest::Notice;
 use crate::tunnel::{ByteStream, TunnelError};
 
 /// A machine and the pod it was launched for.
@@ -41,6 +43,10 @@ pub struct Machine {
     pub subnet_bits: u8,
     /// The pinned host key (tag `orca.research/host-key`), once there is one.
     pub host_key: Option<String>,
+    /// Spot machines are asked whether they are about to be taken away.
+    pub lifecycle: Lifecycle,
+    /// The pod's `terminationGracePeriodSeconds`: how long a shutdown of the machine waits for its containers.
+    pub grace: Duration,
 }
 
 /// Where a link stands.
@@ -67,6 +73,8 @@ pub struct LinkStatus {
     pub reached: Option<Timestamp>,
     /// When the machine's kubelet first listed its pod.
     pub attached: Option<Timestamp>,
+    /// The cloud's notice that it takes the machine away.
+    pub notice: Option<Notice>,
 }
 
 /// The links of all machines.
@@ -82,6 +90,9 @@ pub trait Links: Send + Sync + std::fmt::Debug {
     /// From now on the gateway answers this machine with 403 and never shows it its pod (again); what runs there
     /// goes on. For a machine that is given up: it must not start a pod that is about to go.
     fn revoke(&self, pod_uid: &str);
+
+    /// Switches the machine off as soon as it can be told: its kubelet ends the pod in good order before.
+    fn shut_down(&self, pod_uid: &str);
 
     /// Ends the link and forgets it.
     fn remove(&self, pod_uid: &str);

@@ -87,6 +87,10 @@ impl Core {
                         self.ensure_link(uid, seen, instance).await?;
                     }
                 }
+                Action::ShutDown { instance_id } => {
+                    self.links.shut_down(uid);
+                    self.table.update(uid, |row| row.memory.draining = Some(instance_id));
+                }
                 Action::RemoveLink => self.links.remove(uid),
                 Action::Terminate { instance_id, why } => self.terminate(uid, &instance_id, why).await?,
                 Action::DeletePod => {
@@ -220,6 +224,8 @@ impl Core {
             pod_ip,
             subnet_bits,
             host_key: instance.tags.get(crate::cloud::TAG_HOST_KEY).cloned(),
+            lifecycle: instance.bought.lifecycle,
+            grace: seen.grace(),
         });
         Ok(())
     }

@@ -92,6 +92,7 @@ mod tests {
             None
         }
         fn revoke(&self, _pod_uid: &str) {}
+        fn shut_down(&self, _pod_uid: &str) {}
         fn remove(&self, _pod_uid: &str) {}
         fn uids(&self) -> Vec<String> {
             vec![]

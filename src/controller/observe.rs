@@ -1,17 +1,18 @@
 //! Puts together what is known of one pod UID: from the caches for a first look, live before anything is destroyed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use kube::api::Api;
 
 use super::act::Failure;
-use super::{Core, deadline};
+use super::{Core, deadline, table};
 use crate::clock;
 use crate::cloud::{Instance, TAG_POD_NAME, TAG_POD_NAMESPACE};
 use crate::link::{LinkState, LinkStatus};
-use crate::pod::decide::{Lists, Memory, Observed, Rules};
+use crate::pod::decide::{Drain, Lists, Memory, Observed, Rules};
 use crate::pod::intent::Intent;
 
 /// What is known of one pod UID.
@@ -21,6 +22,7 @@ pub(super) struct Seen {
     pub(super) instances: Vec<Instance>,
     pub(super) link: Option<LinkStatus>,
     pub(super) memory: Memory,
+    pub(super) drain: Option<Drain>,
     /// Namespace and name, as long as anything tells them.
     pub(super) name: Option<(String, String)>,
     lists: Lists,
@@ -36,6 +38,7 @@ impl Seen {
             instances: &self.instances,
             link: self.link.as_ref(),
             memory: &self.memory,
+            drain: self.drain.as_ref(),
             lists: self.lists,
             rules,
             now: self.now,
@@ -48,6 +51,11 @@ impl Seen {
             LinkState::Attached { .. } => true,
             LinkState::Dialing { .. } | LinkState::Bootstrapping { .. } | LinkState::Broken { .. } => false,
         })
+    }
+
+    /// How long its containers may take to end.
+    pub(super) fn grace(&self) -> Duration {
+        self.pod.as_deref().map_or(table::GRACE, table::spec_grace)
     }
 
     /// The pod, for its events.
@@ -79,7 +87,7 @@ impl Core {
             (pod, row.latest.as_deref().and_then(name_of), row.memory.clone())
         });
         let name = name.or_else(|| instances.iter().find_map(name_by_tags));
-        Seen { pod, instances, link: self.links.status(uid), memory, name, lists, now }
+        Seen { pod, drain: None, instances, link: self.links.status(uid), memory, name, lists, now }
     }
 
     /// What the API server and the cloud say now.

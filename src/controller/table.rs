@@ -12,7 +12,7 @@ use crate::pod::decide::{Absent, AbsentEnd, Memory};
 use crate::pod::status;
 
 /// The grace of a pod that nobody knows any more: Kubernetes' default.
-const GRACE: Duration = Duration::from_secs(30);
+pub(super) const GRACE: Duration = Duration::from_secs(30);
 
 /// One pod UID.
 #[derive(Clone, Debug, Default)]
@@ -99,8 +99,13 @@ impl Tracked {
 /// The grace that the kubelet of a pod last saw.
 fn grace(pod: &Pod) -> Duration {
     let asked = pod.metadata.deletion_grace_period_seconds;
-    let spec = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
-    asked.or(spec).and_then(|seconds| u64::try_from(seconds).ok()).map_or(GRACE, Duration::from_secs)
+    asked.and_then(|seconds| u64::try_from(seconds).ok()).map_or_else(|| spec_grace(pod), Duration::from_secs)
+}
+
+/// The pod's own `terminationGracePeriodSeconds`.
+pub(super) fn spec_grace(pod: &Pod) -> Duration {
+    let seconds = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
+    seconds.and_then(|seconds| u64::try_from(seconds).ok()).map_or(GRACE, Duration::from_secs)
 }
 
 /// Resource versions of one object are comparable numbers (since Kubernetes 1.35 by contract, before that in fact).

@@ -3,6 +3,7 @@
 //! It is sent after each connect. On a machine that has it all, nothing happens.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::files::{CNI_CONF_DIR, ETC, KEYS, PAUSE_IMAGE, REGISTRY_HOSTS, containerd, kubelet, network};
 use super::{File, GuestFacts, archive, fill};
@@ -44,6 +45,8 @@ pub struct Inputs {
     /// Prefix length of the subnet.
     pub subnet_bits: u8,
     pub snat: Snat,
+    /// How long a shutdown of the machine waits for the containers of its pod.
+    pub grace: Duration,
     /// GPUs that the driver must show.
     pub gpus: u32,
     /// Certificate authority of the gateway, PEM.
@@ -134,7 +137,7 @@ fn placed(facts: &GuestFacts, inputs: &Inputs) -> Vec<Placed> {
             Reader::Nobody,
         ),
         file(format!("{ETC}/network"), 0o755, network::script(facts, inputs), Reader::Nobody),
-        file(format!("{ETC}/kubelet.json"), 0o644, kubelet::config(facts), Reader::Kubelet),
+        file(format!("{ETC}/kubelet.json"), 0o644, kubelet::config(facts, inputs), Reader::Kubelet),
         file(format!("{ETC}/kubelet"), 0o755, kubelet::script(facts, inputs), Reader::Kubelet),
         file("/etc/systemd/system/orca-kubelet.service".to_owned(), 0o644, kubelet::unit(), Reader::Kubelet),
         key("kubeconfig", &kubelet::kubeconfig(inputs)),
@@ -188,6 +191,7 @@ pub(super) mod tests {
             pod_ip: IpAddr::from([10, 0, 1, 11]),
             subnet_bits: 24,
             snat: Snat::Machine,
+            grace: Duration::from_secs(30),
             gpus: 0,
             gateway_ca: text("gateway ca"),
             gateway_token: "secret-token".to_owned(),

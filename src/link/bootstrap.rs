@@ -45,6 +45,7 @@ pub(super) async fn apply(link: &Link, wire: &dyn Wire, facts: &GuestFacts) -> R
         private_ip: machine.private_ip,
         pod_ip: machine.pod_ip,
         subnet_bits: machine.subnet_bits,
+        grace: link.machine.grace,
         snat: hub.settings.snat,
         gpus: nvidia.map_or(0, |gpus| gpus.count),
         gateway_ca: hub.keys.serving_ca_cert.clone(),

@@ -185,6 +185,12 @@ impl Links for LiveLinks {
         }
     }
 
+    fn shut_down(&self, pod_uid: &str) {
+        if let Some(entry) = self.lock().links.get(pod_uid) {
+            entry.link.shut_down.send_replace(true);
+        }
+    }
+
     fn remove(&self, pod_uid: &str) {
         let mut state = self.lock();
         let Some(entry) = state.links.remove(pod_uid) else { return };

@@ -14,6 +14,7 @@ use super::backoff::Backoff;
 use super::bootstrap::{self, Plugins};
 use super::health::healthz;
 use super::live::LinkSettings;
+use super::notice;
 use super::pin::pin;
 use super::wire::{Dial, Wire};
 use super::{LinkState, LinkStatus, Machine};
@@ -58,6 +59,8 @@ pub(super) struct Link {
     pub(super) hub: Arc<Hub>,
     pub(super) machine: Machine,
     pub(super) upstream: Upstream,
+    /// Whether the machine is to be switched off.
+    pub(super) shut_down: watch::Sender<bool>,
     status: Mutex<LinkStatus>,
     pin: Mutex<Option<String>>,
 }
@@ -92,9 +95,10 @@ impl Link {
             shown: upstream.progress.borrow().shown,
             reached: None,
             attached: None,
+            notice: None,
         };
         let pin = Mutex::new(machine.host_key.clone());
-        Self { hub, machine, upstream, status: Mutex::new(status), pin }
+        Self { hub, machine, upstream, shut_down: watch::Sender::new(false), status: Mutex::new(status), pin }
     }
 
     pub(super) fn status(&self) -> LinkStatus {
@@ -115,7 +119,7 @@ impl Link {
     }
 
     /// Changes the status, and tells if it did.
-    fn update(&self, change: impl FnOnce(&mut LinkStatus)) {
+    pub(super) fn update(&self, change: impl FnOnce(&mut LinkStatus)) {
         let mut status = self.lock();
         let before = status.clone();
         change(&mut status);
@@ -282,6 +286,8 @@ async fn attempt(link: &Link, past: &mut Past) -> Result<Infallible, Setback> {
         reason = wire.closed() => Err(Setback::Again(format!("connection lost: {reason}"))),
         ended = serve_gateway(link, wire, &streams) => ended,
         ended = work => ended,
+        ended = notice::watch(link, wire) => ended,
+        ended = notice::shut_down(link, wire) => ended,
     }
 }
 

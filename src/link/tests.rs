@@ -254,6 +254,8 @@ fn mk_machine() -> Machine {
         pod_ip: [10, 0, 1, 11].into(),
         subnet_bits: 24,
         host_key: None,
+        lifecycle: crate::cloud::Lifecycle::OnDemand,
+        grace: Duration::from_secs(30),
     }
 }
 

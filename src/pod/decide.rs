@@ -2,8 +2,10 @@
 //!
 //! Pure and total. Whoever acts on a decision that [destroys](Decision::is_destructive) must have read the pod and
 //! its instances live for it; whoever acts carries out revocations first, then the status, then the rest in order.
-//! `life` decides about pods that are to run, `end` about those that are finished, deleted or gone.
+//! `life` decides about pods that are to run, `end` about those that are finished, deleted or gone,
+//! `drain` about machines that the cloud takes away.
 
+mod drain;
 mod end;
 mod life;
 mod view;
@@ -22,6 +24,7 @@ use crate::cloud::Instance;
 use crate::config::DaemonSetPolicy;
 use crate::link::LinkStatus;
 
+pub use drain::Drain;
 pub use view::Shown;
 
 /// What is known about one pod UID.
@@ -34,6 +37,8 @@ pub struct Observed<'a> {
     pub instances: &'a [Instance],
     pub link: Option<&'a LinkStatus>,
     pub memory: &'a Memory,
+    /// When what its machine was bought with ends, if it does.
+    pub drain: Option<&'a Drain>,
     pub lists: Lists,
     pub rules: &'a Rules,
     pub now: Timestamp,
@@ -76,6 +81,8 @@ pub struct Memory {
     pub absent: Option<Absent>,
     /// The instance that the gateway was told to give up.
     pub revoked: Option<String>,
+    /// The instance that was told to switch itself off.
+    pub draining: Option<String>,
 }
 
 /// Nothing is launched before `until`.
@@ -148,6 +155,8 @@ pub enum Action {
     EnsureLink { instance_id: String },
     /// The gateway never shows this machine its pod (again).
     Revoke { instance_id: String },
+    /// Switches the machine off, after its kubelet has ended the pod in good order.
+    ShutDown { instance_id: String },
     /// Ends and forgets the link.
     RemoveLink,
     /// Ends the machine.
@@ -250,9 +259,11 @@ impl Decision {
         };
         fails
             || self.actions.iter().any(|action| match action {
-                Action::Revoke { .. } | Action::RemoveLink | Action::Terminate { .. } | Action::DeletePod => {
-                    true
-                }
+                Action::Revoke { .. }
+                | Action::ShutDown { .. }
+                | Action::RemoveLink
+                | Action::Terminate { .. }
+                | Action::DeletePod => true,
                 Action::Launch(Launch::Next { failed_boots, .. }) => *failed_boots > 0,
                 Action::Launch(Launch::Repeat(_)) | Action::Record(_) | Action::EnsureLink { .. } => false,
             })

@@ -95,6 +95,8 @@ pub const REBOOTED: &str = "Bootstrapping";
 pub const REPLACING: &str = "ReplacingInstance";
 /// Event: the machine is being ended.
 pub const TERMINATING: &str = "TerminatingInstance";
+/// Event: the Capacity Block of the machine ends.
+pub const CAPACITY_BLOCK_ENDING: &str = "CapacityBlockEnding";
 /// Event: two machines for one pod.
 pub const DUPLICATE: &str = "DuplicateInstance";
 /// Event: the annotation with the launch intent is of no use.

@@ -80,6 +80,7 @@ impl Links for OneMachine {
         None
     }
     fn revoke(&self, _pod_uid: &str) {}
+    fn shut_down(&self, _pod_uid: &str) {}
     fn remove(&self, _pod_uid: &str) {}
     fn uids(&self) -> Vec<String> {
         vec![self.uid.to_owned()]

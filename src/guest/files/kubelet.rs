@@ -1,5 +1,7 @@
 //! The kubelet: its configuration, its way to the gateway, and the unit that runs it.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::{ETC, KEYS};
@@ -8,8 +10,15 @@ use crate::guest::{Cgroup, GATEWAY_PORT, GuestFacts, Inputs, KUBELET_PORT, MAX_P
 /// Where Amazon's images have ECR's credential provider.
 const ECR_PROVIDER_DIR: &str = "/etc/eks/image-credential-provider";
 
+/// Of a shutdown: for critical pods, of which there are none here, and what is added to the pod's grace.
+const CRITICAL_GRACE: Duration = Duration::from_secs(10);
+const SLACK: Duration = Duration::from_secs(20);
+/// A shutdown waits at least so long for the pod, whatever its grace, and at most so long.
+const SHUTDOWN_MIN: Duration = Duration::from_secs(60);
+const SHUTDOWN_MAX: Duration = Duration::from_secs(900);
+
 /// `KubeletConfiguration`, as JSON, which is YAML too.
-pub(in crate::guest) fn config(facts: &GuestFacts) -> String {
+pub(in crate::guest) fn config(facts: &GuestFacts, inputs: &Inputs) -> String {
     let mut config = json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -66,8 +75,10 @@ pub(in crate::guest) fn config(facts: &GuestFacts) -> String {
         }
     }
     if facts.has_logind {
-        set("shutdownGracePeriod", json!("60s"));
-        set("shutdownGracePeriodCriticalPods", json!("10s"));
+        // The grace of the one pod, and a moment for the rest.
+        let grace = (inputs.grace + CRITICAL_GRACE + SLACK).clamp(SHUTDOWN_MIN, SHUTDOWN_MAX);
+        set("shutdownGracePeriod", json!(format!("{}s", grace.as_secs())));
+        set("shutdownGracePeriodCriticalPods", json!(format!("{}s", CRITICAL_GRACE.as_secs())));
     }
     if let Some(path) = &facts.resolv_conf {
         set("resolvConf", json!(path));
@@ -166,7 +177,7 @@ mod tests {
 
     #[test]
     fn the_kubelet_listens_on_loopback_and_trusts_orca_alone() {
-        insta::assert_snapshot!(config(&GuestFacts::parse(EKS).unwrap()), @r##"
+        insta::assert_snapshot!(config(&GuestFacts::parse(EKS).unwrap(), &mk_inputs()), @r##"
         {
           "address": "127.0.0.1",
           "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -226,7 +237,8 @@ mod tests {
 
     #[test]
     fn on_cgroup_v1_pods_go_under_the_machine() {
-        let config: Value = serde_json::from_str(&config(&GuestFacts::parse(LOCAL).unwrap())).unwrap();
+        let config: Value =
+            serde_json::from_str(&config(&GuestFacts::parse(LOCAL).unwrap(), &mk_inputs())).unwrap();
         assert_eq!(config["cgroupRoot"], "/orca-i-1");
         assert_eq!(config["cgroupDriver"], "cgroupfs");
         assert_eq!(config["failCgroupV1"], false);

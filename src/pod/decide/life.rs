@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::view::{Machine, Shown, View};
-use super::{AT_REST, Action, Decision, Hold, Launch, NoteKind, Observed, Starved, after, until};
+use super::{AT_REST, Action, Decision, Hold, Launch, NoteKind, Observed, Starved, after, drain, until};
 use crate::cloud::{Instance, InstanceState};
 use crate::config::DaemonSetPolicy;
 use crate::link::LinkState;
@@ -124,6 +124,7 @@ fn with_machine(seen: &Observed<'_>, view: &View<'_>, instance: &Instance) -> De
         }
         Some(_) | None => decision.act(Action::Record(Intent::of_instance(instance))),
     };
+    let decision = drain::before_the_end(seen, view.link, instance, decision);
     ensure_link(decision, view.link.is_some(), instance)
 }
 
@@ -131,7 +132,11 @@ fn with_machine(seen: &Observed<'_>, view: &View<'_>, instance: &Instance) -> De
 pub(super) fn ensure_link(decision: Decision, has_link: bool, instance: &Instance) -> Decision {
     let given_up = decision.actions.iter().any(|action| match action {
         Action::Revoke { .. } | Action::Terminate { .. } | Action::RemoveLink => true,
-        Action::Launch(_) | Action::Record(_) | Action::EnsureLink { .. } | Action::DeletePod => false,
+        Action::Launch(_)
+        | Action::Record(_)
+        | Action::EnsureLink { .. }
+        | Action::ShutDown { .. }
+        | Action::DeletePod => false,
     });
     if has_link || given_up || !is_reachable(instance) {
         return decision;

@@ -139,6 +139,7 @@ pub(super) fn end_duplicates(seen: &Observed<'_>, pod: &Pod, decision: &mut Deci
             | Action::Record(_)
             | Action::EnsureLink { .. }
             | Action::Revoke { .. }
+            | Action::ShutDown { .. }
             | Action::RemoveLink
             | Action::DeletePod => false,
         });

@@ -39,6 +39,8 @@ struct State {
     unreachable: u32,
     cut: bool,
     violations: Vec<String>,
+    /// Instances that were told to.
+    switched_off: std::collections::BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -85,6 +87,20 @@ impl Guests {
         let uid = self.api.pod(name).unwrap().metadata.uid.unwrap();
         self.finish(&uid, phase, code);
         self.state().kubelets.insert(uid, Kubelet::Ended);
+    }
+
+    /// The machine of the pod switches itself off: its kubelet ends the pod, then it is gone.
+    fn shut_down(&self, uid: &str) {
+        let mut state = self.state();
+        let Some(id) = state.links.get(uid).map(|link| link.machine.instance_id.clone()) else { return };
+        if state.switched_off.insert(id.clone()) && state.kubelets.contains_key(uid) {
+            state.kubelets.insert(uid.to_owned(), Kubelet::Ended);
+            drop(state);
+            self.finish(uid, "Failed", 143);
+        } else {
+            drop(state);
+        }
+        self.cloud.end(&id, "Client.InstanceInitiatedShutdown");
     }
 
     pub(crate) fn violations(&self) -> Vec<String> {
@@ -261,6 +277,7 @@ impl Links for FakeLinks {
             shown: false,
             reached: None,
             attached: None,
+            notice: None,
         };
         state.links.insert(uid, Link { machine, since, status, revoked: false, unreachable });
     }
@@ -273,6 +290,10 @@ impl Links for FakeLinks {
         if let Some(link) = self.guests.state().links.get_mut(pod_uid) {
             link.revoked = true;
         }
+    }
+
+    fn shut_down(&self, pod_uid: &str) {
+        self.guests.shut_down(pod_uid);
     }
 
     fn remove(&self, pod_uid: &str) {

@@ -45,6 +45,7 @@ fn any_link() -> impl Strategy<Value = Option<LinkStatus>> {
         shown,
         reached: None,
         attached: None,
+        notice: None,
     }))
 }
 

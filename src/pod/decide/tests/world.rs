@@ -24,6 +24,7 @@ pub(super) struct World {
     pub(super) instances: Vec<Instance>,
     pub(super) link: Option<LinkStatus>,
     pub(super) memory: Memory,
+    pub(super) drain: Option<Drain>,
     pub(super) lists: Lists,
     pub(super) rules: Rules,
     pub(super) now: i64,
@@ -40,6 +41,7 @@ pub(super) fn world() -> World {
         instances: vec![],
         link: None,
         memory: Memory::default(),
+        drain: None,
         lists: Lists::Read,
         rules: Rules {
             gpu_resource: "nvidia.com/gpu".to_owned(),
@@ -113,8 +115,14 @@ impl World {
 
     pub(super) fn linked(mut self, state: LinkState) -> Self {
         let attached = matches!(state, LinkState::Attached { .. }).then(|| at(50));
-        self.link =
-            Some(LinkStatus { instance_id: "i-0".to_owned(), state, shown: false, reached: None, attached });
+        self.link = Some(LinkStatus {
+            instance_id: "i-0".to_owned(),
+            state,
+            shown: false,
+            reached: None,
+            attached,
+            notice: None,
+        });
         self
     }
 
@@ -185,6 +193,7 @@ impl World {
             instances: &self.instances,
             link: self.link.as_ref(),
             memory: &self.memory,
+            drain: self.drain.as_ref(),
             lists: self.lists,
             rules: &self.rules,
             now: at(self.now),
@@ -214,6 +223,7 @@ pub(super) fn line(decision: &Decision) -> String {
         Action::Record(intent) => format!("record({})", intent.instance_id.as_deref().unwrap_or("?")),
         Action::EnsureLink { instance_id } => format!("link({instance_id})"),
         Action::Revoke { instance_id } => format!("revoke({instance_id})"),
+        Action::ShutDown { instance_id } => format!("shutdown({instance_id})"),
         Action::RemoveLink => "unlink".to_owned(),
         Action::Terminate { instance_id, .. } => format!("terminate({instance_id})"),
         Action::DeletePod => "delete".to_owned(),
