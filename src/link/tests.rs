@@ -60,6 +60,8 @@ struct World {
     /// What the bootstrap says on standard error; empty is success.
     bootstrap: Mutex<String>,
     contact_works: AtomicBool,
+    /// EC2's notice, once there is one.
+    notice: Mutex<String>,
     /// What opened the last `listen`, to send streams through.
     gateway: Mutex<Option<mpsc::Sender<ByteStream>>>,
     /// Connections, each with the switch that cuts it.
@@ -76,6 +78,7 @@ impl World {
             probe: Mutex::new(PROBE_OUTPUT.to_owned()),
             bootstrap: Mutex::default(),
             contact_works: AtomicBool::new(true),
+            notice: Mutex::default(),
             gateway: Mutex::default(),
             wires: Mutex::default(),
         })
@@ -159,6 +162,14 @@ impl Wire for FakeWire {
                     return Ok(done(String::new(), String::new(), 0));
                 }
                 Err(TunnelError::Timeout(Duration::from_secs(15), "running a command"))
+            }
+            guest::AWAIT_NOTICE => {
+                sleep(Duration::from_secs(30)).await;
+                Ok(done(self.world.notice.lock().unwrap().clone(), String::new(), 0))
+            }
+            guest::SHUT_DOWN => {
+                self.world.note("shut down");
+                Ok(done(String::new(), String::new(), 0))
             }
             other => panic!("unexpected command `{other}`"),
         }
@@ -624,4 +635,24 @@ async fn a_closed_pool_hands_out_its_connections_and_no_more_streams() {
     assert_eq!(pool.close().len(), 2, "the stream's and the ready one");
     let error = pool.stream(DEADLINE).await.err().unwrap();
     assert_eq!(error.to_string(), "connection lost: the machine was given up");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spot_machine_is_asked_for_its_notice_and_switched_off_when_told() {
+    let world = World::new();
+    let machine = Machine { lifecycle: crate::cloud::Lifecycle::Spot, ..mk_machine() };
+    let mut bench = Bench::start(&world, machine, TunnelKind::Ssm);
+    bench.until_waiting_for_the_pod().await;
+    sleep(Duration::from_secs(100)).await;
+    assert_eq!(bench.link.status().notice, None);
+    *world.notice.lock().unwrap() = r#"{"action": "terminate", "time": "2026-11-21T08:22:00Z"}"#.to_owned();
+    sleep(Duration::from_secs(40)).await;
+    assert_eq!(bench.link.status().notice.map(|notice| notice.action).as_deref(), Some("terminate"));
+
+    // Also where the connection breaks before the machine was told.
+    world.cut_all();
+    bench.link.shut_down.send_replace(true);
+    world.log();
+    bench.until_waiting_for_the_pod().await;
+    assert!(world.log().contains(&"shut down".to_owned()));
 }
