@@ -12,6 +12,7 @@ use std::net::IpAddr;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 pub use capacity::{
     Block, BlockState, Placement, Purchase, Reservation, ReservationKind, ReservationMatch, ReservationState,
@@ -132,7 +133,7 @@ pub struct LaunchSpec {
 }
 
 /// The root volume of a machine.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootVolume {
     pub size_gib: u32,
     /// EBS volume type, `gp3` by default.

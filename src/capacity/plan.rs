@@ -23,6 +23,18 @@ pub struct Candidate {
     pub image: Image,
 }
 
+impl From<&Candidate> for super::candidate::Candidate {
+    fn from(candidate: &Candidate) -> Self {
+        Self {
+            instance_type: candidate.instance_type.name.clone(),
+            subnet_id: candidate.subnet_id.clone(),
+            zone: candidate.zone.clone(),
+            image: candidate.image.clone(),
+            ..Self::default()
+        }
+    }
+}
+
 /// What the market has of the wanted type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offers<'a> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::{Bought, Lifecycle};
 use crate::capacity::money::MicroUsd;
 
 /// How one machine is paid for. Each says exactly what EC2 may do; nothing here lets it fall back to another.
@@ -33,6 +34,31 @@ pub enum Purchase {
 }
 
 impl Purchase {
+    /// As far as an instance tells it.
+    #[must_use]
+    pub fn of(bought: &Bought) -> Self {
+        let reservation = bought.reservation_id.clone();
+        match (bought.lifecycle, reservation) {
+            (Lifecycle::Spot, _) => Self::Spot { max_price: None },
+            (Lifecycle::CapacityBlock, Some(id)) => Self::CapacityBlock { id },
+            (Lifecycle::InterruptibleReservation, Some(id)) => Self::Interruptible { id },
+            (Lifecycle::OnDemand | Lifecycle::Other, Some(id)) => Self::Reservation { id },
+            (_, None) => Self::OnDemand,
+        }
+    }
+
+    /// The word for it in `orca.research/capacity-type`.
+    #[must_use]
+    pub fn market(&self) -> &'static str {
+        match self {
+            Self::OnDemand => "on-demand",
+            Self::Spot { .. } => "spot",
+            Self::Reservation { .. } | Self::ReservationGroup { .. } | Self::OpenReservation => "reserved",
+            Self::CapacityBlock { .. } => "capacity-block",
+            Self::Interruptible { .. } => "interruptible",
+        }
+    }
+
     /// The one reservation that the machine must be in.
     #[must_use]
     pub fn reservation_id(&self) -> Option<&str> {

@@ -13,7 +13,7 @@ use crate::clock;
 use crate::cloud::{CloudError, Instance};
 use crate::link::Machine;
 use crate::pod::decide::{Action, Decision};
-use crate::pod::intent::{ANNOTATION_INSTANCE_ID, ANNOTATION_LAUNCH, Intent};
+use crate::pod::intent::Intent;
 use crate::pod::state::State;
 use crate::pod::status::{self, StatusChange};
 
@@ -129,10 +129,12 @@ impl Core {
         pod: &Pod,
         intent: &Intent,
     ) -> Result<Option<Arc<Pod>>, Failure> {
-        let annotations = json!({
-            ANNOTATION_LAUNCH: intent.to_annotation(),
-            ANNOTATION_INSTANCE_ID: intent.instance_id.clone().map_or(Value::Null, Value::String),
-        });
+        let annotations: Value = intent
+            .annotations()
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value.map_or(Value::Null, Value::String)))
+            .collect::<serde_json::Map<_, _>>()
+            .into();
         let patch = json!({"metadata": {"uid": uid, "annotations": annotations}});
         let api = self.api(pod);
         let name = pod.metadata.name.as_deref().unwrap_or_default();

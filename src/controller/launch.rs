@@ -88,7 +88,7 @@ impl Core {
         };
         let mut lacking = String::new();
         for (candidate, epoch) in candidates.iter().take(ROUND).zip(epoch..) {
-            let intent = Intent::new(uid, epoch, failed_boots, candidate, clock::now());
+            let intent = Intent::new(uid, epoch, failed_boots, &candidate.into(), clock::now());
             let Some(written) = self.write_intent(uid, &pod, &intent).await? else {
                 return Ok(Duration::ZERO);
             };

@@ -6,7 +6,7 @@ use std::fmt;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements, Volume};
 
-use super::intent::{ANNOTATION_INSTANCE_ID, ANNOTATION_LAUNCH};
+use super::intent::WRITTEN;
 use super::{quantity, reasons};
 
 /// The prefix of our annotations.
@@ -148,7 +148,7 @@ fn annotations(pod: &Pod, problems: &mut Vec<Problem>) -> Option<String> {
                 path,
                 message: format!("is `{value}`, expected an instance type such as `g5.xlarge`"),
             }),
-            ANNOTATION_LAUNCH | ANNOTATION_INSTANCE_ID => {}
+            written if WRITTEN.contains(&written) => {}
             _ => problems.push(Problem {
                 reason: reasons::UNKNOWN_ANNOTATION,
                 path,

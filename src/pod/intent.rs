@@ -1,21 +1,47 @@
 //! The launch intent: what was begun for a pod, kept in an annotation of the pod itself.
 //!
 //! It is written before RunInstances is called and says everything that decides the request, so that a crash
-//! anywhere leads to the same instance or to none. The token is a function of the pod's UID, the epoch and the
-//! candidate: an annotation that was copied from another pod does not fit and is told apart.
+//! anywhere leads to the same instance or to none. The token begins with what the pod's UID gives, so an annotation that
+//! was copied from another pod is told apart; the rest of it follows from the epoch and the candidate.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use serde::{Deserialize, Serialize};
 
-use crate::capacity::plan::Candidate;
-use crate::cloud::{Instance, TAG_EPOCH};
+use crate::capacity::candidate::{Candidate, Changes};
+use crate::capacity::money::MicroUsd;
+use crate::cloud::{Instance, Placement, Purchase, TAG_EPOCH};
 
 /// Annotation with the intent, JSON.
 pub const ANNOTATION_LAUNCH: &str = "orca.research/launch";
 /// Annotation with the instance id, for people.
 pub const ANNOTATION_INSTANCE_ID: &str = "orca.research/instance-id";
+
+/// Annotations that say how the machine was launched, for people.
+pub const ANNOTATION_LAUNCHED_TYPE: &str = "orca.research/launched-instance-type";
+/// See [`ANNOTATION_LAUNCHED_TYPE`].
+pub const ANNOTATION_LAUNCHED_ZONE: &str = "orca.research/launched-zone";
+/// `on-demand`, `spot`, `reserved`, `capacity-block` or `interruptible`.
+pub const ANNOTATION_LAUNCHED_MARKET: &str = "orca.research/launched-capacity-type";
+/// `cr-…`, or the ARN of the group.
+pub const ANNOTATION_LAUNCHED_RESERVATION: &str = "orca.research/launched-reservation";
+/// List price in US dollars.
+pub const ANNOTATION_HOURLY_USD: &str = "orca.research/hourly-usd";
+/// Why this machine.
+pub const ANNOTATION_REASON: &str = "orca.research/selection-reason";
+
+/// Annotations that ORCA writes; nobody's wishes.
+pub const WRITTEN: [&str; 8] = [
+    ANNOTATION_LAUNCH,
+    ANNOTATION_INSTANCE_ID,
+    ANNOTATION_LAUNCHED_TYPE,
+    ANNOTATION_LAUNCHED_ZONE,
+    ANNOTATION_LAUNCHED_MARKET,
+    ANNOTATION_LAUNCHED_RESERVATION,
+    ANNOTATION_HOURLY_USD,
+    ANNOTATION_REASON,
+];
 
 /// One launch of a machine for a pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +57,18 @@ pub struct Intent {
     pub image_id: String,
     #[serde(default)]
     pub root_device_name: String,
+    #[serde(default)]
+    pub purchase: Purchase,
+    #[serde(default)]
+    pub placement: Placement,
+    #[serde(default, skip_serializing_if = "Changes::is_none")]
+    pub changes: Changes,
+    /// List price per hour when it was chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<MicroUsd>,
+    /// The rule that chose it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
     /// How many machines of this pod ended before they were reachable.
     #[serde(default)]
     pub failed_boots: u32,
@@ -57,18 +95,17 @@ impl Intent {
     pub fn new(uid: &str, epoch: u32, failed_boots: u32, candidate: &Candidate, now: Timestamp) -> Self {
         Self {
             epoch,
-            token: token(
-                uid,
-                epoch,
-                &candidate.instance_type.name,
-                &candidate.subnet_id,
-                &candidate.image.id,
-            ),
-            instance_type: candidate.instance_type.name.clone(),
+            token: token(uid, epoch, candidate),
+            instance_type: candidate.instance_type.clone(),
             subnet_id: candidate.subnet_id.clone(),
             zone: candidate.zone.clone(),
             image_id: candidate.image.id.clone(),
             root_device_name: candidate.image.root_device_name.clone(),
+            purchase: candidate.purchase.clone(),
+            placement: candidate.placement.clone(),
+            changes: candidate.changes.clone(),
+            price: candidate.price,
+            why: candidate.why.clone(),
             failed_boots,
             written_at: Timestamp::from_second(now.as_second()).ok(),
             instance_id: None,
@@ -86,6 +123,11 @@ impl Intent {
             zone: instance.zone.clone(),
             image_id: instance.image_id.clone(),
             root_device_name: String::new(),
+            purchase: Purchase::of(&instance.bought),
+            placement: Placement::default(),
+            changes: Changes::default(),
+            price: None,
+            why: String::new(),
             failed_boots: 0,
             written_at: instance.launched_at,
             instance_id: Some(instance.id.clone()),
@@ -104,8 +146,28 @@ impl Intent {
         let intent: Self =
             serde_json::from_str(text).map_err(|error| IntentError::Malformed(error.to_string()))?;
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-        let expected = token(uid, intent.epoch, &intent.instance_type, &intent.subnet_id, &intent.image_id);
-        if intent.token == expected { Ok(Some(intent)) } else { Err(IntentError::Foreign) }
+        if intent.token.starts_with(&of_pod(uid)) { Ok(Some(intent)) } else { Err(IntentError::Foreign) }
+    }
+
+    /// All annotations of the pod that tell of this intent: `None` takes one away.
+    #[must_use]
+    pub fn annotations(&self) -> [(&'static str, Option<String>); 8] {
+        let launched =
+            |text: String| Some(text).filter(|text| self.instance_id.is_some() && !text.is_empty());
+        let reservation = match &self.purchase {
+            Purchase::ReservationGroup { arn } => Some(arn.as_str()),
+            other => other.reservation_id(),
+        };
+        [
+            (ANNOTATION_LAUNCH, Some(self.to_annotation())),
+            (ANNOTATION_INSTANCE_ID, self.instance_id.clone()),
+            (ANNOTATION_LAUNCHED_TYPE, launched(self.instance_type.clone())),
+            (ANNOTATION_LAUNCHED_ZONE, launched(self.zone.clone())),
+            (ANNOTATION_LAUNCHED_MARKET, launched(self.purchase.market().to_owned())),
+            (ANNOTATION_LAUNCHED_RESERVATION, launched(reservation.unwrap_or_default().to_owned())),
+            (ANNOTATION_HOURLY_USD, launched(self.price.map(|price| price.to_string()).unwrap_or_default())),
+            (ANNOTATION_REASON, launched(self.why.clone())),
+        ]
     }
 
     /// The annotation's value.
@@ -131,10 +193,32 @@ pub fn epoch_of(instance: &Instance) -> u32 {
     instance.tags.get(TAG_EPOCH).and_then(|epoch| epoch.parse().ok()).unwrap_or(0)
 }
 
-/// 64 hexadecimal digits, as long as a `ClientToken` may be. Fields are separated, so that none runs into the next.
-fn token(uid: &str, epoch: u32, instance_type: &str, subnet_id: &str, image_id: &str) -> String {
+/// 64 hexadecimal digits, as long as a `ClientToken` may be: a quarter for the pod, the rest for the launch.
+fn token(uid: &str, epoch: u32, candidate: &Candidate) -> String {
+    let Candidate {
+        instance_type,
+        subnet_id,
+        zone: _,
+        purchase,
+        placement,
+        image,
+        changes,
+        price: _,
+        why: _,
+    } = candidate;
+    let bought = serde_json::json!([purchase, placement, changes]);
+    // Fields are separated, so that none runs into the next.
+    let text = format!("{epoch}\n{instance_type}\n{subnet_id}\n{}\n{bought}", image.id);
+    format!("{}{}", of_pod(uid), &hex(&format!("{uid}\n{text}"))[..48])
+}
+
+/// What every token of a pod begins with.
+fn of_pod(uid: &str) -> String {
+    hex(uid)[..16].to_owned()
+}
+
+fn hex(text: &str) -> String {
     use std::fmt::Write as _;
-    let text = format!("{uid}\n{epoch}\n{instance_type}\n{subnet_id}\n{image_id}");
     digest(&SHA256, text.as_bytes()).as_ref().iter().fold(String::new(), |mut hex, byte| {
         // Writing to a String cannot fail.
         write!(hex, "{byte:02x}").ok();
@@ -145,22 +229,15 @@ fn token(uid: &str, epoch: u32, instance_type: &str, subnet_id: &str, image_id: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cloud::{Image, InstanceType};
+    use crate::cloud::Image;
 
     fn candidate(subnet: &str) -> Candidate {
         Candidate {
-            instance_type: InstanceType {
-                name: "g5.xlarge".to_owned(),
-                vcpus: 4,
-                memory_mib: 16384,
-                arch: "amd64".to_owned(),
-                gpus: None,
-                nitro: true,
-                ..InstanceType::default()
-            },
+            instance_type: "g5.xlarge".to_owned(),
             subnet_id: subnet.to_owned(),
             zone: "z".to_owned(),
             image: Image { id: "ami-1".to_owned(), root_device_name: "/dev/xvda".to_owned() },
+            ..Candidate::default()
         }
     }
 
@@ -184,11 +261,13 @@ mod tests {
     #[test]
     fn tokens_differ_by_pod_epoch_and_candidate_and_fit() {
         let now = Timestamp::UNIX_EPOCH;
+        let spot = Candidate { purchase: Purchase::Spot { max_price: None }, ..candidate("a") };
         let tokens = [
             Intent::new("u", 0, 0, &candidate("a"), now).token,
             Intent::new("v", 0, 0, &candidate("a"), now).token,
             Intent::new("u", 1, 0, &candidate("a"), now).token,
             Intent::new("u", 0, 0, &candidate("b"), now).token,
+            Intent::new("u", 0, 0, &spot, now).token,
         ];
         for (i, token) in tokens.iter().enumerate() {
             assert!(token.len() <= 64 && token.is_ascii());

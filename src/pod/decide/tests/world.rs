@@ -55,7 +55,7 @@ pub(super) fn world() -> World {
 }
 
 pub(super) fn mk_intent(epoch: u32) -> Intent {
-    Intent::new(UID, epoch, 0, &mk_candidate("g5.xlarge", "s-a", "a"), at(0))
+    Intent::new(UID, epoch, 0, &(&mk_candidate("g5.xlarge", "s-a", "a")).into(), at(0))
 }
 
 pub(super) fn mk_instance(id: &str, epoch: u32, state: InstanceState) -> Instance {
