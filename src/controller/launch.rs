@@ -138,7 +138,8 @@ impl Core {
             });
         };
         let Shelf { instance_type, zones, image } = &*shelf;
-        let offers = Offers { instance_type, zones, subnets: &subnets?, image };
+        let root_volume_gib = self.config.instances.root_volume.size_gib;
+        let offers = Offers { instance_type, zones, subnets: &subnets?, image, root_volume_gib };
         Ok(match plan(&ask, &offers, &self.blocked(), clock::now()) {
             Plan::Candidates(candidates) => Choice::Candidates(candidates),
             Plan::Refuse(rejection) => Choice::Refuse(rejection),
