@@ -2,6 +2,7 @@
 //!
 //! Adapters translate and nothing more; this file must not know any of them.
 
+pub mod audit;
 pub mod ec2;
 pub mod memory;
 

@@ -56,7 +56,7 @@ pub enum LinkState {
     Dialing { since: Timestamp, error: Option<String>, was_attached: bool },
     /// SSH is up, files are going over; `step` names what is being waited for.
     Bootstrapping { since: Timestamp, step: &'static str },
-    /// The kubelet runs and talks to the gateway.
+    /// The kubelet runs and talks to the gateway: it was shown its pod, or told that it is gone.
     Attached { since: Timestamp, boot_id: String },
     /// This can never work (wrong host key, an image without a kubelet); the machine must be replaced.
     Broken { since: Timestamp, error: String },

@@ -44,6 +44,8 @@ pub struct Offers<'a> {
     /// In the configured order.
     pub subnets: &'a [Subnet],
     pub image: &'a Image,
+    /// Size of the root volume that the machine is launched with.
+    pub root_volume_gib: u32,
 }
 
 /// What is to be done about a machine.
@@ -89,7 +91,7 @@ pub fn unknown_type(name: &str) -> Rejection {
 /// The candidates for a pod, best first.
 #[must_use]
 pub fn plan(ask: &Ask, offers: &Offers<'_>, blocked: &Blocked, now: Timestamp) -> Plan {
-    if let Some(rejection) = Rejection::of(too_large(ask, offers.instance_type)) {
+    if let Some(rejection) = Rejection::of(too_large(ask, offers)) {
         return Plan::Refuse(rejection);
     }
     let name = &offers.instance_type.name;
@@ -120,26 +122,27 @@ pub fn plan(ask: &Ask, offers: &Offers<'_>, blocked: &Blocked, now: Timestamp) -
     Plan::Candidates(candidates)
 }
 
-fn too_large(ask: &Ask, offer: &InstanceType) -> Vec<Problem> {
+fn too_large(ask: &Ask, offers: &Offers<'_>) -> Vec<Problem> {
+    let offer = offers.instance_type;
     let gpus = offer.gpus.as_ref().map_or(0, |gpus| u64::from(gpus.count));
     let memory_bytes = offer.memory_mib.saturating_mul(1 << 20);
     let cpu_milli = u64::from(offer.vcpus) * 1000;
     let mut problems = Vec::new();
-    let mut check = |reason, resource: &str, unit: &str, asked: u64, has: u64| {
+    let disk_bytes = u64::from(offers.root_volume_gib) << 30;
+    let volume = "the root volume (`instances.rootVolume.sizeGiB`)";
+    let mut check = |reason, resource: &str, unit: &str, asked: u64, has: u64, of: &str| {
         if asked > has {
             problems.push(Problem {
                 reason,
                 path: format!("spec.containers[*].resources.requests[{resource}]"),
-                message: format!(
-                    "sum is `{asked}{unit}`, expected at most the `{has}{unit}` of {}",
-                    offer.name
-                ),
+                message: format!("sum is `{asked}{unit}`, expected at most the `{has}{unit}` of {of}"),
             });
         }
     };
-    check(reasons::OUT_OF_GPU, &ask.gpu_resource, "", ask.gpus, gpus);
-    check(reasons::OUT_OF_CPU, "cpu", "m", ask.cpu_milli, cpu_milli);
-    check(reasons::OUT_OF_MEMORY, "memory", "", ask.memory_bytes, memory_bytes);
+    check(reasons::OUT_OF_GPU, &ask.gpu_resource, "", ask.gpus, gpus, &offer.name);
+    check(reasons::OUT_OF_CPU, "cpu", "m", ask.cpu_milli, cpu_milli, &offer.name);
+    check(reasons::OUT_OF_MEMORY, "memory", "", ask.memory_bytes, memory_bytes, &offer.name);
+    check(reasons::OUT_OF_DISK, "ephemeral-storage", "", ask.disk_bytes, disk_bytes, volume);
     problems
 }
 
@@ -198,7 +201,13 @@ pub(crate) mod tests {
         let instance_type = mk_type("g5.xlarge");
         let image = mk_candidate("", "", "").image;
         let zones = ["a".to_owned(), "b".to_owned()];
-        let offers = Offers { instance_type: &instance_type, zones: &zones, subnets, image: &image };
+        let offers = Offers {
+            instance_type: &instance_type,
+            zones: &zones,
+            subnets,
+            image: &image,
+            root_volume_gib: 100,
+        };
         match plan(ask, &offers, blocked, now()) {
             Plan::Candidates(all) => {
                 all.iter().map(|one| one.subnet_id.as_str()).collect::<Vec<_>>().join(" ")
@@ -241,11 +250,13 @@ pub(crate) mod tests {
     #[test]
     fn a_pod_that_does_not_fit_its_type_is_refused_with_every_reason() {
         let subnets = [mk_subnet("s-a", "a", 9)];
-        let fits = Ask { cpu_milli: 4000, memory_bytes: 16 << 30, gpus: 1, ..Ask::default() };
+        let fits =
+            Ask { cpu_milli: 4000, memory_bytes: 16 << 30, disk_bytes: 100 << 30, gpus: 1, ..Ask::default() };
         assert_eq!(run(&fits, &subnets, &Blocked::default()), "s-a");
         let large = Ask {
             cpu_milli: 4001,
             memory_bytes: (16 << 30) + 1,
+            disk_bytes: (100 << 30) + 1,
             gpus: 2,
             gpu_resource: "nvidia.com/gpu".to_owned(),
             instance_type: None,
@@ -254,7 +265,9 @@ pub(crate) mod tests {
             run(&large, &subnets, &Blocked::default()),
             "OutOfGPU: spec.containers[*].resources.requests[nvidia.com/gpu]: sum is `2`, expected at most the `1` of g5.xlarge; \
              spec.containers[*].resources.requests[cpu]: sum is `4001m`, expected at most the `4000m` of g5.xlarge; \
-             spec.containers[*].resources.requests[memory]: sum is `17179869185`, expected at most the `17179869184` of g5.xlarge"
+             spec.containers[*].resources.requests[memory]: sum is `17179869185`, expected at most the `17179869184` of g5.xlarge; \
+             spec.containers[*].resources.requests[ephemeral-storage]: sum is `107374182401`, \
+             expected at most the `107374182400` of the root volume (`instances.rootVolume.sizeGiB`)"
         );
     }
 

@@ -9,6 +9,7 @@ use super::{Common, load, say};
 use crate::cloud::ec2::probe::{Finding, probe};
 use crate::cloud::ec2::sdk_config;
 use crate::config::Config;
+use crate::guest::CNI_PLUGINS;
 
 pub(super) async fn run(common: &Common) -> ExitCode {
     let (config, warnings) = match load(common) {
@@ -63,21 +64,7 @@ impl Report {
 
 /// Files that the configuration names.
 fn files(config: &Config) -> Vec<Finding> {
-    const PLUGINS: [&str; 4] = ["ptp", "static", "portmap", "loopback"];
-    let folder = &config.guest.cni_plugins_dir;
-    let missing: Vec<&str> = PLUGINS.into_iter().filter(|name| !folder.join(name).is_file()).collect();
-    let plugins = if missing.is_empty() {
-        Ok(folder.display().to_string())
-    } else {
-        Err(format!(
-            "{} {} not in `{}`; set guest.cniPluginsDir to a folder with the plugins of \
-             github.com/containernetworking/plugins",
-            missing.join(", "),
-            if missing.len() == 1 { "is" } else { "are" },
-            folder.display()
-        ))
-    };
-    let mut findings = vec![Finding::new("CNI plugins", plugins)];
+    let mut findings = vec![Finding::new("guest.cniPluginsDir", plugins(&config.guest.cni_plugins_dir))];
     if let Some(tls) = &config.kubelet.tls {
         findings.push(Finding::new("kubelet.tls.certFile", readable(&tls.cert_file)));
         findings.push(Finding::new("kubelet.tls.keyFile", readable(&tls.key_file)));
@@ -85,9 +72,55 @@ fn files(config: &Config) -> Vec<Finding> {
     findings
 }
 
+/// The CNI plugins for machines that lack them: `DIR/NAME`, or `DIR/ARCH/NAME` for both architectures.
+fn plugins(folder: &Path) -> Result<String, String> {
+    const WHERE: &str =
+        "set guest.cniPluginsDir to a folder with programs of github.com/containernetworking/plugins";
+    let at = folder.display();
+    if let Err(error) = std::fs::read_dir(folder) {
+        return Err(format!("`{at}`: {error}; {WHERE}"));
+    }
+    let is_there = |name: &&str| {
+        folder.join(name).is_file()
+            || ["amd64", "arm64"].iter().any(|arch| folder.join(arch).join(name).is_file())
+    };
+    let missing: Vec<&str> = CNI_PLUGINS.into_iter().filter(|name| !is_there(name)).collect();
+    if missing.is_empty() {
+        return Ok(at.to_string());
+    }
+    Err(format!("`{at}` lacks `{}`; {WHERE}", missing.join("`, `")))
+}
+
 fn readable(file: &Path) -> Result<String, String> {
     match std::fs::read(file) {
         Ok(_) => Ok(file.display().to_string()),
         Err(error) => Err(format!("`{}`: {error}", file.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_without_the_plugins_is_told_with_what_is_missing_and_what_to_do() {
+        let folder = std::env::temp_dir().join(format!("orca-check-{}", uuid::Uuid::new_v4()));
+        let told = |folder: &Path| plugins(folder).unwrap_err();
+        assert!(told(&folder).contains("No such file or directory"), "{}", told(&folder));
+        std::fs::create_dir_all(folder.join("arm64")).unwrap();
+        std::fs::write(folder.join("ptp"), "").unwrap();
+        std::fs::write(folder.join("arm64/static"), "").unwrap();
+        assert!(
+            told(&folder).ends_with(
+                "lacks `portmap`, `loopback`; set guest.cniPluginsDir to a folder with programs of \
+             github.com/containernetworking/plugins"
+            ),
+            "{}",
+            told(&folder)
+        );
+        std::fs::write(folder.join("portmap"), "").unwrap();
+        std::fs::write(folder.join("loopback"), "").unwrap();
+        assert_eq!(plugins(&folder), Ok(folder.display().to_string()));
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -1,7 +1,7 @@
 //! EC2 as a [`Cloud`] and a [`Market`]: translation and nothing more.
 //!
-//! It decides nothing about pods. Every call is counted, every call that changes something is logged with the
-//! target `orca::audit`, and every refusal becomes the [`CloudError`] that says what the caller does next.
+//! It decides nothing about pods. Every call is counted, and every refusal becomes the [`CloudError`] that says what
+//! the caller does next; what was done and why is for the caller to record ([`super::audit`]).
 //! RunInstances is never repeated by the SDK: what a failed launch means is for the caller to decide.
 
 mod cache;
@@ -118,20 +118,11 @@ impl Cloud for Ec2 {
         let request = launch::request(&self.client, &self.tagged(spec))?;
         self.launches.take().await?;
         let request = request.customize().config_override(launch::no_retries());
-        let result = self.call("RunInstances", request.send()).await.and_then(|answer| {
-            answer.instances().first().and_then(decode::instance).ok_or_else(|| CloudError::Transient {
-                code: "EmptyAnswer".to_owned(),
-                message: "RunInstances answered without an instance".to_owned(),
-            })
-        });
-        let id = result.as_ref().map(|instance| instance.id.as_str()).unwrap_or_default();
-        calls::audit(
-            "RunInstances",
-            id,
-            &result,
-            &format!("{} in {} for token {}", spec.instance_type, spec.subnet_id, spec.token),
-        );
-        result
+        let answer = self.call("RunInstances", request.send()).await?;
+        answer.instances().first().and_then(decode::instance).ok_or_else(|| CloudError::Transient {
+            code: "EmptyAnswer".to_owned(),
+            message: "RunInstances answered without an instance".to_owned(),
+        })
     }
 
     async fn instances(&self) -> Result<Vec<Instance>, CloudError> {
@@ -171,20 +162,15 @@ impl Cloud for Ec2 {
 
     async fn terminate(&self, id: &str) -> Result<(), CloudError> {
         let request = self.client.terminate_instances().instance_ids(id);
-        let result = match self.call("TerminateInstances", request.send()).await {
+        match self.call("TerminateInstances", request.send()).await {
             Ok(_) | Err(CloudError::NotFound { .. }) => Ok(()),
             Err(error) => Err(error),
-        };
-        calls::audit("TerminateInstances", id, &result, "");
-        result
+        }
     }
 
     async fn tag(&self, id: &str, tags: &BTreeMap<String, String>) -> Result<(), CloudError> {
         let request = self.client.create_tags().resources(id).set_tags(Some(launch::tags(tags)));
-        let result = self.call("CreateTags", request.send()).await.map(|_| ());
-        let keys: Vec<&str> = tags.keys().map(String::as_str).collect();
-        calls::audit("CreateTags", id, &result, &keys.join(" "));
-        result
+        self.call("CreateTags", request.send()).await.map(|_| ())
     }
 
     async fn console(&self, id: &str) -> Result<String, CloudError> {

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::observe::Seen;
 use super::{Core, Slot, deadline, metrics};
 use crate::clock;
+use crate::cloud::audit::Deed;
 use crate::cloud::{CloudError, Instance};
 use crate::link::Machine;
 use crate::pod::decide::{Action, Decision};
@@ -92,7 +93,9 @@ impl Core {
                     self.table.update(uid, |row| row.memory.draining = Some(instance_id));
                 }
                 Action::RemoveLink => self.links.remove(uid),
-                Action::Terminate { instance_id, why } => self.terminate(uid, &instance_id, why).await?,
+                Action::Terminate { instance_id, why } => {
+                    self.terminate(uid, seen, &instance_id, why).await?;
+                }
                 Action::DeletePod => {
                     if let Some(pod) = &seen.pod {
                         self.delete_pod(uid, pod).await?;
@@ -187,10 +190,24 @@ impl Core {
         }
     }
 
-    async fn terminate(&self, uid: &str, instance_id: &str, why: &'static str) -> Result<(), Failure> {
+    async fn terminate(
+        &self,
+        uid: &str,
+        seen: &Seen,
+        instance_id: &str,
+        why: &'static str,
+    ) -> Result<(), Failure> {
         let result = deadline("ending an instance", self.cloud.terminate(instance_id)).await;
-        let outcome = result.as_ref().map_or_else(CloudError::kind, |()| "ok");
-        tracing::info!(target: "orca::audit", call = "TerminateInstances", instance.id = instance_id, pod.uid = uid, why, outcome);
+        let pod = seen.name.as_ref().map(|(namespace, name)| format!("{namespace}/{name}"));
+        let deed = Deed {
+            action: "TerminateInstances",
+            pod_uid: uid,
+            pod: pod.as_deref().unwrap_or_default(),
+            instance_id,
+            detail: "",
+            why,
+        };
+        deed.record(&result);
         self.metrics.terminations.get_or_create(&metrics::Why { why }).inc();
         match result {
             Ok(()) | Err(CloudError::NotFound { .. }) => {

@@ -16,6 +16,7 @@ use super::market::Shelf;
 use super::{Core, Slot, back_off, deadline, metrics};
 use crate::capacity::plan::{Candidate, Offers, Plan, plan, unknown_type, wanted_type};
 use crate::clock;
+use crate::cloud::audit::Deed;
 use crate::cloud::{
     CloudError, Image, Instance, LaunchSpec, TAG_CLUSTER, TAG_EPOCH, TAG_NODE, TAG_POD_NAME,
     TAG_POD_NAMESPACE, TAG_POD_UID,
@@ -50,7 +51,8 @@ impl Core {
         };
         match launch {
             Launch::Repeat(intent) => {
-                let answer = self.run_instances(uid, &pod, &intent, slot).await;
+                let why = "the call of an earlier intent again";
+                let answer = self.run_instances(uid, &pod, &intent, why, slot).await;
                 self.answer(uid, &pod, intent, answer, seat).await
             }
             Launch::Next { epoch, failed_boots, starved } => {
@@ -97,7 +99,7 @@ impl Core {
                 return Ok(Duration::ZERO);
             }
             self.table.update(uid, |row| row.memory.wrote = Some(intent.token.clone()));
-            match self.run_instances(uid, &pod, &intent, slot).await {
+            match self.run_instances(uid, &pod, &intent, "the pod has no machine", slot).await {
                 Err(error @ CloudError::NoCapacity { .. }) => {
                     self.table.update(uid, |row| row.memory.failed = Some(intent.token.clone()));
                     if let CloudError::NoCapacity { code, .. } = &error {
@@ -138,7 +140,8 @@ impl Core {
             });
         };
         let Shelf { instance_type, zones, image } = &*shelf;
-        let offers = Offers { instance_type, zones, subnets: &subnets?, image };
+        let root_volume_gib = self.config.instances.root_volume.size_gib;
+        let offers = Offers { instance_type, zones, subnets: &subnets?, image, root_volume_gib };
         Ok(match plan(&ask, &offers, &self.blocked(), clock::now()) {
             Plan::Candidates(candidates) => Choice::Candidates(candidates),
             Plan::Refuse(rejection) => Choice::Refuse(rejection),
@@ -151,6 +154,7 @@ impl Core {
         uid: &str,
         pod: &Pod,
         intent: &Intent,
+        why: &str,
         slot: &mut Slot,
     ) -> Result<Instance, CloudError> {
         let spec = self.spec(uid, pod, intent);
@@ -172,10 +176,8 @@ impl Core {
         };
         let began = Instant::now();
         let answer = slot.lend(call).await;
-        let took_ms = began.elapsed().as_millis();
+        self.record(uid, &spec, &answer, why);
         let outcome = answer.as_ref().map_or_else(CloudError::kind, |_| "ok");
-        let id = answer.as_ref().map(|instance| instance.id.as_str()).ok();
-        tracing::info!(target: "orca::audit", call = "RunInstances", pod.uid = uid, instance.id = id, instance.type = spec.instance_type, subnet = spec.subnet_id, token = spec.token, outcome, took_ms);
         self.metrics.launches.get_or_create(&metrics::Result_ { result: outcome }).inc();
         if let Ok(instance) = &answer {
             let text = format!(
@@ -188,6 +190,19 @@ impl Core {
             self.tell(pod, NoteKind::Normal, reasons::LAUNCHED, text);
         }
         answer
+    }
+
+    fn record(&self, uid: &str, spec: &LaunchSpec, answer: &Result<Instance, CloudError>, why: &str) {
+        let tag = |key: &str| spec.tags.get(key).map(String::as_str).unwrap_or_default();
+        let deed = Deed {
+            action: "RunInstances",
+            pod_uid: uid,
+            pod: &format!("{}/{}", tag(TAG_POD_NAMESPACE), tag(TAG_POD_NAME)),
+            instance_id: answer.as_ref().map(|instance| instance.id.as_str()).unwrap_or_default(),
+            detail: &format!("{} in {} with token {}", spec.instance_type, spec.subnet_id, spec.token),
+            why,
+        };
+        deed.record(answer);
     }
 
     /// What follows from the cloud's answer.

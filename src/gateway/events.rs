@@ -19,6 +19,8 @@ const BURST: u32 = 60;
 const PER_SECOND: u32 = 1;
 /// The longest message, as in the API's own validation.
 const LONGEST_MESSAGE: usize = 1024;
+/// The longest name of an object.
+const LONGEST_NAME: usize = 253;
 
 /// What becomes of an event.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,6 +123,18 @@ impl Log {
             *message = shortened(message);
         }
         Ok(Fate::Send(Value::Object(fields)))
+    }
+
+    /// The same event under a name that nobody has: what the guest made before a restart of ORCA is still there under
+    /// `name`, and whose it is is not known any more.
+    pub(crate) fn renamed(&mut self, event: &Value, author: Author<'_>, now: Timestamp) -> Value {
+        // As client-go names them, which takes a UUID where that would be too long.
+        let name = format!("{}.{:x}", author.pod, now.as_nanosecond());
+        let name = if name.len() > LONGEST_NAME { uuid::Uuid::new_v4().to_string() } else { name };
+        let mut event = event.clone();
+        event["metadata"]["name"] = json!(name);
+        remember(&mut self.sent, name);
+        event
     }
 
     fn keep(&mut self, name: &str, event: &Value, now: Timestamp) -> Fate {
@@ -282,6 +296,22 @@ mod tests {
         assert_eq!(log.patch("ns", "web.17a", &moved, AUTHOR, now()).unwrap_err().rule, Rule::Event);
         let renamed = json!({ "metadata": { "annotations": {} } });
         assert_eq!(log.patch("ns", "web.17a", &renamed, AUTHOR, now()).unwrap_err().rule, Rule::Event);
+    }
+
+    #[test]
+    fn a_renamed_event_is_the_guests_own() {
+        let mut log = Log::new(now());
+        let Ok(Fate::Send(sent)) = create(&mut log, &event()) else { panic!("not sent") };
+        let mut renamed = log.renamed(&sent, AUTHOR, now());
+        let name = renamed["metadata"]["name"].as_str().unwrap().to_owned();
+        assert!(name.starts_with("web.") && name != "web.17a", "{name}");
+        let patch = json!({ "count": 2 });
+        assert_eq!(log.patch("ns", &name, &patch, AUTHOR, now()), Ok(Fate::Send(patch)));
+        renamed["metadata"]["name"] = json!("web.17a");
+        assert_eq!(renamed, sent);
+        let long = "w".repeat(250);
+        let renamed = log.renamed(&sent, Author { pod: &long, ..AUTHOR }, now());
+        assert!(uuid::Uuid::try_parse(renamed["metadata"]["name"].as_str().unwrap()).is_ok());
     }
 
     #[test]

@@ -254,6 +254,30 @@ async fn the_node_is_private_and_has_the_real_ones_labels() {
 }
 
 #[tokio::test]
+async fn an_event_from_before_a_restart_is_told_again_under_another_name() {
+    let (world, session) = World::with_pod("7").await;
+    let client = world.client(&session).await;
+    let events = "/api/v1/namespaces/ns/events";
+    let patch = json!({ "count": 2 });
+    let known = format!("PATCH {events}/web.17a");
+    assert_eq!(client.status(&known, &patch).await, 404);
+    let conflict = json!({ "kind": "Status", "code": 409, "reason": "AlreadyExists" });
+    world.api.answer_once(&format!("POST {events}"), 409, &conflict);
+    world.api.answer(&format!("POST {events}"), 201, &json!({ "kind": "Event" }));
+    let event = json!({
+        "metadata": { "name": "web.17a" }, "count": 2, "reason": "BackOff",
+        "involvedObject": { "kind": "Pod", "namespace": "ns", "name": "web", "uid": "6a1" },
+    });
+    assert_eq!(client.status(&format!("POST {events}"), &event).await, 201);
+    let seen = world.api.seen();
+    let named = |at: usize| seen[at].body["metadata"]["name"].as_str().unwrap().to_owned();
+    assert_eq!((seen.len(), named(0).as_str(), &seen[1].body["count"]), (2, "web.17a", &json!(2)));
+    let again = format!("PATCH {events}/{}", named(1));
+    world.api.answer(&again, 200, &json!({ "kind": "Event" }));
+    assert_eq!(client.status(&again, &patch).await, 200);
+}
+
+#[tokio::test]
 async fn leases_csinodes_slices_and_node_events_never_reach_the_api_server() {
     let (world, session) = World::with_pod("7").await;
     let client = world.client(&session).await;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::task::{Link, Setback};
 use crate::cloud::TAG_HOST_KEY;
+use crate::cloud::audit::Deed;
 use crate::config::TunnelKind;
 use crate::guest::host_key_on_console;
 
@@ -43,6 +44,16 @@ pub(super) async fn pin(link: &Link, found: String) -> Result<(), Setback> {
     }
     let tags = BTreeMap::from([(TAG_HOST_KEY.to_owned(), found.clone())]);
     let tagged = link.hub.cloud.tag(&machine.instance_id, &tags).await;
+    let pod = format!("{}/{}", machine.pod_namespace, machine.pod_name);
+    Deed {
+        action: "CreateTags",
+        pod_uid: &machine.pod_uid,
+        pod: &pod,
+        instance_id: &machine.instance_id,
+        detail: TAG_HOST_KEY,
+        why: "first contact pins the host key",
+    }
+    .record(&tagged);
     tagged.map_err(|error| Setback::Again(format!("tag `{TAG_HOST_KEY}`: {error}")))?;
     link.set_pin(found);
     Ok(())

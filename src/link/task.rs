@@ -259,12 +259,13 @@ async fn attempt(link: &Link, past: &mut Past) -> Result<Infallible, Setback> {
         past.fails_since = None;
         link.step("waiting for the kubelet to list its pod");
         let attached = async {
-            // After a reboot the pod was shown before; then the new kubelet must have come, too.
+            // After a reboot the pod was shown before; then the new kubelet must have come, too. A pod that was
+            // deleted by force while ORCA was away is never shown again: that its kubelet knows must do.
             let mut served = streams.subscribe();
             let enough = usize::from(past.attached.as_ref() != Some(&facts.boot_id));
             let mut progress = link.upstream.progress.clone();
             if served.wait_for(|served| *served >= enough).await.is_err()
-                || progress.wait_for(|progress| progress.shown).await.is_err()
+                || progress.wait_for(|progress| progress.shown || progress.told_gone).await.is_err()
             {
                 return Err(Setback::Again("the gateway has forgotten this machine".to_owned()));
             }

@@ -237,6 +237,11 @@ impl Cloud for FakeCloud {
     }
 }
 
+/// The kubelet gets its pod.
+fn shown(progress: &mut Progress) {
+    progress.shown = true;
+}
+
 /// A link and everything around it.
 struct Bench {
     world: Arc<World>,
@@ -327,19 +332,19 @@ impl Bench {
         self.until(|state| matches!(state, LinkState::Bootstrapping { step: now, .. } if *now == step)).await;
     }
 
-    /// As the kubelet does it: connects, and lists its pod.
-    async fn kubelet_comes(&self) {
+    /// As the kubelet does it: connects, and lists its pods, which is progress.
+    async fn kubelet_comes(&self, told: impl FnOnce(&mut Progress)) {
         let (near, far) = tokio::io::duplex(64);
         let gateway = self.world.gateway.lock().unwrap().clone().unwrap();
         gateway.send(Box::new(near)).await.unwrap_or_else(|_| panic!("nobody listens"));
-        self.progress.send_modify(|progress| progress.shown = true);
+        self.progress.send_modify(told);
         drop(far);
     }
 
     async fn attached(world: &Arc<World>) -> Self {
         let mut bench = Self::start(world, mk_machine(), TunnelKind::Ssm);
         bench.until_waiting_for_the_pod().await;
-        bench.kubelet_comes().await;
+        bench.kubelet_comes(shown).await;
         bench.until(|state| matches!(state, LinkState::Attached { .. })).await;
         world.log();
         bench
@@ -384,10 +389,20 @@ async fn a_link_is_attached_when_the_kubelet_was_shown_its_pod() {
     bench.until_waiting_for_the_pod().await;
     assert!(bench.link.status().reached.is_some());
     assert_eq!((bench.link.status().shown, bench.link.status().attached), (false, None));
-    bench.kubelet_comes().await;
+    bench.kubelet_comes(shown).await;
     let state = bench.until(|state| matches!(state, LinkState::Attached { .. })).await;
     assert!(matches!(state, LinkState::Attached { boot_id, .. } if boot_id == "boot-1"));
     assert!(bench.link.status().shown && bench.link.status().attached.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_is_attached_when_the_kubelet_was_told_that_its_pod_is_gone() {
+    let mut bench = Bench::start(&World::new(), mk_machine(), TunnelKind::Ssm);
+    bench.until_waiting_for_the_pod().await;
+    bench.kubelet_comes(|progress| progress.told_gone = true).await;
+    bench.until(|state| matches!(state, LinkState::Attached { .. })).await;
+    let status = bench.link.status();
+    assert!(!status.shown && status.attached.is_none(), "{status:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -434,7 +449,7 @@ async fn after_a_reboot_the_new_kubelet_must_come() {
     bench.until_waiting_for_the_pod().await;
     sleep(Duration::from_secs(10)).await;
     assert!(matches!(bench.link.status().state, LinkState::Bootstrapping { .. }));
-    bench.kubelet_comes().await;
+    bench.kubelet_comes(shown).await;
     let state = bench.until(|state| matches!(state, LinkState::Attached { .. })).await;
     assert!(matches!(state, LinkState::Attached { boot_id, .. } if boot_id == "boot-2"));
 }

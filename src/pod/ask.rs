@@ -19,6 +19,8 @@ pub const ANNOTATION_INSTANCE_TYPE: &str = "orca.research/instance-type";
 pub struct Ask {
     pub cpu_milli: u64,
     pub memory_bytes: u64,
+    /// Ephemeral storage: images, writable layers, logs and emptyDirs, all on the root volume.
+    pub disk_bytes: u64,
     pub gpus: u64,
     /// The extended resource that stands for GPUs.
     pub gpu_resource: String,
@@ -112,6 +114,7 @@ pub fn ask(pod: &Pod, gpu_resource: &str) -> Result<Ask, Rejection> {
     let ask = Ask {
         cpu_milli: amount("cpu", quantity::milli),
         memory_bytes: amount("memory", quantity::whole),
+        disk_bytes: amount("ephemeral-storage", quantity::whole),
         gpus: amount(gpu_resource, quantity::whole),
         gpu_resource: gpu_resource.to_owned(),
         instance_type,
@@ -245,9 +248,12 @@ mod tests {
 
     #[test]
     fn a_pod_asks_for_the_largest_moment_of_its_life() {
-        let mut sidecar = container(&json!({"requests": {"cpu": "100m", "memory": "1Gi"}}));
+        let mut sidecar =
+            container(&json!({"requests": {"cpu": "100m", "memory": "1Gi", "ephemeral-storage": "1Gi"}}));
         sidecar["restartPolicy"] = json!("Always");
-        let init = container(&json!({"requests": {"cpu": "3", "memory": "10Mi"}}));
+        let init = container(
+            &json!({"requests": {"cpu": "3", "memory": "10Mi"}, "limits": {"ephemeral-storage": "9Gi"}}),
+        );
         let main =
             container(&json!({"requests": {"cpu": "1"}, "limits": {"nvidia.com/gpu": "1", "memory": "2Gi"}}));
         let pod = json!({"spec": {"initContainers": [sidecar, init], "containers": [main, main], "overhead": {"cpu": "10m"}}});
@@ -256,6 +262,7 @@ mod tests {
             Ok(Ask {
                 cpu_milli: 3110,
                 memory_bytes: 5 << 30,
+                disk_bytes: 10 << 30,
                 gpus: 2,
                 gpu_resource: "nvidia.com/gpu".to_owned(),
                 instance_type: None

@@ -18,6 +18,8 @@ pub const OUT_OF_GPU: &str = "OutOfGPU";
 pub const OUT_OF_CPU: &str = "OutOfcpu";
 /// Failed: more memory than the instance type has (the kubelet's word).
 pub const OUT_OF_MEMORY: &str = "OutOfmemory";
+/// Failed: more ephemeral storage than the root volume has (the kubelet's word).
+pub const OUT_OF_DISK: &str = "OutOfephemeral-storage";
 /// Failed: an annotation with our prefix that means nothing.
 pub const UNKNOWN_ANNOTATION: &str = "UnknownAnnotation";
 /// Failed: an annotation of ours with a value that means nothing.
@@ -114,6 +116,7 @@ pub fn is_rejection(reason: &str) -> bool {
         OUT_OF_GPU,
         OUT_OF_CPU,
         OUT_OF_MEMORY,
+        OUT_OF_DISK,
         UNKNOWN_ANNOTATION,
         INVALID_ANNOTATION,
         INVALID_QUANTITY,

@@ -73,6 +73,14 @@ fn refused(ns: &Namespace<'_>) -> Result<()> {
             }),
         ),
         (
+            "too-much-disk",
+            "requests[ephemeral-storage]",
+            Box::new(|pod| {
+                pod["spec"]["containers"][0]["resources"] =
+                    json!({"requests": {"ephemeral-storage": "101Gi"}});
+            }),
+        ),
+        (
             "claims",
             "spec.resourceClaims",
             Box::new(|pod| {

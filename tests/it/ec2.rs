@@ -1,6 +1,6 @@
 //! The EC2 adapter over HTTP: what it sends, and what it makes of the answers.
 
-mod fake;
+pub(crate) mod fake;
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use orca::config::ImageSource;
 
 use fake::{Fake, config, error, xml};
 
-fn spec() -> LaunchSpec {
+pub(crate) fn spec() -> LaunchSpec {
     LaunchSpec {
         token: "token-1".into(),
         instance_type: "g6.xlarge".into(),

@@ -1,4 +1,4 @@
-//! Around every call: count it, translate its refusal, and log it when it changed something.
+//! Around every call: count it, and translate its refusal.
 
 use aws_sdk_ec2::config::http::HttpResponse;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
@@ -36,16 +36,4 @@ where
         tracing::debug!(action, error = %error, "a cloud call was refused");
     }
     result
-}
-
-/// One line about a call that was meant to change something.
-pub(super) fn audit<T>(action: &str, instance: &str, result: &Result<T, CloudError>, detail: &str) {
-    match result {
-        Ok(_) => {
-            tracing::info!(target: "orca::audit", action, instance.id = instance, detail, result = "ok");
-        }
-        Err(error) => {
-            tracing::info!(target: "orca::audit", action, instance.id = instance, detail, result = error.kind(), error = %error);
-        }
-    }
 }

@@ -56,11 +56,18 @@ pub(super) fn private(cx: Context<'_>, slot: Slot, verb: Verb, object: Option<Va
     }
 }
 
-/// A new event.
+/// A new event. A name that is taken is one from before a restart of ORCA: the kubelet asked for it to be counted on,
+/// was told that there is none, and makes it anew.
 pub(super) async fn create_event(cx: Context<'_>, namespace: &str, event: &Value) -> Answer {
     let fate = lock(&cx.session.events).create(namespace, event, author(cx), clock::now())?;
     let path = format!("/api/v1/namespaces/{namespace}/events");
-    follow(cx, fate, Method::POST, &path, Content::Json).await
+    let answer = follow(cx, &fate, Method::POST, &path, Content::Json).await?;
+    let Fate::Send(sent) = &fate else { return Ok(answer) };
+    if answer.status() != StatusCode::CONFLICT {
+        return Ok(answer);
+    }
+    let renamed = lock(&cx.session.events).renamed(sent, author(cx), clock::now());
+    follow(cx, &Fate::Send(renamed), Method::POST, &path, Content::Json).await
 }
 
 /// A repetition of an event.
@@ -68,20 +75,20 @@ pub(super) async fn patch_event(cx: Context<'_>, event: &Object, patch: &Value) 
     let fate =
         lock(&cx.session.events).patch(&event.namespace, &event.name, patch, author(cx), clock::now())?;
     let path = format!("/api/v1/namespaces/{}/events/{}", event.namespace, event.name);
-    follow(cx, fate, Method::PATCH, &path, Content::StrategicMerge).await
+    follow(cx, &fate, Method::PATCH, &path, Content::StrategicMerge).await
 }
 
-async fn follow(cx: Context<'_>, fate: Fate, method: Method, path: &str, content: Content) -> Answer {
+async fn follow(cx: Context<'_>, fate: &Fate, method: Method, path: &str, content: Content) -> Answer {
     match fate {
         Fate::Keep(kept) => {
             let code = if method == Method::POST { StatusCode::CREATED } else { StatusCode::OK };
-            Ok(answer::with_json(code, &kept))
+            Ok(answer::with_json(code, kept))
         }
         Fate::TooMany => Err(Refusal::TooMany("events")),
         // The kubelet then makes a new one.
         Fate::Unknown => Err(Refusal::NotFound("the event".to_owned())),
         Fate::Send(body) => {
-            let answer = cx.shared.upstream.call(method, path, Some((content, &body))).await?;
+            let answer = cx.shared.upstream.call(method, path, Some((content, body))).await?;
             Ok(answer::with_bytes(answer.status, answer.body))
         }
     }

@@ -37,6 +37,7 @@ pub(super) struct Api(Arc<Mutex<ApiState>>);
 #[derive(Default)]
 struct ApiState {
     answers: HashMap<String, (u16, String)>,
+    once: HashMap<String, (u16, String)>,
     streams: HashMap<String, Vec<String>>,
     seen: Vec<Seen>,
 }
@@ -67,6 +68,11 @@ pub(super) const NODE: &str = "burst";
 impl Api {
     pub(super) fn answer(&self, line: &str, status: u16, body: &Value) {
         lock(&self.0).answers.insert(line.to_owned(), (status, body.to_string()));
+    }
+
+    /// What the next request of that line is answered, before what [`Api::answer`] says.
+    pub(super) fn answer_once(&self, line: &str, status: u16, body: &Value) {
+        lock(&self.0).once.insert(line.to_owned(), (status, body.to_string()));
     }
 
     pub(super) fn answer_text(&self, line: &str, status: u16, body: &str) {
@@ -118,8 +124,9 @@ async fn api(State(api): State<Api>, request: Request) -> Response {
         let open = futures::StreamExt::chain(lines, futures::stream::pending());
         return Response::new(AxumBody::from_stream(open));
     }
-    match state.answers.get(&format!("{} {}", parts.method, parts.uri.path())) {
-        Some((status, body)) => json(*status, body.clone()),
+    let line = format!("{} {}", parts.method, parts.uri.path());
+    match state.once.remove(&line).or_else(|| state.answers.get(&line).cloned()) {
+        Some((status, body)) => json(status, body),
         None => json(500, json!({ "kind": "Status", "message": "nothing set up for this" }).to_string()),
     }
 }

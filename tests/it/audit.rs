@@ -1,0 +1,106 @@
+//! What was done to the cloud is on record once, with who, what, why and how it went.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use orca::cloud::{Cloud as _, CloudError};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::support::{World, mk_pod};
+
+/// The lines of `orca::audit` that this thread writes while it lives.
+struct Record {
+    lines: Lines,
+    _subscriber: tracing::subscriber::DefaultGuard,
+}
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+impl Record {
+    fn start() -> Self {
+        let lines = Lines::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_env_filter(EnvFilter::new("orca::audit=info"))
+            .with_writer(lines.clone())
+            .with_ansi(false)
+            .with_target(false)
+            .with_level(false)
+            .without_time()
+            .finish();
+        Self { lines, _subscriber: tracing::subscriber::set_default(subscriber) }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let bytes = self.lines.0.lock().unwrap().clone();
+        // The pass that a line was written in is known by the pod's UID, which the line has, too.
+        let text = String::from_utf8(bytes).unwrap();
+        text.lines().map(|line| line[line.find("action=").unwrap()..].to_owned()).collect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_launch_and_an_end_are_recorded_once_with_who_what_why_and_how_it_went() {
+    let record = Record::start();
+    let world = World::start();
+    world.cloud.next_error(
+        orca::cloud::memory::Call::Launch,
+        CloudError::Transient { code: "InternalError".to_owned(), message: "try again".to_owned() },
+    );
+    let uid = world.api.create(mk_pod("a"));
+    world.until_running("a").await;
+    let machine = world.machine(&uid);
+    world.api.delete("a", 30);
+    world.until("all is gone", |world| world.cloud.alive().is_empty()).await;
+
+    let token = machine.client_token.unwrap();
+    let (id, pod) = (machine.id, format!("pod.uid=\"{uid}\" pod=\"default/a\""));
+    let detail = format!("detail=\"g5.xlarge in subnet-a with token {token}\"");
+    assert_eq!(
+        record.lines(),
+        [
+            format!(
+                "action=\"RunInstances\" {pod} instance.id=\"\" {detail} why=\"the pod has no machine\" \
+                 result=\"transient\" error=no definite answer (InternalError): try again"
+            ),
+            format!(
+                "action=\"RunInstances\" {pod} instance.id=\"{id}\" {detail} \
+                 why=\"the call of an earlier intent again\" result=\"ok\""
+            ),
+            format!(
+                "action=\"TerminateInstances\" {pod} instance.id=\"{id}\" detail=\"\" why=\"no pod\" result=\"ok\""
+            ),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn the_ec2_adapter_leaves_the_record_to_its_callers() {
+    let record = Record::start();
+    let fake = crate::ec2::fake::Fake::start(|_, _, _| (200, String::new())).await;
+    let ec2 = fake.ec2().await;
+    drop(ec2.terminate("i-0001").await);
+    drop(ec2.tag("i-0001", &[("a".to_owned(), "b".to_owned())].into()).await);
+    drop(ec2.launch(&crate::ec2::spec()).await);
+    assert_eq!(fake.asked("TerminateInstances").len(), 1);
+    assert_eq!(record.lines(), [""; 0]);
+}
