@@ -24,6 +24,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use crate::capacity::world::Usable;
 use crate::cloud::{InstanceType, Lifecycle};
 use crate::guest::Notice;
 use crate::tunnel::{ByteStream, TunnelError};
@@ -75,6 +76,8 @@ pub struct LinkStatus {
     pub attached: Option<Timestamp>,
     /// The cloud's notice that it takes the machine away.
     pub notice: Option<Notice>,
+    /// What the machine's kubelet would give to pods, once it has said so.
+    pub usable: Option<Usable>,
 }
 
 /// The links of all machines.

@@ -14,6 +14,8 @@ use serde_json::{Map, Value, json};
 
 use super::denied::{Denied, Rule};
 use super::snapshot::{Item, NODE, Snapshot};
+use crate::capacity::world::Usable;
+use crate::pod::quantity;
 
 /// What is taken from the real Node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub struct Reported {
     pub node_info: Map<String, Value>,
     /// Its condition Ready.
     pub ready: bool,
+    /// What it would give to pods (`status.allocatable`), once it has said so.
+    pub usable: Option<Usable>,
 }
 
 /// One guest's Node.
@@ -45,6 +49,8 @@ pub(crate) struct PrivateNode {
     conditions: Vec<Value>,
     /// The parts of the status that are echoed as they were reported.
     echoed: Map<String, Value>,
+    /// Its own `allocatable`: learned from, never echoed.
+    allocatable: Value,
     version: u64,
 }
 
@@ -89,6 +95,7 @@ impl PrivateNode {
             real: None,
             conditions: conditions.to_vec(),
             echoed: Map::new(),
+            allocatable: json!({}),
             version: u64::try_from(now.as_microsecond()).unwrap_or(1),
         }
     }
@@ -118,6 +125,9 @@ impl PrivateNode {
             if let Some(change) = status.get(key) {
                 merge(self.echoed.entry(key).or_insert_with(|| json!({})), change, 0);
             }
+        }
+        if let Some(change) = status.get("allocatable") {
+            merge(&mut self.allocatable, change, 0);
         }
         for key in REPLACED {
             match status.get(key) {
@@ -176,7 +186,15 @@ impl PrivateNode {
             declared_features,
             node_info: self.echoed.get("nodeInfo").and_then(Value::as_object).cloned().unwrap_or_default(),
             ready: self.conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"),
+            usable: self.usable(),
         }
+    }
+
+    fn usable(&self) -> Option<Usable> {
+        Some(Usable {
+            cpu_milli: quantity::milli(self.allocatable["cpu"].as_str()?)?,
+            memory_bytes: quantity::whole(self.allocatable["memory"].as_str()?)?,
+        })
     }
 
     fn merge_condition(&mut self, change: &Value) {
@@ -299,6 +317,11 @@ mod tests {
         assert!(reported.ready);
         assert_eq!(reported.declared_features, ["A", "B", "ExtendWebSocketsToKubelet"]);
         assert_eq!(reported.node_info["bootID"], "2");
+        assert_eq!(reported.usable, None);
+        node.patch(&json!({ "status": { "allocatable": { "cpu": "3920m", "memory": "15Gi" } } })).unwrap();
+        node.patch(&json!({ "status": { "allocatable": { "memory": "14Gi" } } })).unwrap();
+        let usable = Usable { cpu_milli: 3920, memory_bytes: 14 << 30 };
+        assert_eq!(node.reported().usable, Some(usable));
     }
 
     #[test]

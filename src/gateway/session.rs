@@ -22,6 +22,7 @@ use super::route::{Object, Slot};
 use super::snapshot::Snapshot;
 use super::upstream::Upstream;
 use super::{Guest, Settings};
+use crate::capacity::world::Usable;
 use crate::informer::PodInformer;
 
 /// One guest's session: it outlives the connections of its tunnel.
@@ -65,6 +66,8 @@ pub struct Progress {
     pub told_gone: bool,
     /// The kubelet has ended the containers and deleted the pod object itself.
     pub deleted: bool,
+    /// What the kubelet would give to pods of its machine, once it has said so.
+    pub usable: Option<Usable>,
 }
 
 /// What the shared watch says about the pod.
@@ -317,6 +320,12 @@ impl Session {
         node.patch(patch)?;
         self.node_view.send_replace(node.snapshot());
         let reported = node.reported();
+        let usable = reported.usable;
+        self.progress.send_if_modified(|progress| {
+            let changed = progress.usable != usable;
+            progress.usable = usable;
+            changed
+        });
         self.reported.send_if_modified(|before| {
             let changed = *before != reported;
             *before = reported;

@@ -96,6 +96,7 @@ impl Link {
             reached: None,
             attached: None,
             notice: None,
+            usable: None,
         };
         let pin = Mutex::new(machine.host_key.clone());
         Self { hub, machine, upstream, shut_down: watch::Sender::new(false), status: Mutex::new(status), pin }
@@ -177,12 +178,19 @@ pub(super) async fn run(link: Arc<Link>) {
 
 async fn follow_progress(link: &Link) {
     let mut progress = link.upstream.progress.clone();
-    // An error means that the gateway has forgotten the guest: it will never be shown.
-    if progress.wait_for(|progress| progress.shown).await.is_ok() {
+    loop {
+        let now = *progress.borrow_and_update();
         link.update(|status| {
-            status.shown = true;
-            status.attached = Some(clock::now());
+            status.usable = now.usable;
+            if now.shown && !status.shown {
+                status.shown = true;
+                status.attached = Some(clock::now());
+            }
         });
+        // An error means that the gateway has forgotten the guest: it will never be shown.
+        if progress.changed().await.is_err() {
+            return;
+        }
     }
 }
 

@@ -278,6 +278,7 @@ impl Links for FakeLinks {
             reached: None,
             attached: None,
             notice: None,
+            usable: None,
         };
         state.links.insert(uid, Link { machine, since, status, revoked: false, unreachable });
     }

@@ -46,6 +46,7 @@ fn any_link() -> impl Strategy<Value = Option<LinkStatus>> {
         reached: None,
         attached: None,
         notice: None,
+        usable: None,
     }))
 }
 

@@ -122,6 +122,7 @@ impl World {
             reached: None,
             attached,
             notice: None,
+            usable: None,
         });
         self
     }
