@@ -129,6 +129,7 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
         settings: node::Settings::new(&config, &cluster.id, &cluster.version),
         cloud: controller.cloud_health(),
         features: Arc::new(move || gateway.declared_features()),
+        ceilings: controller.ceilings(),
     };
 
     let mut tasks = Tasks::new();

@@ -5,6 +5,7 @@
 //! Nothing here is durable: a restart is one more pass.
 
 mod act;
+mod ceiling;
 mod deadline;
 mod fleet;
 mod health;
@@ -18,6 +19,7 @@ mod story;
 mod sweep;
 mod table;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -35,7 +37,9 @@ use crate::informer::{Changed, PodInformer};
 use crate::link::Links;
 use crate::pod::decide::{AbsentEnd, Decision, Lists, Rules, decide};
 use crate::pod::state::State;
+use crate::pod::{ask, reasons, status};
 
+use ceiling::{Demand, ceilings};
 use deadline::deadline;
 pub use metrics::Metrics;
 use queue::{Queue, Urgency};
@@ -156,6 +160,27 @@ impl Controller {
     #[must_use]
     pub fn cloud_health(&self) -> watch::Receiver<CloudHealth> {
         self.core.health.subscribe()
+    }
+
+    /// What the node should offer at most, by resource, as it is when it is called.
+    #[must_use]
+    pub fn ceilings(&self) -> Arc<dyn Fn() -> BTreeMap<String, u64> + Send + Sync> {
+        let core = self.core.clone();
+        Arc::new(move || {
+            let resource = &core.rules.gpu_resource;
+            let pods = core.pods.all();
+            let alive = pods.iter().filter(|pod| !status::is_terminal(pod));
+            let demands: Vec<Demand> = alive
+                .map(|pod| {
+                    let row = core.table.get(pod.metadata.uid.as_deref().unwrap_or_default());
+                    Demand {
+                        gpus: ask::gpus(pod, resource),
+                        waits_for_quota: row.memory.hold.is_some_and(|hold| hold.reason == reasons::QUOTA),
+                    }
+                })
+                .collect();
+            ceilings(&demands, resource)
+        })
     }
 
     /// Works until it is dropped. It only returns when a part of it died, which is a bug: the process should end.

@@ -35,7 +35,7 @@ pub struct Settings {
     pub cluster_id: String,
     pub labels: BTreeMap<String, String>,
     pub taints: Vec<Taint>,
-    /// Quantities by resource; allocatable is the same.
+    /// Quantities by resource; allocatable is the same, unless a ceiling lowers it.
     pub capacity: BTreeMap<String, String>,
     /// Where the API server reaches our endpoint.
     pub address: IpAddr,
@@ -52,6 +52,8 @@ pub struct Deps {
     pub cloud: watch::Receiver<CloudHealth>,
     /// The features that guest kubelets declare now; asked for at each pass.
     pub features: Arc<dyn Fn() -> BTreeSet<String> + Send + Sync>,
+    /// What may be allocatable at most, by resource; asked for at each pass.
+    pub ceilings: Arc<dyn Fn() -> BTreeMap<String, u64> + Send + Sync>,
 }
 
 impl fmt::Debug for Deps {

@@ -84,7 +84,7 @@ impl Keeper {
             features.clear();
         }
         let now = clock::now();
-        let wanted = render::node(&deps.settings, cloud, &features, now);
+        let wanted = render::node(&deps.settings, cloud, &features, &(deps.ceilings)(), now);
         let node = match self.api.get_opt(name).await? {
             None => {
                 let mut node = wanted.clone();

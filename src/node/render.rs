@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::ObjectMeta;
 
 use super::{CloudHealth, Settings, conditions};
+use crate::pod::quantity;
 
 const ARCH: &str = "kubernetes.io/arch";
 
@@ -22,6 +23,7 @@ pub(super) fn node(
     settings: &Settings,
     cloud: &CloudHealth,
     features: &BTreeSet<String>,
+    ceilings: &BTreeMap<String, u64>,
     now: Timestamp,
 ) -> Node {
     let capacity: BTreeMap<String, Quantity> = settings
@@ -46,7 +48,7 @@ pub(super) fn node(
                 type_: "InternalIP".to_owned(),
                 address: settings.address.to_string(),
             }]),
-            allocatable: Some(capacity.clone()),
+            allocatable: Some(lowered(&capacity, ceilings)),
             capacity: Some(capacity),
             conditions: Some(conditions::ours(cloud, now)),
             daemon_endpoints: Some(NodeDaemonEndpoints {
@@ -59,6 +61,19 @@ pub(super) fn node(
             ..NodeStatus::default()
         }),
     }
+}
+
+/// What is offered, where a ceiling is below it.
+fn lowered(
+    capacity: &BTreeMap<String, Quantity>,
+    ceilings: &BTreeMap<String, u64>,
+) -> BTreeMap<String, Quantity> {
+    let lower = |(resource, amount): (&String, &Quantity)| {
+        let whole = quantity::whole(&amount.0);
+        let most = ceilings.get(resource).copied().filter(|most| whole.is_none_or(|whole| *most < whole));
+        (resource.clone(), most.map_or_else(|| amount.clone(), |most| Quantity(most.to_string())))
+    };
+    capacity.iter().map(lower).collect()
 }
 
 /// The scheme is ours, so that no cloud controller looks for the node among its machines and removes it.

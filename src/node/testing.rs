@@ -1,6 +1,6 @@
 //! What the tests of this module share: a node's settings, and JSON merge patches as the API server applies them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
@@ -28,7 +28,7 @@ pub(super) fn at(time: &str) -> Timestamp {
 
 /// The Node as it should be, with the cloud answering and no features.
 pub(super) fn wanted(settings: &Settings, now: &str) -> Node {
-    render::node(settings, &CloudHealth::Reachable, &BTreeSet::new(), at(now))
+    render::node(settings, &CloudHealth::Reachable, &BTreeSet::new(), &BTreeMap::new(), at(now))
 }
 
 /// The Node as the API server has it after we created it.

@@ -125,6 +125,12 @@ pub fn ask(pod: &Pod, gpu_resource: &str) -> Result<Ask, Rejection> {
     }
 }
 
+/// How many GPUs the pod asks for.
+#[must_use]
+pub fn gpus(pod: &Pod, gpu_resource: &str) -> u64 {
+    pod.spec.as_ref().map_or(0, |spec| total(spec, gpu_resource, quantity::whole, &mut Vec::new()))
+}
+
 /// Whether the pod is the image of a static pod: such are shown by their kubelet, never run by us.
 #[must_use]
 pub fn is_mirror(pod: &Pod) -> bool {

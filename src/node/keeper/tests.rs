@@ -1,5 +1,6 @@
 //! The whole of `node::run` against a small API server, with a clock that runs as fast as it is waited for.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -56,6 +57,7 @@ impl World {
             settings: settings(""),
             cloud: seen,
             features: Arc::new(|| ["Apple".to_owned()].into()),
+            ceilings: Arc::new(BTreeMap::new),
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(run(deps));

@@ -1,5 +1,7 @@
 //! What is written, what is left alone, and when nothing is written at all.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -116,7 +118,8 @@ fn trouble_with_the_cloud_is_a_condition_of_its_own_and_the_node_stays_ready() {
     let existing = created(&settings, NOON);
     let trouble =
         |message: &str| CloudHealth::Unreachable { reason: "AccessDenied", message: message.into() };
-    let with = |cloud: &CloudHealth| render::node(&settings, cloud, &BTreeSet::new(), at(LATER));
+    let with =
+        |cloud: &CloudHealth| render::node(&settings, cloud, &BTreeSet::new(), &BTreeMap::new(), at(LATER));
     let report = status(&existing, &with(&trouble("request 1")), at(LATER)).unwrap();
     let after = patched(&existing, &report);
     let cloud = condition(&after, "CloudReachable");
@@ -158,7 +161,7 @@ fn the_provider_id_is_filled_in_but_never_changed() {
 fn a_node_is_rendered_as_the_cluster_expects_a_virtual_one() {
     let settings = settings("node: {gpu: {count: 4}}");
     let features = ["ExtendWebSocketsToKubelet", "Zebra", "Apple"].map(str::to_owned).into();
-    let node = render::node(&settings, &CloudHealth::Unknown, &features, at(NOON));
+    let node = render::node(&settings, &CloudHealth::Unknown, &features, &BTreeMap::new(), at(NOON));
     insta::assert_snapshot!(serde_json::to_string_pretty(&node).unwrap(), @r#"
     {
       "apiVersion": "v1",
@@ -289,4 +292,20 @@ fn the_version_is_the_api_servers_with_ours_behind_it() {
     for server in ["v1.36.3", "v1.36.3-eks-a1b2c3d", "v1.36.3+k3s1"] {
         assert_eq!(render::kubelet_version(server), format!("v1.36.3-orca.{ours}"));
     }
+}
+
+#[test]
+fn a_ceiling_lowers_what_is_offered_and_never_raises_it() {
+    let settings = settings("");
+    let resource = settings.capacity.keys().find(|name| name.contains('/')).unwrap().clone();
+    let offered = |most: u64| {
+        let ceilings = [(resource.clone(), most)].into();
+        let node = render::node(&settings, &CloudHealth::Unknown, &BTreeSet::new(), &ceilings, at(NOON));
+        let status = node.status.unwrap();
+        let amount = |list: Option<BTreeMap<String, Quantity>>| list.unwrap()[&resource].0.clone();
+        (amount(status.allocatable), amount(status.capacity))
+    };
+    let configured = settings.capacity[&resource].clone();
+    assert_eq!(offered(1), ("1".to_owned(), configured.clone()));
+    assert_eq!(offered(1_000_000), (configured.clone(), configured));
 }
