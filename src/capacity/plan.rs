@@ -236,7 +236,7 @@ pub(crate) mod tests {
             memory_bytes: (16 << 30) + 1,
             gpus: 2,
             gpu_resource: "nvidia.com/gpu".to_owned(),
-            instance_type: None,
+            ..Ask::default()
         };
         assert_eq!(
             run(&large, &subnets, &Blocked::default()),

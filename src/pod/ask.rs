@@ -3,10 +3,12 @@
 //! Only what ORCA itself cannot provide is refused; everything else in a pod is the kubelet's business.
 
 use std::fmt;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements, Volume};
 
 use super::intent::{ANNOTATION_INSTANCE_ID, ANNOTATION_LAUNCH};
+use super::wishes::Wishes;
 use super::{quantity, reasons};
 
 /// The prefix of our annotations.
@@ -17,11 +19,21 @@ pub const ANNOTATION_INSTANCE_TYPE: &str = "orca.research/instance-type";
 /// What a pod asks of its machine. Amounts are what must be there at once: the largest of any moment of its life.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ask {
+    /// The pod's UID.
+    pub uid: String,
     pub cpu_milli: u64,
     pub memory_bytes: u64,
+    /// Of the root volume.
+    pub ephemeral_bytes: u64,
     pub gpus: u64,
     /// The extended resource that stands for GPUs.
     pub gpu_resource: String,
+    /// `amd64` or `arm64`, where the pod's node selector or required affinity says so.
+    pub arch: Option<String>,
+    /// `spec.activeDeadlineSeconds`.
+    pub active_deadline: Option<Duration>,
+    /// What annotations and configuration want of the machine.
+    pub wishes: Wishes,
     /// The instance type by annotation; `None` takes the configuration's default.
     pub instance_type: Option<String>,
 }
@@ -115,6 +127,7 @@ pub fn ask(pod: &Pod, gpu_resource: &str) -> Result<Ask, Rejection> {
         gpus: amount(gpu_resource, quantity::whole),
         gpu_resource: gpu_resource.to_owned(),
         instance_type,
+        ..Ask::default()
     };
     match Rejection::of(problems) {
         Some(rejection) => Err(rejection),
@@ -258,7 +271,7 @@ mod tests {
                 memory_bytes: 5 << 30,
                 gpus: 2,
                 gpu_resource: "nvidia.com/gpu".to_owned(),
-                instance_type: None
+                ..Ask::default()
             })
         );
     }
