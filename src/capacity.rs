@@ -1,6 +1,8 @@
 //! Choosing the machine for a pod.
 
+pub mod avoid;
 pub mod blocked;
 pub mod money;
 pub mod plan;
+pub mod planner;
 pub mod world;

@@ -5,8 +5,10 @@
 
 use jiff::Timestamp;
 
+use super::avoid::Attempt;
 use super::blocked::Blocked;
-use crate::cloud::{Image, InstanceType, Subnet};
+use super::planner::Selection;
+use crate::cloud::{Image, InstanceType, Purchase, Subnet};
 use crate::config::Instances;
 use crate::pod::ask::{ANNOTATION_INSTANCE_TYPE, Ask, Problem, Rejection};
 use crate::pod::reasons;
@@ -89,7 +91,7 @@ pub fn plan(ask: &Ask, offers: &Offers<'_>, blocked: &Blocked, now: Timestamp) -
             against.push(format!("{} ({}) does not offer it", subnet.id, subnet.zone));
         } else if subnet.free_addresses < ADDRESSES {
             against.push(format!("{} has {} free addresses", subnet.id, subnet.free_addresses));
-        } else if let Some(end) = blocked.until(name, &subnet.zone, &subnet.id, now) {
+        } else if let Some(end) = blocked.until(&on_demand(name, &subnet.zone, &subnet.id), now) {
             against.push(format!("{} ({}) had none a moment ago", subnet.id, subnet.zone));
             until = Some(until.map_or(end, |other| other.min(end)));
         } else {
@@ -106,6 +108,20 @@ pub fn plan(ask: &Ask, offers: &Offers<'_>, blocked: &Blocked, now: Timestamp) -
         return Plan::Wait { message, until };
     }
     Plan::Candidates(candidates)
+}
+
+/// The attempt to launch a listed type on demand.
+#[must_use]
+pub fn on_demand<'a>(instance_type: &'a str, zone: &'a str, subnet_id: &'a str) -> Attempt<'a> {
+    Attempt {
+        purchase: &Purchase::OnDemand,
+        selection: Selection::Listed,
+        instance_type,
+        zone,
+        subnet_id,
+        volume_kind: "gp3",
+        placement_group: None,
+    }
 }
 
 fn too_large(ask: &Ask, offer: &InstanceType) -> Vec<Problem> {
@@ -138,7 +154,8 @@ fn annotation_path() -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::cloud::{Gpus, RootVolume};
+    use crate::capacity::avoid;
+    use crate::cloud::{CloudError, Gpus, RootVolume};
 
     pub(crate) fn mk_type(name: &str) -> InstanceType {
         InstanceType {
@@ -181,6 +198,12 @@ pub(crate) mod tests {
         Timestamp::UNIX_EPOCH
     }
 
+    fn note(blocked: &mut Blocked, code: &str, subnet: &str, zone: &str) {
+        let error = CloudError::NoCapacity { code: code.to_owned(), message: String::new() };
+        let answer = avoid::of_error(&error, &on_demand("g5.xlarge", zone, subnet));
+        blocked.note(&answer.avoid.unwrap(), now());
+    }
+
     /// The subnets of the plan, or what else it says.
     fn run(ask: &Ask, subnets: &[Subnet], blocked: &Blocked) -> String {
         let instance_type = mk_type("g5.xlarge");
@@ -213,9 +236,9 @@ pub(crate) mod tests {
     fn what_failed_a_moment_ago_is_left_out_and_awaited() {
         let subnets = [mk_subnet("s-a", "a", 9), mk_subnet("s-b", "b", 9)];
         let mut blocked = Blocked::default();
-        blocked.note("InsufficientInstanceCapacity", &mk_candidate("g5.xlarge", "s-a", "a"), now());
+        note(&mut blocked, "InsufficientInstanceCapacity", "s-a", "a");
         assert_eq!(run(&Ask::default(), &subnets, &blocked), "s-b");
-        blocked.note("InsufficientFreeAddressesInSubnet", &mk_candidate("g5.xlarge", "s-b", "b"), now());
+        note(&mut blocked, "InsufficientFreeAddressesInSubnet", "s-b", "b");
         assert_eq!(
             run(&Ask::default(), &subnets, &blocked),
             "wait 180: no subnet has room for a g5.xlarge now: s-a (a) had none a moment ago, s-b (b) had none a moment ago"
