@@ -1,7 +1,9 @@
 //! Choosing the machine for a pod.
 
+pub mod avoid;
 pub mod blocked;
 pub mod candidate;
 pub mod money;
 pub mod plan;
+pub mod planner;
 pub mod world;

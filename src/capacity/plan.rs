@@ -5,8 +5,10 @@
 
 use jiff::Timestamp;
 
+use super::avoid::Attempt;
 use super::blocked::Blocked;
-use crate::cloud::{Image, InstanceType, Subnet};
+use super::planner::Selection;
+use crate::cloud::{Image, InstanceType, Purchase, Subnet};
 use crate::config::Instances;
 use crate::pod::ask::{ANNOTATION_INSTANCE_TYPE, Ask, Problem, Rejection};
 use crate::pod::reasons;
@@ -103,7 +105,7 @@ pub fn plan(ask: &Ask, offers: &Offers<'_>, blocked: &Blocked, now: Timestamp) -
             against.push(format!("{} ({}) does not offer it", subnet.id, subnet.zone));
         } else if subnet.free_addresses < ADDRESSES {
             against.push(format!("{} has {} free addresses", subnet.id, subnet.free_addresses));
-        } else if let Some(end) = blocked.until(name, &subnet.zone, &subnet.id, now) {
+        } else if let Some(end) = blocked.until(&on_demand(name, &subnet.zone, &subnet.id), now) {
             against.push(format!("{} ({}) had none a moment ago", subnet.id, subnet.zone));
             until = Some(until.map_or(end, |other| other.min(end)));
         } else {
@@ -122,13 +124,27 @@ pub fn plan(ask: &Ask, offers: &Offers<'_>, blocked: &Blocked, now: Timestamp) -
     Plan::Candidates(candidates)
 }
 
+/// The attempt to launch a listed type on demand.
+#[must_use]
+pub fn on_demand<'a>(instance_type: &'a str, zone: &'a str, subnet_id: &'a str) -> Attempt<'a> {
+    Attempt {
+        purchase: &Purchase::OnDemand,
+        selection: Selection::Listed,
+        instance_type,
+        zone,
+        subnet_id,
+        volume_kind: "gp3",
+        placement_group: None,
+    }
+}
+
 fn too_large(ask: &Ask, offers: &Offers<'_>) -> Vec<Problem> {
     let offer = offers.instance_type;
     let gpus = offer.gpus.as_ref().map_or(0, |gpus| u64::from(gpus.count));
     let memory_bytes = offer.memory_mib.saturating_mul(1 << 20);
     let cpu_milli = u64::from(offer.vcpus) * 1000;
     let mut problems = Vec::new();
-    let disk_bytes = u64::from(offers.root_volume_gib) << 30;
+    let ephemeral_bytes = u64::from(offers.root_volume_gib) << 30;
     let volume = "the root volume (`instances.rootVolume.sizeGiB`)";
     let mut check = |reason, resource: &str, unit: &str, asked: u64, has: u64, of: &str| {
         if asked > has {
@@ -142,7 +158,7 @@ fn too_large(ask: &Ask, offers: &Offers<'_>) -> Vec<Problem> {
     check(reasons::OUT_OF_GPU, &ask.gpu_resource, "", ask.gpus, gpus, &offer.name);
     check(reasons::OUT_OF_CPU, "cpu", "m", ask.cpu_milli, cpu_milli, &offer.name);
     check(reasons::OUT_OF_MEMORY, "memory", "", ask.memory_bytes, memory_bytes, &offer.name);
-    check(reasons::OUT_OF_DISK, "ephemeral-storage", "", ask.disk_bytes, disk_bytes, volume);
+    check(reasons::OUT_OF_STORAGE, "ephemeral-storage", "", ask.ephemeral_bytes, ephemeral_bytes, volume);
     problems
 }
 
@@ -153,7 +169,8 @@ fn annotation_path() -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::cloud::{Gpus, RootVolume};
+    use crate::capacity::avoid;
+    use crate::cloud::{CloudError, Gpus, RootVolume};
 
     pub(crate) fn mk_type(name: &str) -> InstanceType {
         InstanceType {
@@ -196,6 +213,12 @@ pub(crate) mod tests {
         Timestamp::UNIX_EPOCH
     }
 
+    fn note(blocked: &mut Blocked, code: &str, subnet: &str, zone: &str) {
+        let error = CloudError::NoCapacity { code: code.to_owned(), message: String::new() };
+        let answer = avoid::of_error(&error, &on_demand("g5.xlarge", zone, subnet));
+        blocked.note(&answer.avoid.unwrap(), now());
+    }
+
     /// The subnets of the plan, or what else it says.
     fn run(ask: &Ask, subnets: &[Subnet], blocked: &Blocked) -> String {
         let instance_type = mk_type("g5.xlarge");
@@ -234,9 +257,9 @@ pub(crate) mod tests {
     fn what_failed_a_moment_ago_is_left_out_and_awaited() {
         let subnets = [mk_subnet("s-a", "a", 9), mk_subnet("s-b", "b", 9)];
         let mut blocked = Blocked::default();
-        blocked.note("InsufficientInstanceCapacity", &mk_candidate("g5.xlarge", "s-a", "a"), now());
+        note(&mut blocked, "InsufficientInstanceCapacity", "s-a", "a");
         assert_eq!(run(&Ask::default(), &subnets, &blocked), "s-b");
-        blocked.note("InsufficientFreeAddressesInSubnet", &mk_candidate("g5.xlarge", "s-b", "b"), now());
+        note(&mut blocked, "InsufficientFreeAddressesInSubnet", "s-b", "b");
         assert_eq!(
             run(&Ask::default(), &subnets, &blocked),
             "wait 180: no subnet has room for a g5.xlarge now: s-a (a) had none a moment ago, s-b (b) had none a moment ago"
@@ -250,16 +273,21 @@ pub(crate) mod tests {
     #[test]
     fn a_pod_that_does_not_fit_its_type_is_refused_with_every_reason() {
         let subnets = [mk_subnet("s-a", "a", 9)];
-        let fits =
-            Ask { cpu_milli: 4000, memory_bytes: 16 << 30, disk_bytes: 100 << 30, gpus: 1, ..Ask::default() };
+        let fits = Ask {
+            cpu_milli: 4000,
+            memory_bytes: 16 << 30,
+            ephemeral_bytes: 100 << 30,
+            gpus: 1,
+            ..Ask::default()
+        };
         assert_eq!(run(&fits, &subnets, &Blocked::default()), "s-a");
         let large = Ask {
             cpu_milli: 4001,
             memory_bytes: (16 << 30) + 1,
-            disk_bytes: (100 << 30) + 1,
+            ephemeral_bytes: (100 << 30) + 1,
             gpus: 2,
             gpu_resource: "nvidia.com/gpu".to_owned(),
-            instance_type: None,
+            ..Ask::default()
         };
         assert_eq!(
             run(&large, &subnets, &Blocked::default()),

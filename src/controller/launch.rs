@@ -14,7 +14,8 @@ use super::act::Failure;
 use super::fleet::Seat;
 use super::market::Shelf;
 use super::{Core, Slot, back_off, deadline, metrics};
-use crate::capacity::plan::{Candidate, Offers, Plan, plan, unknown_type, wanted_type};
+use crate::capacity::avoid::{self, Attempt};
+use crate::capacity::plan::{Candidate, Offers, Plan, on_demand, plan, unknown_type, wanted_type};
 use crate::clock;
 use crate::cloud::audit::Deed;
 use crate::cloud::{
@@ -57,7 +58,8 @@ impl Core {
             }
             Launch::Next { epoch, failed_boots, starved } => {
                 if let Some(Starved { code, instance_type, zone, subnet_id }) = starved {
-                    self.block(&code, &instance_type, zone, subnet_id).await?;
+                    let error = CloudError::NoCapacity { code, message: String::new() };
+                    self.avoid(&error, &on_demand(&instance_type, &zone, &subnet_id));
                 }
                 self.launch_next(uid, pod, epoch, failed_boots, slot, seat).await
             }
@@ -102,9 +104,7 @@ impl Core {
             match self.run_instances(uid, &pod, &intent, "the pod has no machine", slot).await {
                 Err(error @ CloudError::NoCapacity { .. }) => {
                     self.table.update(uid, |row| row.memory.failed = Some(intent.token.clone()));
-                    if let CloudError::NoCapacity { code, .. } = &error {
-                        self.blocked().note(code, candidate, clock::now());
-                    }
+                    self.avoid(&error, &on_demand(&intent.instance_type, &intent.zone, &intent.subnet_id));
                     lacking = format!("{} in {}: {error}", intent.instance_type, intent.zone);
                     self.tell(&pod, NoteKind::Warning, reasons::NO_CAPACITY, lacking.clone());
                 }
@@ -217,7 +217,7 @@ impl Core {
         let error = match answer {
             Ok(instance) => {
                 self.health.launched();
-                self.blocked().clear(&intent.instance_type, &intent.zone, &intent.subnet_id);
+                self.blocked().clear(&on_demand(&intent.instance_type, &intent.zone, &intent.subnet_id));
                 self.market.took(&intent.subnet_id);
                 let id = instance.id.clone();
                 self.fleet.launched(instance, clock::now());
@@ -232,8 +232,8 @@ impl Core {
             Err(error) => error,
         };
         drop(seat);
-        if let CloudError::NoCapacity { code, .. } = &error {
-            self.block(code, &intent.instance_type, intent.zone.clone(), intent.subnet_id.clone()).await?;
+        if matches!(error, CloudError::NoCapacity { .. }) {
+            self.avoid(&error, &on_demand(&intent.instance_type, &intent.zone, &intent.subnet_id));
         }
         if matches!(error, CloudError::TokenMismatch { .. } | CloudError::TokenSpent { .. }) {
             // Whatever that token made is found by its tags; if nothing of it lives, the next epoch begins.
@@ -314,17 +314,10 @@ impl Core {
         })
     }
 
-    async fn block(&self, code: &str, name: &str, zone: String, subnet_id: String) -> Result<(), Failure> {
-        if let Some(shelf) = self.market.shelf(name).await? {
-            let candidate = Candidate {
-                instance_type: shelf.instance_type.clone(),
-                subnet_id,
-                zone,
-                image: shelf.image.clone(),
-            };
-            self.blocked().note(code, &candidate, clock::now());
+    fn avoid(&self, error: &CloudError, attempt: &Attempt<'_>) {
+        if let Some(avoid) = avoid::of_error(error, attempt).avoid {
+            self.blocked().note(&avoid, clock::now());
         }
-        Ok(())
     }
 
     fn tell(&self, pod: &Pod, kind: NoteKind, reason: &'static str, text: String) {

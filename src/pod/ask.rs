@@ -3,10 +3,12 @@
 //! Only what ORCA itself cannot provide is refused; everything else in a pod is the kubelet's business.
 
 use std::fmt;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements, Volume};
 
 use super::intent::WRITTEN;
+use super::wishes::Wishes;
 use super::{quantity, reasons};
 
 /// The prefix of our annotations.
@@ -17,13 +19,21 @@ pub const ANNOTATION_INSTANCE_TYPE: &str = "orca.research/instance-type";
 /// What a pod asks of its machine. Amounts are what must be there at once: the largest of any moment of its life.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ask {
+    /// The pod's UID.
+    pub uid: String,
     pub cpu_milli: u64,
     pub memory_bytes: u64,
     /// Ephemeral storage: images, writable layers, logs and emptyDirs, all on the root volume.
-    pub disk_bytes: u64,
+    pub ephemeral_bytes: u64,
     pub gpus: u64,
     /// The extended resource that stands for GPUs.
     pub gpu_resource: String,
+    /// `amd64` or `arm64`, where the pod's node selector or required affinity says so.
+    pub arch: Option<String>,
+    /// `spec.activeDeadlineSeconds`.
+    pub active_deadline: Option<Duration>,
+    /// What annotations and configuration want of the machine.
+    pub wishes: Wishes,
     /// The instance type by annotation; `None` takes the configuration's default.
     pub instance_type: Option<String>,
 }
@@ -114,10 +124,11 @@ pub fn ask(pod: &Pod, gpu_resource: &str) -> Result<Ask, Rejection> {
     let ask = Ask {
         cpu_milli: amount("cpu", quantity::milli),
         memory_bytes: amount("memory", quantity::whole),
-        disk_bytes: amount("ephemeral-storage", quantity::whole),
+        ephemeral_bytes: amount("ephemeral-storage", quantity::whole),
         gpus: amount(gpu_resource, quantity::whole),
         gpu_resource: gpu_resource.to_owned(),
         instance_type,
+        ..Ask::default()
     };
     match Rejection::of(problems) {
         Some(rejection) => Err(rejection),
@@ -268,10 +279,10 @@ mod tests {
             Ok(Ask {
                 cpu_milli: 3110,
                 memory_bytes: 5 << 30,
-                disk_bytes: 10 << 30,
+                ephemeral_bytes: 10 << 30,
                 gpus: 2,
                 gpu_resource: "nvidia.com/gpu".to_owned(),
-                instance_type: None
+                ..Ask::default()
             })
         );
     }

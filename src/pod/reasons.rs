@@ -19,7 +19,15 @@ pub const OUT_OF_CPU: &str = "OutOfcpu";
 /// Failed: more memory than the instance type has (the kubelet's word).
 pub const OUT_OF_MEMORY: &str = "OutOfmemory";
 /// Failed: more ephemeral storage than the root volume has (the kubelet's word).
-pub const OUT_OF_DISK: &str = "OutOfephemeral-storage";
+pub const OUT_OF_STORAGE: &str = "OutOfephemeral-storage";
+/// Failed: no instance type is what the pod asks for.
+pub const NO_INSTANCE_TYPE: &str = "NoInstanceType";
+/// Failed: the market is not allowed, or does not sell the type.
+pub const MARKET_NOT_AVAILABLE: &str = "MarketNotAvailable";
+/// Failed: no subnet of ours is where the pod wants to be, or where its type is offered.
+pub const NO_ZONE: &str = "NoUsableZone";
+/// Failed: the reservation or block that the pod names can never be used for it.
+pub const RESERVATION_NOT_USABLE: &str = "ReservationNotUsable";
 /// Failed: an annotation with our prefix that means nothing.
 pub const UNKNOWN_ANNOTATION: &str = "UnknownAnnotation";
 /// Failed: an annotation of ours with a value that means nothing.
@@ -46,6 +54,10 @@ pub const DELETED_BEFORE_START: &str = "DeletedBeforeStart";
 
 /// Waiting: nothing of that kind to be had now.
 pub const NO_CAPACITY: &str = "NoCapacity";
+/// Waiting: the reservation is full, has not begun, or is not seen.
+pub const RESERVATION_UNAVAILABLE: &str = "ReservationUnavailable";
+/// Waiting: what could be had costs more than the limit, or nobody knows what it costs.
+pub const PRICE_LIMIT: &str = "PriceLimit";
 /// Waiting: a quota of the account.
 pub const QUOTA: &str = "QuotaExceeded";
 /// Waiting: `limits.maxConcurrentInstances`.
@@ -116,7 +128,11 @@ pub fn is_rejection(reason: &str) -> bool {
         OUT_OF_GPU,
         OUT_OF_CPU,
         OUT_OF_MEMORY,
-        OUT_OF_DISK,
+        OUT_OF_STORAGE,
+        NO_INSTANCE_TYPE,
+        MARKET_NOT_AVAILABLE,
+        NO_ZONE,
+        RESERVATION_NOT_USABLE,
         UNKNOWN_ANNOTATION,
         INVALID_ANNOTATION,
         INVALID_QUANTITY,
