@@ -11,6 +11,7 @@ pub mod ids;
 pub mod instance;
 pub mod launch;
 pub mod parameters;
+pub mod pools;
 mod ssm;
 pub mod state;
 

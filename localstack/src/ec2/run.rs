@@ -20,6 +20,7 @@ use crate::world::addresses::Taken;
 use crate::world::estate::{Image, Subnet};
 use crate::world::instance::{Features, OnShutdown};
 use crate::world::launch::{Launch, LaunchError};
+use crate::world::pools::Market;
 
 /// EC2 has these; this cloud does not play them yet, and says so instead of ignoring them.
 const NOT_PLAYED: [&str; 21] = [
@@ -199,8 +200,8 @@ fn groups(world: &World, ids: &[&str]) -> Result<Vec<String>, Refusal> {
 fn refusal(world: &World, launch: &Launch, error: LaunchError) -> Refusal {
     let (kind, zone) = (launch.kind.name, &launch.subnet.zone);
     let others = || {
-        let offered = |zone: &&str| launch.kind.zones.iter().any(|letter| zone.ends_with(*letter));
-        let others: Vec<&str> = world.estate.zones().filter(offered).filter(|other| other != zone).collect();
+        let offered = |other: &&str| launch.kind.offered_in(other) && *other != zone;
+        let others: Vec<&str> = world.estate.zones().filter(offered).collect();
         others.join(", ")
     };
     match error {
@@ -220,29 +221,43 @@ fn refusal(world: &World, launch: &Launch, error: LaunchError) -> Refusal {
                 others()
             ),
         ),
-        // A server's error, which is why SDKs repeat it by default.
-        LaunchError::NoCapacity => Refusal::new(
-            "InsufficientInstanceCapacity",
-            format!(
-                "We currently do not have sufficient {kind} capacity in the Availability Zone you requested ({zone}). \
-                 You can currently get {kind} capacity by choosing {}.",
-                others()
-            ),
-        )
-        .with_status(500),
+        LaunchError::NoCapacity => no_capacity(world, launch),
         LaunchError::NoAddresses => Refusal::new(
             "InsufficientFreeAddressesInSubnet",
-            format!("There are not enough free addresses in subnet '{}' to satisfy the requested number of instances.", launch.subnet.id),
+            format!(
+                "There are not enough free addresses in subnet '{}' to satisfy the requested number of instances.",
+                launch.subnet.id
+            ),
         ),
         LaunchError::AddressTaken(Taken::InUse) => {
             Refusal::new("InvalidIPAddress.InUse", "Address is in use.")
         }
-        LaunchError::AddressTaken(Taken::OutOfRange) => Refusal::new(
-            "InvalidParameterValue",
-            "Address does not fall within the subnet's address range",
-        ),
+        LaunchError::AddressTaken(Taken::OutOfRange) => {
+            Refusal::new("InvalidParameterValue", "Address does not fall within the subnet's address range")
+        }
         LaunchError::Asked(refusal) => refusal,
     }
+}
+
+/// A server's error, which is why SDKs repeat it by default.
+fn no_capacity(world: &World, launch: &Launch) -> Refusal {
+    let (kind, zone) = (launch.kind, &launch.subnet.zone);
+    let elsewhere: Vec<&str> = world.view(|cloud, _| {
+        let has = |zone: &str| cloud.pools.left(kind.name, zone, Market::OnDemand) != Some(0);
+        world.estate.zones().filter(|other| *other != zone && kind.offered_in(other) && has(other)).collect()
+    });
+    let name = kind.name;
+    let mut message = format!(
+        "We currently do not have sufficient {name} capacity in the Availability Zone you requested ({zone}). \
+         Our system will be working on provisioning additional capacity."
+    );
+    if !elsewhere.is_empty() {
+        message.push_str(&format!(
+            " You can currently get {name} capacity by not specifying an Availability Zone in your request or choosing {}.",
+            elsewhere.join(", ")
+        ));
+    }
+    Refusal::new("InsufficientInstanceCapacity", message).with_status(500)
 }
 
 /// Tags by the kind of resource.

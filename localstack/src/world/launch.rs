@@ -11,6 +11,7 @@ use super::ids;
 use super::instance::{
     Features, Instance, Interface, Machine, Metadata, OnShutdown, Power, Reason, State, Volume,
 };
+use super::pools::Market;
 use super::state::Cloud;
 use crate::aws::Refusal;
 use crate::ec2::catalog::InstanceType;
@@ -84,7 +85,7 @@ impl Cloud {
         if let Some(refusal) = asked {
             return Err(LaunchError::Asked(refusal));
         }
-        if !launch.kind.zones.iter().any(|letter| launch.subnet.zone.ends_with(*letter)) {
+        if !launch.kind.offered_in(&launch.subnet.zone) {
             return Err(LaunchError::NotOffered);
         }
         let count = self.room_for(launch)?;
@@ -122,7 +123,8 @@ impl Cloud {
     /// How many instances there is capacity and room for, within what was asked.
     fn room_for(&self, launch: &Launch) -> Result<u32, LaunchError> {
         let (least, most) = launch.count;
-        let pool = self.pool(launch.kind.name, &launch.subnet.zone).unwrap_or(u32::MAX);
+        let pool = self.pools.left(launch.kind.name, &launch.subnet.zone, Market::OnDemand);
+        let pool = pool.unwrap_or(u32::MAX);
         if pool < least {
             return Err(LaunchError::NoCapacity);
         }
@@ -138,7 +140,7 @@ impl Cloud {
     }
 
     fn make(&mut self, launch: &Launch, reservation_id: &str, index: u32, now: Timestamp) -> Instance {
-        self.drain_pool(launch.kind.name, &launch.subnet.zone);
+        let doomed = self.pools.take(launch.kind.name, &launch.subnet.zone, Market::OnDemand);
         self.sequence += 1;
         let subnet = self.subnet_mut(&launch.subnet.id);
         let primary = match launch.address {
@@ -188,6 +190,7 @@ impl Cloud {
             machine_since: now,
             power: Power::Button,
             console: String::new(),
+            doomed,
         }
     }
 }

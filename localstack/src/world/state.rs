@@ -9,6 +9,7 @@ use super::addresses::Addresses;
 use super::estate::Estate;
 use super::instance::{Instance, State, Timing};
 use super::launch::TokenUse;
+use super::pools::{Market, Pools};
 use crate::clock;
 
 /// How long EC2 remembers a token after its instance's end.
@@ -21,8 +22,7 @@ pub struct Cloud {
     pub instances: BTreeMap<String, Instance>,
     /// By token and zone.
     pub(super) tokens: HashMap<(String, String), TokenUse>,
-    /// What is left of a type in a zone; unlimited where absent.
-    pools: BTreeMap<(String, String), u32>,
+    pub pools: Pools,
     subnets: BTreeMap<String, Addresses>,
     /// Tags of what is not launched: subnets, groups, images, the VPC.
     pub tags: BTreeMap<String, BTreeMap<String, String>>,
@@ -37,7 +37,7 @@ impl Cloud {
         Self {
             instances: BTreeMap::new(),
             tokens: HashMap::new(),
-            pools: BTreeMap::new(),
+            pools: Pools::default(),
             subnets: estate.subnets.iter().map(subnet).collect(),
             tags: BTreeMap::new(),
             timing,
@@ -63,9 +63,7 @@ impl Cloud {
             let token = instance.client_token.clone().map(|token| (token, zone.clone()));
             let subnet = self.subnet_mut(&subnet);
             addresses.into_iter().for_each(|address| subnet.give_back(address));
-            if let Some(left) = self.pools.get_mut(&(kind, zone)) {
-                *left += 1;
-            }
+            self.pools.give_back(&kind, &zone, Market::OnDemand);
             if let Some(used) = token.and_then(|token| self.tokens.get_mut(&token)) {
                 used.spent = Some(now);
             }
@@ -81,26 +79,6 @@ impl Cloud {
             self.instances.values().filter(|instance| instance.visible(now, &self.timing)).collect();
         instances.sort_by_key(|instance| instance.sequence);
         instances
-    }
-
-    /// What is left of a type in a zone. `None`: no end.
-    #[must_use]
-    pub fn pool(&self, kind: &str, zone: &str) -> Option<u32> {
-        self.pools.get(&(kind.to_owned(), zone.to_owned())).copied()
-    }
-
-    pub fn set_pool(&mut self, kind: &str, zone: &str, left: Option<u32>) {
-        let key = (kind.to_owned(), zone.to_owned());
-        match left {
-            Some(left) => drop(self.pools.insert(key, left)),
-            None => drop(self.pools.remove(&key)),
-        }
-    }
-
-    pub(super) fn drain_pool(&mut self, kind: &str, zone: &str) {
-        if let Some(left) = self.pools.get_mut(&(kind.to_owned(), zone.to_owned())) {
-            *left = left.saturating_sub(1);
-        }
     }
 
     /// The addresses of a subnet of the estate.
