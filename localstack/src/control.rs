@@ -10,12 +10,14 @@
 //! | `GET`, `PATCH settings` | [`Settings`] |
 //! | `PUT subnets/{id}` | `{"free_addresses": 1}` |
 //! | `GET pools`, `PUT pools/{zone}/{type}` | `{"capacity": 0, "market": "spot"}`: see [`market::PoolBody`] |
+//! | `GET reservations`, `PUT`, `DELETE reservations/{id}` | `{"instanceType": "..", "zone": "..", "total": 1}` |
 //! | `POST cuts` | [`crate::ssm::Cut`] |
 //! | `GET`, `PATCH ssm` | [`crate::ssm::Settings`] |
 //! | `PUT parameters` | `{"name": "..", "value": ".."}` |
 
 mod acts;
 mod market;
+mod reservations;
 mod views;
 
 use std::sync::Arc;
@@ -115,6 +117,8 @@ pub fn router(world: Arc<World>, ssm: Arc<Ssm>) -> Router {
         .route("/calls", get(calls).delete(reset_calls))
         .route("/settings", get(settings).patch(change_settings))
         .route("/subnets/{id}", put(subnet))
+        .route("/reservations", get(reservations::list))
+        .route("/reservations/{id}", put(reservations::put).delete(reservations::delete))
         .route("/pools", get(market::pools))
         .route("/pools/{zone}/{kind}", put(market::pool))
         .route("/cuts", post(cut))

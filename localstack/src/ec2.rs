@@ -11,6 +11,7 @@ mod instances;
 mod network;
 pub mod page;
 mod render;
+mod reservations;
 mod run;
 mod status;
 mod tags;
@@ -113,6 +114,7 @@ fn handler(action: &str) -> Option<Handler> {
         "DescribeTags" => tags::describe_tags,
         "DescribeInstanceTypes" => types::describe_instance_types,
         "DescribeInstanceTypeOfferings" => types::describe_instance_type_offerings,
+        "DescribeCapacityReservations" => reservations::describe_capacity_reservations,
         "DescribeAvailabilityZones" => network::describe_availability_zones,
         "DescribeVpcs" => network::describe_vpcs,
         "DescribeSubnets" => network::describe_subnets,

@@ -13,10 +13,12 @@ pub enum Kind {
     Snapshot,
     Volume,
     Interface,
+    /// A Capacity Reservation.
+    Reservation,
 }
 
 impl Kind {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Instance,
         Self::Image,
         Self::Subnet,
@@ -25,6 +27,7 @@ impl Kind {
         Self::Snapshot,
         Self::Volume,
         Self::Interface,
+        Self::Reservation,
     ];
 
     #[must_use]
@@ -38,6 +41,7 @@ impl Kind {
             Self::Snapshot => "snap-",
             Self::Volume => "vol-",
             Self::Interface => "eni-",
+            Self::Reservation => "cr-",
         }
     }
 
@@ -53,6 +57,7 @@ impl Kind {
             Self::Snapshot => "snapshot",
             Self::Volume => "volume",
             Self::Interface => "network-interface",
+            Self::Reservation => "capacity-reservation",
         }
     }
 
@@ -66,6 +71,7 @@ impl Kind {
             Self::Snapshot => "InvalidSnapshotID.Malformed",
             Self::Volume => "InvalidVolumeID.Malformed",
             Self::Interface => "InvalidNetworkInterfaceId.Malformed",
+            Self::Reservation => "InvalidCapacityReservationId.Malformed",
         }
     }
 
@@ -81,6 +87,7 @@ impl Kind {
             Self::Snapshot => ("InvalidSnapshot.NotFound", "snapshot"),
             Self::Volume => ("InvalidVolume.NotFound", "volume"),
             Self::Interface => ("InvalidNetworkInterfaceID.NotFound", "networkInterface ID"),
+            Self::Reservation => ("InvalidCapacityReservationId.NotFound", "capacity reservation ID"),
         };
         let message = match (self, ids) {
             (Self::Image, ids) => format!("The {noun} '[{}]' does not exist", ids.join(", ")),

@@ -4,6 +4,7 @@
 //! client token, offering, capacity, addresses.
 
 mod interface;
+mod purchase;
 mod specs;
 mod volumes;
 
@@ -21,6 +22,7 @@ use crate::world::estate::{Image, Subnet};
 use crate::world::instance::{Features, OnShutdown};
 use crate::world::launch::{Launch, LaunchError};
 use crate::world::pools::Market;
+use crate::world::purchase::Purchase;
 
 /// EC2 has these; this cloud does not play them yet, and says so instead of ignoring them.
 const NOT_PLAYED: [&str; 21] = [
@@ -108,7 +110,7 @@ fn read(call: &Call<'_>) -> Result<Launch, Refusal> {
         protected: scope.flag("DisableApiTermination")?.unwrap_or(false),
     };
     let token = scope.text("ClientToken").filter(|token| !token.is_empty());
-    let (key, reservations) = (scope.text("KeyName"), specs::reservations(&scope)?);
+    let (key, reservations) = (scope.text("KeyName"), purchase::specification(&scope)?);
     call.known()?;
 
     let count = specs::count(counts)?;
@@ -132,7 +134,6 @@ fn read(call: &Call<'_>) -> Result<Launch, Refusal> {
     }
     let subnet = subnet(call.world, interface.subnet)?;
     placement.check(&subnet)?;
-    reservations.check()?;
     interface.check(kind, count.1)?;
     let groups = groups(call.world, &interface.groups)?;
     let profile = profile.find(call.world)?;
@@ -158,6 +159,7 @@ fn read(call: &Call<'_>) -> Result<Launch, Refusal> {
         user_data,
         profile,
         features,
+        purchase: Purchase { tenancy: placement.tenancy, asked: reservations, ..Purchase::default() },
     })
 }
 
@@ -222,6 +224,11 @@ fn refusal(world: &World, launch: &Launch, error: LaunchError) -> Refusal {
             ),
         ),
         LaunchError::NoCapacity => no_capacity(world, launch),
+        LaunchError::ReservationNotFound(id) => Kind::Reservation.not_found(&[&id]),
+        LaunchError::ReservationFull => Refusal::new(
+            "ReservationCapacityExceeded",
+            "The requested reservation does not have sufficient compatible and available capacity for this request.",
+        ),
         LaunchError::NoAddresses => Refusal::new(
             "InsufficientFreeAddressesInSubnet",
             format!(

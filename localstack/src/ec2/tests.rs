@@ -2,3 +2,4 @@ mod describe;
 mod launch;
 mod lifecycle;
 mod refusals;
+mod reservations;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::estate::{Image, Profile, Subnet};
+use super::purchase::Purchase;
 use crate::clock;
 use crate::ec2::catalog::InstanceType;
 
@@ -36,6 +37,7 @@ pub struct Instance {
     pub user_data: Vec<u8>,
     pub profile: Option<Profile>,
     pub features: Features,
+    pub purchase: Purchase,
     pub launched: Timestamp,
     pub state: State,
     /// When it came into its state.

@@ -67,7 +67,7 @@ impl Pools {
         fails.then(|| pool.fail_code.clone())
     }
 
-    /// Takes an instance back. Whoever failed for want of capacity never had any, and leaves none.
+    /// Takes an instance back.
     pub fn give_back(&mut self, kind: &str, zone: &str, market: Market) {
         if let Some(pool) = self.0.get_mut(&key(kind, zone, market)) {
             pool.capacity = pool.capacity.map(|left| left.saturating_add(1));

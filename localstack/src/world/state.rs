@@ -1,6 +1,7 @@
 //! Everything that changes: instances, client tokens, capacity, addresses, tags. Pure; the time is an argument.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,6 +11,7 @@ use super::estate::Estate;
 use super::instance::{Instance, State, Timing};
 use super::launch::TokenUse;
 use super::pools::{Market, Pools};
+use super::reservations::Reservation;
 use crate::clock;
 
 /// How long EC2 remembers a token after its instance's end.
@@ -23,6 +25,8 @@ pub struct Cloud {
     /// By token and zone.
     pub(super) tokens: HashMap<(String, String), TokenUse>,
     pub pools: Pools,
+    /// Capacity Reservations by id, also those that have ended.
+    pub reservations: BTreeMap<String, Reservation>,
     subnets: BTreeMap<String, Addresses>,
     /// Tags of what is not launched: subnets, groups, images, the VPC.
     pub tags: BTreeMap<String, BTreeMap<String, String>>,
@@ -38,6 +42,7 @@ impl Cloud {
             instances: BTreeMap::new(),
             tokens: HashMap::new(),
             pools: Pools::default(),
+            reservations: BTreeMap::new(),
             subnets: estate.subnets.iter().map(subnet).collect(),
             tags: BTreeMap::new(),
             timing,
@@ -48,6 +53,7 @@ impl Cloud {
     /// Brings everything up to date.
     pub fn settle(&mut self, now: Timestamp) {
         let timing = self.timing;
+        self.settle_reservations(now);
         let mut ended = Vec::new();
         for instance in self.instances.values_mut().filter(|instance| instance.state != State::Terminated) {
             let addresses: Vec<_> = instance.addresses().collect();
@@ -57,19 +63,26 @@ impl Cloud {
             }
         }
         for (id, addresses) in ended {
-            let instance = &self.instances[&id];
-            let (kind, zone, subnet) =
-                (instance.kind.name.to_owned(), instance.subnet.zone.clone(), instance.subnet.id.clone());
-            let token = instance.client_token.clone().map(|token| (token, zone.clone()));
-            let subnet = self.subnet_mut(&subnet);
-            addresses.into_iter().for_each(|address| subnet.give_back(address));
-            self.pools.give_back(&kind, &zone, Market::OnDemand);
-            if let Some(used) = token.and_then(|token| self.tokens.get_mut(&token)) {
-                used.spent = Some(now);
-            }
+            self.released(&id, addresses, now);
         }
         self.instances.retain(|_, instance| !instance.forgotten(now, &timing));
         self.tokens.retain(|_, used| used.spent.is_none_or(|spent| clock::after(spent, TOKEN_LIFE) > now));
+    }
+
+    /// Gives back what a terminated instance had.
+    fn released(&mut self, id: &str, addresses: Vec<Ipv4Addr>, now: Timestamp) {
+        let instance = &self.instances[id];
+        let zone = instance.subnet.zone.clone();
+        if instance.purchase.reservation.is_none() {
+            self.pools.give_back(instance.kind.name, &zone, Market::OnDemand);
+        }
+        let token = instance.client_token.clone().map(|token| (token, zone));
+        if let Some(used) = token.and_then(|token| self.tokens.get_mut(&token)) {
+            used.spent = Some(now);
+        }
+        let subnet = instance.subnet.id.clone();
+        let subnet = self.subnet_mut(&subnet);
+        addresses.into_iter().for_each(|address| subnet.give_back(address));
     }
 
     /// Instances that descriptions show, in the order of their launch.

@@ -286,6 +286,12 @@ async fn every_description_refuses_what_it_does_not_know() {
         ),
         ("DescribeImages", "ImageId", "InvalidAMIID.Malformed", ("ami-00000000", "InvalidAMIID.NotFound")),
         ("DescribeInstanceTypes", "InstanceType", "InvalidInstanceType", ("x9.huge", "InvalidInstanceType")),
+        (
+            "DescribeCapacityReservations",
+            "CapacityReservationId",
+            "InvalidCapacityReservationId.Malformed",
+            ("cr-00000000", "InvalidCapacityReservationId.NotFound"),
+        ),
     ] {
         let first = format!("{ids}.1");
         let refused = async |pairs: &[(&str, &str)]| {
@@ -310,6 +316,7 @@ async fn every_description_refuses_what_it_does_not_know() {
         "DescribeSubnets",
         "DescribeSecurityGroups",
         "DescribeImages",
+        "DescribeCapacityReservations",
     ] {
         let refused = async |pairs: &[(&str, &str)]| {
             cloud.ec2(&[&[("Action", action)], pairs].concat()).await.refusal()

@@ -32,6 +32,7 @@ pub fn mk_instance(id: &str) -> Instance {
         user_data: Vec::new(),
         profile: None,
         features: Features::default(),
+        purchase: Purchase::default(),
         launched: start,
         state: State::Pending,
         since: start,

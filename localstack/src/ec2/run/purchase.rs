@@ -1,0 +1,53 @@
+//! How a launch wants to be bought: `CapacityReservationSpecification`.
+
+use crate::aws::Refusal;
+use crate::aws::query::Scope;
+use crate::ec2::ids::Kind;
+use crate::world::purchase::{Preference, Specification, Target};
+
+/// What ARNs of resource groups begin with, in every partition.
+const GROUP: &str = ":resource-groups:";
+
+/// Which reservations it may use.
+pub(super) fn specification(scope: &Scope<'_>) -> Result<Specification, Refusal> {
+    let specification = scope.scope("CapacityReservationSpecification");
+    let preference = match specification.text("CapacityReservationPreference") {
+        None => None,
+        Some("open") => Some(Preference::Open),
+        Some("none") => Some(Preference::None),
+        Some("capacity-reservations-only") => Some(Preference::Only),
+        Some(other) => {
+            let expected = "Expected 'open', 'none' or 'capacity-reservations-only'.";
+            return Err(Refusal::value("capacityReservationPreference", other, expected));
+        }
+    };
+    let target = target(&specification.scope("CapacityReservationTarget"))?;
+    if target.is_some() && preference.is_some_and(|preference| preference != Preference::Only) {
+        let message = "CapacityReservationPreference and CapacityReservationTarget can be specified together only if \
+                       the preference is 'capacity-reservations-only'.";
+        return Err(Refusal::new("InvalidParameterCombination", message));
+    }
+    Ok(Specification { preference, target })
+}
+
+fn target(target: &Scope<'_>) -> Result<Option<Target>, Refusal> {
+    match (target.text("CapacityReservationId"), target.text("CapacityReservationResourceGroupArn")) {
+        (None, None) => Ok(None),
+        (Some(id), None) => {
+            Kind::Reservation.check(id)?;
+            Ok(Some(Target::Id(id.to_owned())))
+        }
+        (None, Some(arn)) => {
+            if !arn.starts_with("arn:") || !arn.contains(GROUP) {
+                let expected = "Expected the ARN of a resource group.";
+                return Err(Refusal::value("capacityReservationResourceGroupArn", arn, expected));
+            }
+            Ok(Some(Target::Group(arn.to_owned())))
+        }
+        (Some(_), Some(_)) => {
+            let message =
+                "CapacityReservationId and CapacityReservationResourceGroupArn cannot be specified together.";
+            Err(Refusal::new("InvalidParameterCombination", message))
+        }
+    }
+}
