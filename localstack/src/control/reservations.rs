@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 use super::market::given;
 use super::{Answer, ControlError, body};
 use crate::clock;
-use crate::ec2::catalog;
+use crate::ec2::catalog::{self, InstanceType};
 use crate::ec2::ids::Kind;
 use crate::world::World;
 use crate::world::estate::Subnet;
 use crate::world::purchase::Tenancy;
-use crate::world::reservations::{self, Matching, Reservation};
+use crate::world::reservations::{self, Block, Matching, Nature, Reservation};
 use crate::world::source::PLATFORM;
 
 /// A new reservation, or a change of one. What is not named stays, or is what EC2 would make it.
@@ -53,14 +53,36 @@ struct Change {
     unused_reservation_billing_owner_id: Option<String>,
     committed_instance_count: Option<u32>,
     commitment_end_date: Option<Timestamp>,
+    /// A new one's: `default` or `capacity-block`.
+    reservation_type: Option<Type>,
+    /// Of a new Capacity Block; by default the reservation's digits.
+    capacity_block_id: Option<String>,
+    ultraserver_type: Option<String>,
+    /// Of a Capacity Block: how long before its end EC2 begins to end instances; default 30 min, with UltraServers
+    /// an hour.
+    drain_lead_ms: Option<u64>,
 }
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Type {
+    #[default]
+    Default,
+    CapacityBlock,
+}
+
+const DRAIN: Duration = Duration::from_secs(30 * 60);
+const ULTRASERVER_DRAIN: Duration = Duration::from_secs(60 * 60);
 
 pub(super) async fn put(State(world): State<Arc<World>>, Path(id): Path<String>, bytes: Bytes) -> Answer {
     let change: Change = body(&bytes)?;
     Kind::Reservation.check(&id).map_err(|refusal| ControlError::Malformed(refusal.message))?;
     world.change(|cloud, now| {
         let changed = match cloud.reservations.get(&id) {
-            Some(existing) => change.apply(existing.clone(), now)?,
+            Some(existing) => {
+                change.keeps_nature(existing)?;
+                change.apply(existing.clone(), now)?
+            }
             None => change.apply(change.create(&world, &id, now)?, now)?,
         };
         cloud.reservations.insert(id.clone(), changed);
@@ -76,6 +98,10 @@ pub(super) async fn delete(State(world): State<Arc<World>>, Path(id): Path<Strin
         let reservation = cloud.reservations.get_mut(&id);
         let reservation =
             reservation.ok_or_else(|| ControlError::NotFound(format!("no reservation `{id}`")))?;
+        if reservation.block().is_some() {
+            let message = format!("`{id}` is a Capacity Block and cannot be cancelled, change its `endDate`");
+            return Err(ControlError::Conflict(message));
+        }
         reservation.fixed = Some(reservations::State::Cancelled);
         cloud.settle(now);
         Ok(axum::Json(view(cloud, &id, now)))
@@ -102,6 +128,7 @@ fn view(cloud: &crate::world::state::Cloud, id: &str, now: Timestamp) -> Value {
         "used": cloud.used(id),
         "startDate": reservation.start,
         "endDate": reservation.end,
+        "capacityBlockId": reservation.block().map(|block| &block.id),
     })
 }
 
@@ -129,7 +156,10 @@ impl Change {
             tenancy: Tenancy::Default,
             total,
             used_elsewhere: 0,
-            matching: Matching::Open,
+            matching: match self.reservation_type {
+                Some(Type::CapacityBlock) => Matching::Targeted,
+                Some(Type::Default) | None => Matching::Open,
+            },
             created: now,
             start: now,
             end: None,
@@ -140,7 +170,46 @@ impl Change {
             ebs_optimized: false,
             billing_owner: None,
             commitment: None,
+            nature: self.nature(id, kind)?,
         })
+    }
+
+    fn nature(&self, id: &str, kind: &InstanceType) -> Result<Nature, ControlError> {
+        let only_of_blocks = self.capacity_block_id.is_some()
+            || self.ultraserver_type.is_some()
+            || self.drain_lead_ms.is_some();
+        match self.reservation_type.unwrap_or_default() {
+            Type::Default if only_of_blocks => {
+                let message =
+                    "only a new reservation with `reservationType` `capacity-block` has members of a block";
+                Err(ControlError::Malformed(message.to_owned()))
+            }
+            Type::Default => Ok(Nature::OnDemand),
+            Type::CapacityBlock if !kind.usage.contains(&"capacity-block") => {
+                Err(ControlError::Malformed(format!("`{}` is not sold in Capacity Blocks", kind.name)))
+            }
+            Type::CapacityBlock if self.end_date.flatten().is_none() && self.ends_in_ms.is_none() => {
+                Err(ControlError::Malformed("a Capacity Block needs `endDate` or `endsInMs`".to_owned()))
+            }
+            Type::CapacityBlock => {
+                let block_id = self.capacity_block_id.clone().unwrap_or_else(|| id.replacen("cr-", "cb-", 1));
+                Kind::Block.check(&block_id).map_err(|refusal| ControlError::Malformed(refusal.message))?;
+                let drain = if self.ultraserver_type.is_some() { ULTRASERVER_DRAIN } else { DRAIN };
+                Ok(Nature::Block(Block { id: block_id, ultraserver: self.ultraserver_type.clone(), drain }))
+            }
+        }
+    }
+
+    fn keeps_nature(&self, old: &Reservation) -> Result<(), ControlError> {
+        let own = if old.block().is_some() { Type::CapacityBlock } else { Type::Default };
+        let changed = self.reservation_type.is_some_and(|new| new != own)
+            || self.capacity_block_id.is_some()
+            || self.ultraserver_type.is_some();
+        if changed {
+            let message = "`reservationType`, `capacityBlockId` and `ultraserverType` of a reservation stay";
+            return Err(ControlError::Conflict(message.to_owned()));
+        }
+        Ok(())
     }
 
     fn apply(&self, old: Reservation, now: Timestamp) -> Result<Reservation, ControlError> {
@@ -152,6 +221,14 @@ impl Change {
         };
         stays("instanceType", &self.instance_type, &[old.kind.name])?;
         stays("zone", &self.zone, &[&old.zone, &old.zone_id])?;
+        let mut nature = old.nature;
+        match (&mut nature, self.drain_lead_ms) {
+            (Nature::Block(block), Some(ms)) => block.drain = Duration::from_millis(ms),
+            (Nature::OnDemand, Some(_)) => {
+                return Err(ControlError::Conflict(format!("`{}` is no Capacity Block", old.id)));
+            }
+            (Nature::Block(_) | Nature::OnDemand, None) => {}
+        }
         let end = self.ends_in_ms.map(|ms| Some(after(now, ms)));
         let commitment = self.committed_instance_count.zip(self.commitment_end_date);
         Ok(Reservation {
@@ -170,6 +247,7 @@ impl Change {
             ebs_optimized: self.ebs_optimized.unwrap_or(old.ebs_optimized),
             billing_owner: self.unused_reservation_billing_owner_id.clone().or(old.billing_owner),
             commitment: commitment.or(old.commitment),
+            nature,
             ..old
         })
     }

@@ -15,10 +15,12 @@ pub enum Kind {
     Interface,
     /// A Capacity Reservation.
     Reservation,
+    /// A Capacity Block.
+    Block,
 }
 
 impl Kind {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Instance,
         Self::Image,
         Self::Subnet,
@@ -28,6 +30,7 @@ impl Kind {
         Self::Volume,
         Self::Interface,
         Self::Reservation,
+        Self::Block,
     ];
 
     #[must_use]
@@ -42,6 +45,7 @@ impl Kind {
             Self::Volume => "vol-",
             Self::Interface => "eni-",
             Self::Reservation => "cr-",
+            Self::Block => "cb-",
         }
     }
 
@@ -58,6 +62,7 @@ impl Kind {
             Self::Volume => "volume",
             Self::Interface => "network-interface",
             Self::Reservation => "capacity-reservation",
+            Self::Block => "capacity-block",
         }
     }
 
@@ -72,6 +77,7 @@ impl Kind {
             Self::Volume => "InvalidVolumeID.Malformed",
             Self::Interface => "InvalidNetworkInterfaceId.Malformed",
             Self::Reservation => "InvalidCapacityReservationId.Malformed",
+            Self::Block => "InvalidCapacityBlockId.Malformed",
         }
     }
 
@@ -88,6 +94,7 @@ impl Kind {
             Self::Volume => ("InvalidVolume.NotFound", "volume"),
             Self::Interface => ("InvalidNetworkInterfaceID.NotFound", "networkInterface ID"),
             Self::Reservation => ("InvalidCapacityReservationId.NotFound", "capacity reservation ID"),
+            Self::Block => ("InvalidCapacityBlockId.NotFound", "capacity block ID"),
         };
         let message = match (self, ids) {
             (Self::Image, ids) => format!("The {noun} '[{}]' does not exist", ids.join(", ")),

@@ -88,6 +88,7 @@ pub(super) fn instance(xml: &mut Xml, world: &World, instance: &Instance) {
 fn purchase(xml: &mut Xml, purchase: &Purchase) {
     xml.maybe("instanceLifecycle", purchase.lifecycle.name());
     xml.maybe("capacityReservationId", purchase.reservation.as_ref());
+    xml.maybe("capacityBlockId", purchase.block.as_ref());
     let Specification { preference, target } = &purchase.asked;
     let preference = preference.or(target.is_none().then_some(Preference::Open));
     xml.element("capacityReservationSpecification", |xml| {

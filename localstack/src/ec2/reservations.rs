@@ -12,6 +12,9 @@ use crate::aws::xml::Xml;
 use crate::clock;
 use crate::world::reservations::{Reservation, State};
 
+/// EC2's own tag on a Capacity Block that has not begun: its size, while nothing of it is available.
+const QUANTITY: &str = "aws:ec2capacityreservation:incrementalRequestedQuantity";
+
 /// A reservation as it is now.
 struct Seen {
     reservation: Reservation,
@@ -73,14 +76,21 @@ fn reservation(xml: &mut Xml, seen: &Seen) {
     xml.text("endDateType", reservation.end_type());
     xml.text("instanceMatchCriteria", reservation.matching.name());
     xml.text("createDate", clock::iso(reservation.created));
-    render::tags(xml, &reservation.tags);
+    let mut tags = reservation.tags.clone();
+    if reservation.block().is_some() && *state == State::Scheduled {
+        tags.insert(QUANTITY.to_owned(), reservation.total.to_string());
+    }
+    render::tags(xml, &tags);
     xml.maybe("placementGroupArn", reservation.placement_group.as_ref());
     xml.list("capacityAllocationSet", (*used > 0).then_some(used), |xml, used| {
         xml.text("allocationType", "used");
         xml.text("count", used);
     });
-    xml.text("reservationType", "default");
+    xml.text("reservationType", if reservation.block().is_some() { "capacity-block" } else { "default" });
+    xml.maybe("capacityBlockId", reservation.block().map(|block| &block.id));
     xml.maybe("unusedReservationBillingOwnerId", reservation.billing_owner.as_ref());
+    let launchable = reservation.block().and_then(|block| block.ultraserver.as_ref());
+    xml.maybe("launchStatus", launchable.map(|_| if *available > 0 { "launchable" } else { "unlaunchable" }));
     if let Some((count, end)) = reservation.commitment {
         xml.element("commitmentInfo", |xml| {
             xml.text("committedInstanceCount", count);

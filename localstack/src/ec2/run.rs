@@ -25,7 +25,7 @@ use crate::world::pools::Market;
 use crate::world::purchase::Purchase;
 
 /// EC2 has these; this cloud does not play them yet, and says so instead of ignoring them.
-const NOT_PLAYED: [&str; 21] = [
+const NOT_PLAYED: [&str; 20] = [
     "AdditionalInfo",
     "CpuOptions",
     "CreditSpecification",
@@ -35,7 +35,6 @@ const NOT_PLAYED: [&str; 21] = [
     "EnablePrimaryIpv6",
     "EnclaveOptions",
     "HibernationOptions",
-    "InstanceMarketOptions",
     "Ipv6Address",
     "Ipv6AddressCount",
     "KernelId",
@@ -110,7 +109,7 @@ fn read(call: &Call<'_>) -> Result<Launch, Refusal> {
         protected: scope.flag("DisableApiTermination")?.unwrap_or(false),
     };
     let token = scope.text("ClientToken").filter(|token| !token.is_empty());
-    let (key, reservations) = (scope.text("KeyName"), purchase::specification(&scope)?);
+    let (key, purchase) = (scope.text("KeyName"), purchase::parse(&scope)?);
     call.known()?;
 
     let count = specs::count(counts)?;
@@ -159,7 +158,7 @@ fn read(call: &Call<'_>) -> Result<Launch, Refusal> {
         user_data,
         profile,
         features,
-        purchase: Purchase { tenancy: placement.tenancy, asked: reservations, ..Purchase::default() },
+        purchase: Purchase { tenancy: placement.tenancy, ..purchase },
     })
 }
 
@@ -225,6 +224,14 @@ fn refusal(world: &World, launch: &Launch, error: LaunchError) -> Refusal {
         ),
         LaunchError::NoCapacity => no_capacity(world, launch),
         LaunchError::ReservationNotFound(id) => Kind::Reservation.not_found(&[&id]),
+        LaunchError::WrongMarket => Refusal::new(
+            "InvalidParameterValue",
+            "The market type (purchasing) option is not valid. Choose a different market type and try again",
+        ),
+        LaunchError::NotActive(id) => Refusal::new(
+            "InvalidCapacityReservationState.PendingActivation",
+            format!("Your Capacity Block reservation {id} is not active yet."),
+        ),
         LaunchError::ReservationFull => Refusal::new(
             "ReservationCapacityExceeded",
             "The requested reservation does not have sufficient compatible and available capacity for this request.",

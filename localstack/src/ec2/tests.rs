@@ -1,3 +1,4 @@
+mod blocks;
 mod describe;
 mod launch;
 mod lifecycle;

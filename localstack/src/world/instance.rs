@@ -166,6 +166,7 @@ impl Reason {
             "Client.InternalError" => "Client error on launch",
             "Server.InternalError" => "Internal error",
             "Server.InsufficientInstanceCapacity" => "Insufficient capacity to satisfy instance request",
+            "Server.ScheduledStop" => "The Capacity Block is about to end",
             "Server.SpotInstanceTermination" => "Spot instance termination",
             _ => "The instance was ended",
         };

@@ -55,6 +55,10 @@ pub enum LaunchError {
     NotOffered,
     NoCapacity,
     ReservationNotFound(String),
+    /// The market is not that of the reservation.
+    WrongMarket,
+    /// A Capacity Block that has not begun.
+    NotActive(String),
     /// The reservations that it may use, and nothing else, have no room.
     ReservationFull,
     NoAddresses,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 pub enum Lifecycle {
     #[default]
     OnDemand,
+    CapacityBlock,
 }
 
 impl Lifecycle {
@@ -15,6 +16,7 @@ impl Lifecycle {
     pub fn name(self) -> Option<&'static str> {
         match self {
             Self::OnDemand => None,
+            Self::CapacityBlock => Some("capacity-block"),
         }
     }
 }
@@ -83,4 +85,6 @@ pub struct Purchase {
     pub asked: Specification,
     /// The Capacity Reservation that it runs in; none once that has ended.
     pub reservation: Option<String>,
+    /// The Capacity Block of that reservation.
+    pub block: Option<String>,
 }

@@ -1,13 +1,15 @@
-//! On-Demand Capacity Reservations: capacity that is kept for matching launches. Pure; the time is an argument.
+//! Capacity Reservations: capacity that is kept for matching launches. Pure; the time is an argument.
 //!
 //! What is left of one is not stored: it is its size less the instances that run in it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::purchase::Tenancy;
+use crate::clock;
 use crate::ec2::catalog::InstanceType;
 
 /// A Capacity Reservation.
@@ -42,6 +44,28 @@ pub struct Reservation {
     pub billing_owner: Option<String>,
     /// Of a future-dated one: instances committed to, and until when.
     pub commitment: Option<(u32, Timestamp)>,
+    pub nature: Nature,
+}
+
+/// What kind of reservation it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Nature {
+    /// On demand: its end leaves instances running.
+    #[default]
+    OnDemand,
+    /// Bought for a time; EC2 ends its instances before it ends.
+    Block(Block),
+}
+
+/// What only a Capacity Block has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// `cb-` and hexadecimal digits.
+    pub id: String,
+    /// Set if it consists of UltraServers.
+    pub ultraserver: Option<String>,
+    /// How long before its end EC2 begins to end its instances.
+    pub drain: Duration,
 }
 
 /// `InstanceMatchCriteria`.
@@ -126,7 +150,24 @@ impl Reservation {
     /// Whether launches may use it now.
     #[must_use]
     pub fn is_usable(&self, now: Timestamp) -> bool {
-        self.state(now) == State::Active
+        self.state(now) == State::Active && self.drains_at().is_none_or(|at| now < at)
+    }
+
+    /// When EC2 begins to end the instances in it: of a Capacity Block only.
+    #[must_use]
+    pub fn drains_at(&self) -> Option<Timestamp> {
+        match (&self.nature, self.end) {
+            (Nature::Block(block), Some(end)) => Some(clock::before(end, block.drain)),
+            (Nature::Block(_), None) | (Nature::OnDemand, _) => None,
+        }
+    }
+
+    #[must_use]
+    pub fn block(&self) -> Option<&Block> {
+        match &self.nature {
+            Nature::Block(block) => Some(block),
+            Nature::OnDemand => None,
+        }
     }
 
     /// Whether the attributes of a launch are its own. One in a placement group takes only launches into that
@@ -174,7 +215,23 @@ pub mod tests {
             ebs_optimized: false,
             billing_owner: None,
             commitment: None,
+            nature: Nature::OnDemand,
         }
+    }
+
+    #[test]
+    fn a_block_takes_no_launch_once_its_instances_are_being_ended() {
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        let block = Block { id: "cb-1".to_owned(), ultraserver: None, drain: Duration::from_secs(5) };
+        let block = Reservation {
+            start: at(10),
+            end: Some(at(20)),
+            nature: Nature::Block(block),
+            ..mk_reservation("cr-1", 1)
+        };
+        assert_eq!(block.drains_at(), Some(at(15)));
+        assert_eq!([9, 10, 14, 15].map(|s| block.is_usable(at(s))), [false, true, true, false]);
+        assert_eq!(block.state(at(19)), State::Active);
     }
 
     #[test]

@@ -1,15 +1,49 @@
-//! How a launch wants to be bought: `CapacityReservationSpecification`.
+//! How a launch wants to be bought: `InstanceMarketOptions` and `CapacityReservationSpecification`.
 
+use super::not_played;
 use crate::aws::Refusal;
 use crate::aws::query::Scope;
 use crate::ec2::ids::Kind;
-use crate::world::purchase::{Preference, Specification, Target};
+use crate::world::purchase::{Lifecycle, Preference, Purchase, Specification, Target};
 
 /// What ARNs of resource groups begin with, in every partition.
 const GROUP: &str = ":resource-groups:";
 
+/// The market, and which reservations it may use. Tenancy is a matter of placement.
+pub(super) fn parse(scope: &Scope<'_>) -> Result<Purchase, Refusal> {
+    let lifecycle = lifecycle(&scope.scope("InstanceMarketOptions"))?;
+    let asked = specification(scope)?;
+    if lifecycle == Lifecycle::CapacityBlock && !matches!(asked.target, Some(Target::Id(_))) {
+        let message = "The market type 'capacity-block' requires the ID of a Capacity Block reservation as \
+                       CapacityReservationTarget.";
+        return Err(Refusal::new("InvalidParameterCombination", message));
+    }
+    Ok(Purchase { lifecycle, asked, ..Purchase::default() })
+}
+
+fn lifecycle(options: &Scope<'_>) -> Result<Lifecycle, Refusal> {
+    let lifecycle = match options.text("MarketType") {
+        None if options.given("SpotOptions") => return Err(Refusal::missing(&options.name("MarketType"))),
+        None | Some("on-demand") => Lifecycle::OnDemand,
+        Some("capacity-block") => Lifecycle::CapacityBlock,
+        Some(other @ ("spot" | "interruptible-capacity-reservation")) => {
+            return Err(not_played(&format!("InstanceMarketOptions.MarketType={other}")));
+        }
+        Some(other) => {
+            let expected =
+                "Expected 'spot', 'capacity-block', 'interruptible-capacity-reservation' or 'on-demand'.";
+            return Err(Refusal::value("marketType", other, expected));
+        }
+    };
+    if options.given("SpotOptions") {
+        let message = "SpotOptions can be specified only if the market type is 'spot'.";
+        return Err(Refusal::new("InvalidParameterCombination", message));
+    }
+    Ok(lifecycle)
+}
+
 /// Which reservations it may use.
-pub(super) fn specification(scope: &Scope<'_>) -> Result<Specification, Refusal> {
+fn specification(scope: &Scope<'_>) -> Result<Specification, Refusal> {
     let specification = scope.scope("CapacityReservationSpecification");
     let preference = match specification.text("CapacityReservationPreference") {
         None => None,

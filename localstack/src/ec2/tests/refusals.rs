@@ -292,6 +292,12 @@ async fn every_description_refuses_what_it_does_not_know() {
             "InvalidCapacityReservationId.Malformed",
             ("cr-00000000", "InvalidCapacityReservationId.NotFound"),
         ),
+        (
+            "DescribeCapacityBlocks",
+            "CapacityBlockId",
+            "InvalidCapacityBlockId.Malformed",
+            ("cb-00000000", "InvalidCapacityBlockId.NotFound"),
+        ),
     ] {
         let first = format!("{ids}.1");
         let refused = async |pairs: &[(&str, &str)]| {
@@ -317,6 +323,7 @@ async fn every_description_refuses_what_it_does_not_know() {
         "DescribeSecurityGroups",
         "DescribeImages",
         "DescribeCapacityReservations",
+        "DescribeCapacityBlocks",
     ] {
         let refused = async |pairs: &[(&str, &str)]| {
             cloud.ec2(&[&[("Action", action)], pairs].concat()).await.refusal()
