@@ -22,6 +22,12 @@ pub fn after(at: Timestamp, wait: Duration) -> Timestamp {
     at.checked_add(wait).unwrap_or(Timestamp::MAX)
 }
 
+/// `at` less a while. Saturates at the beginning of time.
+#[must_use]
+pub fn before(at: Timestamp, lead: Duration) -> Timestamp {
+    at.checked_sub(lead).unwrap_or(Timestamp::MIN)
+}
+
 /// In the form of EC2's XML: `2026-01-31T12:00:00.000Z`.
 #[must_use]
 pub fn iso(at: Timestamp) -> String {

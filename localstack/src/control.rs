@@ -1,4 +1,5 @@
 //! The control endpoint for tests: unsigned JSON under `/_local`. Durations are milliseconds.
+//! `docs/local-cloud.md` has an example of each request.
 //!
 //! | request | |
 //! |---|---|
@@ -8,12 +9,15 @@
 //! | `GET`, `DELETE calls` | counts by action, and the last calls |
 //! | `GET`, `PATCH settings` | [`Settings`] |
 //! | `PUT subnets/{id}` | `{"free_addresses": 1}` |
-//! | `PUT pools/{zone}/{type}` | `{"capacity": 0}`, or `null` for no end |
+//! | `GET pools`, `PUT pools/{zone}/{type}` | `{"capacity": 0, "market": "spot"}`: see [`market::PoolBody`] |
+//! | `GET reservations`, `PUT`, `DELETE reservations/{id}` | `{"instanceType": "..", "zone": "..", "total": 1}` |
 //! | `POST cuts` | [`crate::ssm::Cut`] |
 //! | `GET`, `PATCH ssm` | [`crate::ssm::Settings`] |
 //! | `PUT parameters` | `{"name": "..", "value": ".."}` |
 
 mod acts;
+mod market;
+mod reservations;
 mod views;
 
 use std::sync::Arc;
@@ -30,7 +34,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::clock;
-use crate::ec2::catalog;
 use crate::faults::Fault;
 use crate::ssm::{Cut, Ssm};
 use crate::world::World;
@@ -114,7 +117,10 @@ pub fn router(world: Arc<World>, ssm: Arc<Ssm>) -> Router {
         .route("/calls", get(calls).delete(reset_calls))
         .route("/settings", get(settings).patch(change_settings))
         .route("/subnets/{id}", put(subnet))
-        .route("/pools/{zone}/{kind}", put(pool))
+        .route("/reservations", get(reservations::list))
+        .route("/reservations/{id}", put(reservations::put).delete(reservations::delete))
+        .route("/pools", get(market::pools))
+        .route("/pools/{zone}/{kind}", put(market::pool))
         .route("/cuts", post(cut))
         .route("/parameters", put(parameter))
         .with_state(world)
@@ -187,21 +193,6 @@ async fn subnet(State(world): Shared, Path(id): Path<String>, bytes: Bytes) -> A
         return Err(ControlError::NotFound(format!("no subnet `{id}`")));
     }
     world.change(|cloud, _| cloud.subnet_mut(&id).leave(change.free_addresses));
-    done()
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PoolChange {
-    capacity: Option<u32>,
-}
-
-async fn pool(State(world): Shared, Path((zone, kind)): Path<(String, String)>, bytes: Bytes) -> Answer {
-    let change: PoolChange = body(&bytes)?;
-    if catalog::find(&kind).is_none() || world.estate.zones().all(|known| known != zone) {
-        return Err(ControlError::NotFound(format!("no type `{kind}` in a zone `{zone}`")));
-    }
-    world.change(|cloud, _| cloud.set_pool(&kind, &zone, change.capacity));
     done()
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Refusals come first and in EC2's own words; nothing here touches a machine.
 
+mod blocks;
 pub mod catalog;
 mod console;
 pub mod filter;
@@ -11,6 +12,7 @@ mod instances;
 mod network;
 pub mod page;
 mod render;
+mod reservations;
 mod run;
 mod status;
 mod tags;
@@ -113,6 +115,8 @@ fn handler(action: &str) -> Option<Handler> {
         "DescribeTags" => tags::describe_tags,
         "DescribeInstanceTypes" => types::describe_instance_types,
         "DescribeInstanceTypeOfferings" => types::describe_instance_type_offerings,
+        "DescribeCapacityReservations" => reservations::describe_capacity_reservations,
+        "DescribeCapacityBlocks" => blocks::describe_capacity_blocks,
         "DescribeAvailabilityZones" => network::describe_availability_zones,
         "DescribeVpcs" => network::describe_vpcs,
         "DescribeSubnets" => network::describe_subnets,

@@ -11,6 +11,10 @@ pub mod ids;
 pub mod instance;
 pub mod launch;
 pub mod parameters;
+pub mod pools;
+pub mod purchase;
+pub mod reservations;
+pub mod source;
 mod ssm;
 pub mod state;
 

@@ -44,6 +44,12 @@ impl InstanceType {
     pub fn cores(&self) -> u32 {
         self.vcpus / self.threads_per_core
     }
+
+    /// Whether a zone, by its name, has this type.
+    #[must_use]
+    pub fn offered_in(&self, zone: &str) -> bool {
+        self.zones.iter().any(|letter| zone.ends_with(*letter))
+    }
 }
 
 /// A type by its name.

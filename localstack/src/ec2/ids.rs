@@ -13,10 +13,14 @@ pub enum Kind {
     Snapshot,
     Volume,
     Interface,
+    /// A Capacity Reservation.
+    Reservation,
+    /// A Capacity Block.
+    Block,
 }
 
 impl Kind {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Instance,
         Self::Image,
         Self::Subnet,
@@ -25,6 +29,8 @@ impl Kind {
         Self::Snapshot,
         Self::Volume,
         Self::Interface,
+        Self::Reservation,
+        Self::Block,
     ];
 
     #[must_use]
@@ -38,6 +44,8 @@ impl Kind {
             Self::Snapshot => "snap-",
             Self::Volume => "vol-",
             Self::Interface => "eni-",
+            Self::Reservation => "cr-",
+            Self::Block => "cb-",
         }
     }
 
@@ -53,6 +61,8 @@ impl Kind {
             Self::Snapshot => "snapshot",
             Self::Volume => "volume",
             Self::Interface => "network-interface",
+            Self::Reservation => "capacity-reservation",
+            Self::Block => "capacity-block",
         }
     }
 
@@ -66,6 +76,8 @@ impl Kind {
             Self::Snapshot => "InvalidSnapshotID.Malformed",
             Self::Volume => "InvalidVolumeID.Malformed",
             Self::Interface => "InvalidNetworkInterfaceId.Malformed",
+            Self::Reservation => "InvalidCapacityReservationId.Malformed",
+            Self::Block => "InvalidCapacityBlockId.Malformed",
         }
     }
 
@@ -81,6 +93,8 @@ impl Kind {
             Self::Snapshot => ("InvalidSnapshot.NotFound", "snapshot"),
             Self::Volume => ("InvalidVolume.NotFound", "volume"),
             Self::Interface => ("InvalidNetworkInterfaceID.NotFound", "networkInterface ID"),
+            Self::Reservation => ("InvalidCapacityReservationId.NotFound", "capacity reservation ID"),
+            Self::Block => ("InvalidCapacityBlockId.NotFound", "capacity block ID"),
         };
         let message = match (self, ids) {
             (Self::Image, ids) => format!("The {noun} '[{}]' does not exist", ids.join(", ")),

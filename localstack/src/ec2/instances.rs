@@ -10,6 +10,7 @@ use crate::aws::Refusal;
 use crate::aws::xml::Xml;
 use crate::clock;
 use crate::world::instance::{Instance, State};
+use crate::world::purchase::Target;
 
 pub(super) fn describe_instances(call: &Call<'_>) -> Result<Xml, Refusal> {
     let scope = call.params.root();
@@ -68,12 +69,37 @@ impl Filtered for Instance {
         Field { name: "architecture", values: |i| one(&i.kind.architecture) },
         Field { name: "availability-zone", values: |i| one(&i.subnet.zone) },
         Field { name: "availability-zone-id", values: |i| one(&i.subnet.zone_id) },
+        Field {
+            name: "capacity-reservation-id",
+            values: |i| i.purchase.reservation.iter().cloned().collect(),
+        },
+        Field {
+            name: "capacity-reservation-specification.capacity-reservation-preference",
+            values: |i| i.purchase.asked.preference.map(|it| it.name().to_owned()).into_iter().collect(),
+        },
+        Field {
+            name: "capacity-reservation-specification.capacity-reservation-target.capacity-reservation-id",
+            values: |i| match &i.purchase.asked.target {
+                Some(Target::Id(id)) => one(id),
+                Some(Target::Group(_)) | None => Vec::new(),
+            },
+        },
+        Field {
+            name: "capacity-reservation-specification.capacity-reservation-target.capacity-reservation-resource-group-arn",
+            values: |i| match &i.purchase.asked.target {
+                Some(Target::Group(arn)) => one(arn),
+                Some(Target::Id(_)) | None => Vec::new(),
+            },
+        },
         Field { name: "client-token", values: |i| i.client_token.iter().cloned().collect() },
         Field { name: "hypervisor", values: |_| one(&"xen") },
         Field { name: "image-id", values: |i| one(&i.image.id) },
         Field { name: "instance-id", values: |i| one(&i.id) },
         // Empty for on-demand, and then no value matches.
-        Field { name: "instance-lifecycle", values: |_| Vec::new() },
+        Field {
+            name: "instance-lifecycle",
+            values: |i| i.purchase.lifecycle.name().map(str::to_owned).into_iter().collect(),
+        },
         Field { name: "instance-state-code", values: |i| one(&i.state.code()) },
         Field { name: "instance-state-name", values: |i| one(&i.state.name()) },
         Field { name: "instance-type", values: |i| one(&i.kind.name) },
@@ -103,7 +129,7 @@ impl Filtered for Instance {
             values: |i| i.reason.iter().map(|reason| reason.code.clone()).collect(),
         },
         Field { name: "subnet-id", values: |i| attached(i, &i.subnet.id) },
-        Field { name: "tenancy", values: |_| one(&"default") },
+        Field { name: "tenancy", values: |i| one(i.purchase.tenancy.name()) },
         Field { name: "virtualization-type", values: |_| one(&"hvm") },
         Field { name: "vpc-id", values: |i| attached(i, &i.subnet.vpc) },
     ];

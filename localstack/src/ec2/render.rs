@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::aws::xml::Xml;
 use crate::clock;
 use crate::world::instance::{Instance, State};
+use crate::world::purchase::{Preference, Purchase, Specification, Target};
 use crate::world::{World, host_name};
 
 /// Everything inside an instance's `item`. What a terminated instance has lost is left out, as EC2 does.
@@ -25,7 +26,7 @@ pub(super) fn instance(xml: &mut Xml, world: &World, instance: &Instance) {
         xml.text("availabilityZone", &instance.subnet.zone);
         xml.text("availabilityZoneId", &instance.subnet.zone_id);
         xml.text("groupName", "");
-        xml.text("tenancy", "default");
+        xml.text("tenancy", instance.purchase.tenancy.name());
     });
     xml.element("monitoring", |xml| {
         xml.text("state", if instance.features.monitoring { "enabled" } else { "disabled" });
@@ -67,7 +68,7 @@ pub(super) fn instance(xml: &mut Xml, world: &World, instance: &Instance) {
         xml.text("coreCount", instance.kind.cores());
         xml.text("threadsPerCore", instance.kind.threads_per_core);
     });
-    xml.element("capacityReservationSpecification", |xml| xml.text("capacityReservationPreference", "open"));
+    purchase(xml, &instance.purchase);
     xml.element("hibernationOptions", |xml| xml.text("configured", false));
     xml.element("enclaveOptions", |xml| xml.text("enabled", false));
     xml.element("metadataOptions", |xml| {
@@ -81,6 +82,24 @@ pub(super) fn instance(xml: &mut Xml, world: &World, instance: &Instance) {
     xml.text("platformDetails", "Linux/UNIX");
     xml.text("usageOperation", "RunInstances");
     xml.text("usageOperationUpdateTime", clock::iso(instance.launched));
+}
+
+/// How it was bought. Without any wish for reservations, EC2 says `open`.
+fn purchase(xml: &mut Xml, purchase: &Purchase) {
+    xml.maybe("instanceLifecycle", purchase.lifecycle.name());
+    xml.maybe("capacityReservationId", purchase.reservation.as_ref());
+    xml.maybe("capacityBlockId", purchase.block.as_ref());
+    let Specification { preference, target } = &purchase.asked;
+    let preference = preference.or(target.is_none().then_some(Preference::Open));
+    xml.element("capacityReservationSpecification", |xml| {
+        xml.maybe("capacityReservationPreference", preference.map(Preference::name));
+        if let Some(target) = target {
+            xml.element("capacityReservationTarget", |xml| match target {
+                Target::Id(id) => xml.text("capacityReservationId", id),
+                Target::Group(arn) => xml.text("capacityReservationResourceGroupArn", arn),
+            });
+        }
+    });
 }
 
 /// The first elements of a reservation, before its instances.

@@ -4,6 +4,7 @@
 //! client token, offering, capacity, addresses.
 
 mod interface;
+mod purchase;
 mod specs;
 mod volumes;
 
@@ -20,9 +21,11 @@ use crate::world::addresses::Taken;
 use crate::world::estate::{Image, Subnet};
 use crate::world::instance::{Features, OnShutdown};
 use crate::world::launch::{Launch, LaunchError};
+use crate::world::pools::Market;
+use crate::world::purchase::Purchase;
 
 /// EC2 has these; this cloud does not play them yet, and says so instead of ignoring them.
-const NOT_PLAYED: [&str; 21] = [
+const NOT_PLAYED: [&str; 20] = [
     "AdditionalInfo",
     "CpuOptions",
     "CreditSpecification",
@@ -32,7 +35,6 @@ const NOT_PLAYED: [&str; 21] = [
     "EnablePrimaryIpv6",
     "EnclaveOptions",
     "HibernationOptions",
-    "InstanceMarketOptions",
     "Ipv6Address",
     "Ipv6AddressCount",
     "KernelId",
@@ -107,7 +109,7 @@ fn read(call: &Call<'_>) -> Result<Launch, Refusal> {
         protected: scope.flag("DisableApiTermination")?.unwrap_or(false),
     };
     let token = scope.text("ClientToken").filter(|token| !token.is_empty());
-    let (key, reservations) = (scope.text("KeyName"), specs::reservations(&scope)?);
+    let (key, purchase) = (scope.text("KeyName"), purchase::parse(&scope)?);
     call.known()?;
 
     let count = specs::count(counts)?;
@@ -131,7 +133,6 @@ fn read(call: &Call<'_>) -> Result<Launch, Refusal> {
     }
     let subnet = subnet(call.world, interface.subnet)?;
     placement.check(&subnet)?;
-    reservations.check()?;
     interface.check(kind, count.1)?;
     let groups = groups(call.world, &interface.groups)?;
     let profile = profile.find(call.world)?;
@@ -157,6 +158,7 @@ fn read(call: &Call<'_>) -> Result<Launch, Refusal> {
         user_data,
         profile,
         features,
+        purchase: Purchase { tenancy: placement.tenancy, ..purchase },
     })
 }
 
@@ -199,8 +201,8 @@ fn groups(world: &World, ids: &[&str]) -> Result<Vec<String>, Refusal> {
 fn refusal(world: &World, launch: &Launch, error: LaunchError) -> Refusal {
     let (kind, zone) = (launch.kind.name, &launch.subnet.zone);
     let others = || {
-        let offered = |zone: &&str| launch.kind.zones.iter().any(|letter| zone.ends_with(*letter));
-        let others: Vec<&str> = world.estate.zones().filter(offered).filter(|other| other != zone).collect();
+        let offered = |other: &&str| launch.kind.offered_in(other) && *other != zone;
+        let others: Vec<&str> = world.estate.zones().filter(offered).collect();
         others.join(", ")
     };
     match error {
@@ -220,29 +222,56 @@ fn refusal(world: &World, launch: &Launch, error: LaunchError) -> Refusal {
                 others()
             ),
         ),
-        // A server's error, which is why SDKs repeat it by default.
-        LaunchError::NoCapacity => Refusal::new(
-            "InsufficientInstanceCapacity",
-            format!(
-                "We currently do not have sufficient {kind} capacity in the Availability Zone you requested ({zone}). \
-                 You can currently get {kind} capacity by choosing {}.",
-                others()
-            ),
-        )
-        .with_status(500),
+        LaunchError::NoCapacity => no_capacity(world, launch),
+        LaunchError::ReservationNotFound(id) => Kind::Reservation.not_found(&[&id]),
+        LaunchError::WrongMarket => Refusal::new(
+            "InvalidParameterValue",
+            "The market type (purchasing) option is not valid. Choose a different market type and try again",
+        ),
+        LaunchError::NotActive(id) => Refusal::new(
+            "InvalidCapacityReservationState.PendingActivation",
+            format!("Your Capacity Block reservation {id} is not active yet."),
+        ),
+        LaunchError::ReservationFull => Refusal::new(
+            "ReservationCapacityExceeded",
+            "The requested reservation does not have sufficient compatible and available capacity for this request.",
+        ),
         LaunchError::NoAddresses => Refusal::new(
             "InsufficientFreeAddressesInSubnet",
-            format!("There are not enough free addresses in subnet '{}' to satisfy the requested number of instances.", launch.subnet.id),
+            format!(
+                "There are not enough free addresses in subnet '{}' to satisfy the requested number of instances.",
+                launch.subnet.id
+            ),
         ),
         LaunchError::AddressTaken(Taken::InUse) => {
             Refusal::new("InvalidIPAddress.InUse", "Address is in use.")
         }
-        LaunchError::AddressTaken(Taken::OutOfRange) => Refusal::new(
-            "InvalidParameterValue",
-            "Address does not fall within the subnet's address range",
-        ),
+        LaunchError::AddressTaken(Taken::OutOfRange) => {
+            Refusal::new("InvalidParameterValue", "Address does not fall within the subnet's address range")
+        }
         LaunchError::Asked(refusal) => refusal,
     }
+}
+
+/// A server's error, which is why SDKs repeat it by default.
+fn no_capacity(world: &World, launch: &Launch) -> Refusal {
+    let (kind, zone) = (launch.kind, &launch.subnet.zone);
+    let elsewhere: Vec<&str> = world.view(|cloud, _| {
+        let has = |zone: &str| cloud.pools.left(kind.name, zone, Market::OnDemand) != Some(0);
+        world.estate.zones().filter(|other| *other != zone && kind.offered_in(other) && has(other)).collect()
+    });
+    let name = kind.name;
+    let mut message = format!(
+        "We currently do not have sufficient {name} capacity in the Availability Zone you requested ({zone}). \
+         Our system will be working on provisioning additional capacity."
+    );
+    if !elsewhere.is_empty() {
+        message.push_str(&format!(
+            " You can currently get {name} capacity by not specifying an Availability Zone in your request or choosing {}.",
+            elsewhere.join(", ")
+        ));
+    }
+    Refusal::new("InsufficientInstanceCapacity", message).with_status(500)
 }
 
 /// Tags by the kind of resource.

@@ -123,6 +123,9 @@ fn tags_of<'a>(cloud: &'a mut Cloud, id: &str) -> Option<&'a mut BTreeMap<String
     if cloud.tags.contains_key(id) {
         return cloud.tags.get_mut(id);
     }
+    if let Some(reservation) = cloud.reservations.get_mut(id) {
+        return Some(&mut reservation.tags);
+    }
     for instance in cloud.instances.values_mut() {
         if instance.id == id {
             return Some(&mut instance.tags);
@@ -170,6 +173,7 @@ pub(super) fn describe_tags(call: &Call<'_>) -> Result<Xml, Refusal> {
             }
         }
         cloud.tags.iter().for_each(|(id, tags)| add(id, tags));
+        cloud.reservations.values().for_each(|reservation| add(&reservation.id, &reservation.tags));
         all
     });
     let passing = all.into_iter().filter(|tag| filters.pass(tag)).collect();

@@ -1,4 +1,6 @@
+mod blocks;
 mod describe;
 mod launch;
 mod lifecycle;
 mod refusals;
+mod reservations;

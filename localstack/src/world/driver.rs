@@ -74,7 +74,8 @@ fn collect(world: &World, boots: usize) -> (Vec<Work>, Duration) {
     world.view(|cloud, now| {
         let timing = cloud.timing;
         let mut work = Vec::new();
-        let mut wait = IDLE;
+        let until = |at: jiff::Timestamp| Duration::try_from(at.duration_since(now)).unwrap_or_default();
+        let mut wait = cloud.next_due().map_or(IDLE, |at| IDLE.min(until(at)));
         let mut waiting: Vec<&mut Instance> = cloud.instances.values_mut().collect();
         waiting.sort_by_key(|instance| instance.sequence);
         for instance in waiting {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::estate::{Image, Profile, Subnet};
+use super::purchase::Purchase;
 use crate::clock;
 use crate::ec2::catalog::InstanceType;
 
@@ -36,6 +37,7 @@ pub struct Instance {
     pub user_data: Vec<u8>,
     pub profile: Option<Profile>,
     pub features: Features,
+    pub purchase: Purchase,
     pub launched: Timestamp,
     pub state: State,
     /// When it came into its state.
@@ -50,6 +52,8 @@ pub struct Instance {
     pub power: Power,
     /// What the console showed before the machine was destroyed.
     pub console: String,
+    /// The reason's code of a launch that EC2 accepted and gives up on.
+    pub doomed: Option<String>,
 }
 
 /// Switches of a launch that change nothing but what is told and allowed.
@@ -161,7 +165,8 @@ impl Reason {
             "Client.InstanceInitiatedShutdown" => "Instance initiated shutdown",
             "Client.InternalError" => "Client error on launch",
             "Server.InternalError" => "Internal error",
-            "Server.InsufficientInstanceCapacity" => "Insufficient capacity to launch the instance",
+            "Server.InsufficientInstanceCapacity" => "Insufficient capacity to satisfy instance request",
+            "Server.ScheduledStop" => "The Capacity Block is about to end",
             "Server.SpotInstanceTermination" => "Spot instance termination",
             _ => "The instance was ended",
         };
@@ -213,6 +218,9 @@ impl Instance {
         if self.state.ending() && self.machine == Machine::Waiting {
             self.machine_is(Machine::Gone, now);
         }
+        if self.state == State::Pending && self.doomed.is_some() {
+            return self.give_up(now, timing);
+        }
         let next = match (self.state, self.machine) {
             (State::Pending, Machine::Up) => State::Running,
             (State::Stopping, Machine::Off) => State::Stopped,
@@ -228,11 +236,22 @@ impl Instance {
         }
     }
 
+    /// A launch that failed after it was accepted: from pending to terminated, without a machine ever.
+    fn give_up(&mut self, now: Timestamp, timing: &Timing) {
+        let due = clock::after(self.since, timing.transition);
+        if let Some(code) = self.doomed.take_if(|_| due <= now) {
+            self.reason = Some(Reason::new(&code));
+            self.transition = code;
+            self.machine_is(Machine::Gone, due);
+            self.enter(State::Terminated, due);
+        }
+    }
+
     /// What its machine needs now. [`Job::ShutDown`] and others are to be acknowledged by [`Self::machine_is`].
     #[must_use]
     pub fn job(&self, now: Timestamp, timing: &Timing) -> Option<Job> {
         match (self.state, self.machine) {
-            (State::Pending, Machine::Waiting) => Some(Job::Boot),
+            (State::Pending, Machine::Waiting) if self.doomed.is_none() => Some(Job::Boot),
             (State::ShuttingDown, Machine::Up | Machine::Halting { .. })
                 if self.power == Power::Cut || timing.shutdown_grace.is_zero() =>
             {
@@ -318,168 +337,4 @@ pub enum Power {
 }
 
 #[cfg(test)]
-pub mod tests {
-    use super::*;
-    use crate::ec2::catalog;
-    use crate::world::defaults;
-
-    pub fn mk_instance(id: &str) -> Instance {
-        let estate = defaults::estate();
-        let start = Timestamp::UNIX_EPOCH;
-        Instance {
-            id: id.to_owned(),
-            reservation_id: "r-00000000000000001".to_owned(),
-            launch_index: 0,
-            sequence: 1,
-            client_token: None,
-            kind: catalog::find("t3.micro").unwrap(),
-            image: estate.images[0].clone(),
-            subnet: estate.subnets[0].clone(),
-            groups: vec![estate.groups[0].id.clone()],
-            interface: Interface {
-                id: "eni-00000000000000001".to_owned(),
-                attachment_id: "eni-attach-00000000000000001".to_owned(),
-                mac: "02:00:00:00:00:01".to_owned(),
-                description: String::new(),
-                delete_on_termination: true,
-                primary: Ipv4Addr::new(10, 88, 1, 4),
-                secondary: vec![Ipv4Addr::new(10, 88, 1, 5)],
-                tags: BTreeMap::new(),
-            },
-            volumes: Vec::new(),
-            tags: BTreeMap::new(),
-            on_shutdown: OnShutdown::Terminate,
-            metadata: Metadata { tokens_required: true, hop_limit: 1 },
-            user_data: Vec::new(),
-            profile: None,
-            features: Features::default(),
-            launched: start,
-            state: State::Pending,
-            since: start,
-            reason: None,
-            transition: String::new(),
-            machine: Machine::Waiting,
-            machine_since: start,
-            power: Power::Button,
-            console: String::new(),
-        }
-    }
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(seconds).unwrap()
-    }
-
-    const TIMING: Timing = Timing {
-        transition: Duration::from_secs(2),
-        terminated: Duration::from_secs(3600),
-        describe_lag: Duration::ZERO,
-        shutdown_grace: Duration::from_secs(10),
-    };
-
-    fn running() -> Instance {
-        let mut instance = mk_instance("i-1");
-        instance.machine_is(Machine::Up, at(1));
-        instance.advance(at(2), &TIMING);
-        assert_eq!(instance.state, State::Running);
-        instance
-    }
-
-    #[test]
-    fn it_runs_when_its_machine_is_up_and_the_transition_took_its_time() {
-        let mut instance = mk_instance("i-1");
-        instance.advance(at(100), &TIMING);
-        assert_eq!(instance.state, State::Pending, "no machine yet");
-        assert_eq!(instance.job(at(0), &TIMING), Some(Job::Boot));
-        instance.machine_is(Machine::Up, at(1));
-        instance.advance(at(1), &TIMING);
-        assert_eq!(instance.state, State::Pending, "too early");
-        instance.advance(at(50), &TIMING);
-        assert_eq!((instance.state, instance.since), (State::Running, at(2)));
-    }
-
-    #[test]
-    fn termination_asks_then_cuts_then_is_over_when_the_machine_is_gone() {
-        let mut instance = running();
-        instance.end(
-            Reason::new("Client.UserInitiatedShutdown"),
-            "User initiated".to_owned(),
-            Power::Button,
-            at(10),
-        );
-        assert_eq!(instance.job(at(10), &TIMING), Some(Job::ShutDown));
-        instance.machine_is(Machine::Halting { until: at(20) }, at(10));
-        assert_eq!(instance.job(at(19), &TIMING), None);
-        assert_eq!(instance.job(at(20), &TIMING), Some(Job::Destroy));
-        instance.advance(at(500), &TIMING);
-        assert_eq!(instance.state, State::ShuttingDown, "its machine is still there");
-        instance.machine_is(Machine::Gone, at(21));
-        instance.advance(at(500), &TIMING);
-        assert_eq!((instance.state, instance.since), (State::Terminated, at(21)));
-        assert_eq!(instance.addresses().count(), 0);
-        assert!(!instance.forgotten(at(3620), &TIMING) && instance.forgotten(at(3621), &TIMING));
-    }
-
-    #[test]
-    fn poweroff_inside_ends_or_stops_as_the_launch_said() {
-        for (on_shutdown, wanted, job) in [
-            (OnShutdown::Terminate, State::ShuttingDown, Some(Job::Destroy)),
-            (OnShutdown::Stop, State::Stopping, None),
-        ] {
-            let mut instance = running();
-            instance.on_shutdown = on_shutdown;
-            instance.powered_off(at(10));
-            assert_eq!((instance.state, instance.job(at(10), &TIMING)), (wanted, job));
-            assert_eq!(instance.reason.as_ref().unwrap().code, "Client.InstanceInitiatedShutdown");
-        }
-    }
-
-    #[test]
-    fn a_stopped_instance_keeps_its_addresses_and_can_still_be_terminated() {
-        let mut instance = running();
-        instance.on_shutdown = OnShutdown::Stop;
-        instance.powered_off(at(10));
-        instance.advance(at(12), &TIMING);
-        assert_eq!((instance.state, instance.addresses().count()), (State::Stopped, 2));
-        instance.end(Reason::new("Client.UserInitiatedShutdown"), String::new(), Power::Button, at(20));
-        assert_eq!(instance.job(at(20), &TIMING), Some(Job::Destroy));
-    }
-
-    #[test]
-    fn one_that_ends_before_its_boot_began_needs_no_machine() {
-        let mut instance = mk_instance("i-1");
-        instance.end(Reason::new("Client.UserInitiatedShutdown"), String::new(), Power::Button, at(0));
-        assert_eq!(instance.job(at(0), &TIMING), None);
-        instance.advance(at(2), &TIMING);
-        assert_eq!(instance.state, State::Terminated);
-    }
-
-    #[test]
-    fn a_machine_that_is_still_booting_is_ended_when_it_is_up() {
-        for (power, job) in [(Power::Button, Job::ShutDown), (Power::Cut, Job::Destroy)] {
-            let mut instance = mk_instance("i-1");
-            instance.machine_is(Machine::Booting, at(0));
-            instance.end(Reason::new("Server.InternalError"), String::new(), power, at(1));
-            assert_eq!(instance.job(at(1), &TIMING), None);
-            instance.machine_is(Machine::Up, at(2));
-            assert_eq!(instance.job(at(2), &TIMING), Some(job));
-        }
-    }
-
-    #[test]
-    fn a_machine_that_shuts_down_too_slowly_can_have_its_power_cut() {
-        let mut instance = running();
-        instance.end(Reason::new("Client.UserInitiatedShutdown"), String::new(), Power::Button, at(10));
-        instance.machine_is(Machine::Halting { until: at(20) }, at(10));
-        instance.end(Reason::new("Client.UserInitiatedShutdown"), String::new(), Power::Cut, at(11));
-        assert_eq!(instance.job(at(11), &TIMING), Some(Job::Destroy));
-    }
-
-    #[test]
-    fn the_first_reason_stays() {
-        let mut instance = running();
-        instance.end(Reason::new("Server.SpotInstanceTermination"), String::new(), Power::Button, at(5));
-        instance.end(Reason::new("Client.UserInitiatedShutdown"), "User".to_owned(), Power::Button, at(6));
-        instance.powered_off(at(7));
-        assert_eq!(instance.reason.unwrap().code, "Server.SpotInstanceTermination");
-    }
-}
+pub mod tests;

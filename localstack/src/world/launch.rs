@@ -11,6 +11,8 @@ use super::ids;
 use super::instance::{
     Features, Instance, Interface, Machine, Metadata, OnShutdown, Power, Reason, State, Volume,
 };
+use super::purchase::Purchase;
+use super::source::Source;
 use super::state::Cloud;
 use crate::aws::Refusal;
 use crate::ec2::catalog::InstanceType;
@@ -41,6 +43,8 @@ pub struct Launch {
     pub user_data: Vec<u8>,
     pub profile: Option<Profile>,
     pub features: Features,
+    /// Without its reservation.
+    pub purchase: Purchase,
 }
 
 /// Why nothing was launched.
@@ -50,6 +54,13 @@ pub enum LaunchError {
     TokenSpent,
     NotOffered,
     NoCapacity,
+    ReservationNotFound(String),
+    /// The market is not that of the reservation.
+    WrongMarket,
+    /// A Capacity Block that has not begun.
+    NotActive(String),
+    /// The reservations that it may use, and nothing else, have no room.
+    ReservationFull,
     NoAddresses,
     AddressTaken(Taken),
     /// A fault that a test asked for.
@@ -66,7 +77,8 @@ pub struct TokenUse {
 }
 
 impl Cloud {
-    /// Launches, or finds what the same call launched before. A call that fails binds its token too.
+    /// Launches, or finds what the same call launched before. A call that fails binds its token too, unless it
+    /// names a reservation that does not exist or is of another market.
     pub fn launch(
         &mut self,
         launch: &Launch,
@@ -74,28 +86,33 @@ impl Cloud {
         now: Timestamp,
     ) -> Result<Vec<Instance>, LaunchError> {
         let key = launch.token.clone().map(|token| (token, launch.subnet.zone.clone()));
+        if let Some(key) = &key
+            && let Some(found) = self.redeem(key, &launch.fingerprint)?
+        {
+            return Ok(found);
+        }
+        let source = self.source(launch, now)?;
         if let Some(key) = &key {
-            if let Some(found) = self.redeem(key, &launch.fingerprint)? {
-                return Ok(found);
-            }
             let fingerprint = launch.fingerprint.clone();
             self.tokens.insert(key.clone(), TokenUse { fingerprint, instances: Vec::new(), spent: None });
         }
         if let Some(refusal) = asked {
             return Err(LaunchError::Asked(refusal));
         }
-        if !launch.kind.zones.iter().any(|letter| launch.subnet.zone.ends_with(*letter)) {
+        if !launch.kind.offered_in(&launch.subnet.zone) {
             return Err(LaunchError::NotOffered);
         }
-        let count = self.room_for(launch)?;
+        let count = self.room_for(launch, &source, now)?;
         let reservation_id = ids::fresh("r");
-        let instances: Vec<Instance> =
-            (0..count).map(|index| self.make(launch, &reservation_id, index, now)).collect();
+        let mut instances = Vec::new();
+        for index in 0..count {
+            let (purchase, doomed) = self.occupy(&source, launch, now);
+            let instance = Instance { purchase, doomed, ..self.make(launch, &reservation_id, index, now) };
+            self.instances.insert(instance.id.clone(), instance.clone());
+            instances.push(instance);
+        }
         if let Some(used) = key.and_then(|key| self.tokens.get_mut(&key)) {
             used.instances = instances.iter().map(|instance| instance.id.clone()).collect();
-        }
-        for instance in &instances {
-            self.instances.insert(instance.id.clone(), instance.clone());
         }
         Ok(instances)
     }
@@ -120,11 +137,12 @@ impl Cloud {
     }
 
     /// How many instances there is capacity and room for, within what was asked.
-    fn room_for(&self, launch: &Launch) -> Result<u32, LaunchError> {
+    fn room_for(&self, launch: &Launch, source: &Source, now: Timestamp) -> Result<u32, LaunchError> {
         let (least, most) = launch.count;
-        let pool = self.pool(launch.kind.name, &launch.subnet.zone).unwrap_or(u32::MAX);
-        if pool < least {
-            return Err(LaunchError::NoCapacity);
+        let capacity = self.room_in(source, launch, now);
+        if capacity < least {
+            let full = source.pool.is_none();
+            return Err(if full { LaunchError::ReservationFull } else { LaunchError::NoCapacity });
         }
         let addresses = self.subnet(&launch.subnet.id);
         if let Some(address) = launch.address {
@@ -134,11 +152,10 @@ impl Cloud {
         if room < least {
             return Err(LaunchError::NoAddresses);
         }
-        Ok(most.min(pool).min(room))
+        Ok(most.min(capacity).min(room))
     }
 
     fn make(&mut self, launch: &Launch, reservation_id: &str, index: u32, now: Timestamp) -> Instance {
-        self.drain_pool(launch.kind.name, &launch.subnet.zone);
         self.sequence += 1;
         let subnet = self.subnet_mut(&launch.subnet.id);
         let primary = match launch.address {
@@ -179,6 +196,7 @@ impl Cloud {
             user_data: launch.user_data.clone(),
             profile: launch.profile.clone(),
             features: launch.features,
+            purchase: launch.purchase.clone(),
             launched: now,
             state: State::Pending,
             since: now,
@@ -188,6 +206,7 @@ impl Cloud {
             machine_since: now,
             power: Power::Button,
             console: String::new(),
+            doomed: None,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Everything that changes: instances, client tokens, capacity, addresses, tags. Pure; the time is an argument.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,6 +10,8 @@ use super::addresses::Addresses;
 use super::estate::Estate;
 use super::instance::{Instance, State, Timing};
 use super::launch::TokenUse;
+use super::pools::{Market, Pools};
+use super::reservations::Reservation;
 use crate::clock;
 
 /// How long EC2 remembers a token after its instance's end.
@@ -21,8 +24,9 @@ pub struct Cloud {
     pub instances: BTreeMap<String, Instance>,
     /// By token and zone.
     pub(super) tokens: HashMap<(String, String), TokenUse>,
-    /// What is left of a type in a zone; unlimited where absent.
-    pools: BTreeMap<(String, String), u32>,
+    pub pools: Pools,
+    /// Capacity Reservations by id, also those that have ended.
+    pub reservations: BTreeMap<String, Reservation>,
     subnets: BTreeMap<String, Addresses>,
     /// Tags of what is not launched: subnets, groups, images, the VPC.
     pub tags: BTreeMap<String, BTreeMap<String, String>>,
@@ -37,7 +41,8 @@ impl Cloud {
         Self {
             instances: BTreeMap::new(),
             tokens: HashMap::new(),
-            pools: BTreeMap::new(),
+            pools: Pools::default(),
+            reservations: BTreeMap::new(),
             subnets: estate.subnets.iter().map(subnet).collect(),
             tags: BTreeMap::new(),
             timing,
@@ -48,6 +53,7 @@ impl Cloud {
     /// Brings everything up to date.
     pub fn settle(&mut self, now: Timestamp) {
         let timing = self.timing;
+        self.settle_reservations(now);
         let mut ended = Vec::new();
         for instance in self.instances.values_mut().filter(|instance| instance.state != State::Terminated) {
             let addresses: Vec<_> = instance.addresses().collect();
@@ -57,21 +63,26 @@ impl Cloud {
             }
         }
         for (id, addresses) in ended {
-            let instance = &self.instances[&id];
-            let (kind, zone, subnet) =
-                (instance.kind.name.to_owned(), instance.subnet.zone.clone(), instance.subnet.id.clone());
-            let token = instance.client_token.clone().map(|token| (token, zone.clone()));
-            let subnet = self.subnet_mut(&subnet);
-            addresses.into_iter().for_each(|address| subnet.give_back(address));
-            if let Some(left) = self.pools.get_mut(&(kind, zone)) {
-                *left += 1;
-            }
-            if let Some(used) = token.and_then(|token| self.tokens.get_mut(&token)) {
-                used.spent = Some(now);
-            }
+            self.released(&id, addresses, now);
         }
         self.instances.retain(|_, instance| !instance.forgotten(now, &timing));
         self.tokens.retain(|_, used| used.spent.is_none_or(|spent| clock::after(spent, TOKEN_LIFE) > now));
+    }
+
+    /// Gives back what a terminated instance had.
+    fn released(&mut self, id: &str, addresses: Vec<Ipv4Addr>, now: Timestamp) {
+        let instance = &self.instances[id];
+        let zone = instance.subnet.zone.clone();
+        if instance.purchase.reservation.is_none() {
+            self.pools.give_back(instance.kind.name, &zone, Market::OnDemand);
+        }
+        let token = instance.client_token.clone().map(|token| (token, zone));
+        if let Some(used) = token.and_then(|token| self.tokens.get_mut(&token)) {
+            used.spent = Some(now);
+        }
+        let subnet = instance.subnet.id.clone();
+        let subnet = self.subnet_mut(&subnet);
+        addresses.into_iter().for_each(|address| subnet.give_back(address));
     }
 
     /// Instances that descriptions show, in the order of their launch.
@@ -81,26 +92,6 @@ impl Cloud {
             self.instances.values().filter(|instance| instance.visible(now, &self.timing)).collect();
         instances.sort_by_key(|instance| instance.sequence);
         instances
-    }
-
-    /// What is left of a type in a zone. `None`: no end.
-    #[must_use]
-    pub fn pool(&self, kind: &str, zone: &str) -> Option<u32> {
-        self.pools.get(&(kind.to_owned(), zone.to_owned())).copied()
-    }
-
-    pub fn set_pool(&mut self, kind: &str, zone: &str, left: Option<u32>) {
-        let key = (kind.to_owned(), zone.to_owned());
-        match left {
-            Some(left) => drop(self.pools.insert(key, left)),
-            None => drop(self.pools.remove(&key)),
-        }
-    }
-
-    pub(super) fn drain_pool(&mut self, kind: &str, zone: &str) {
-        if let Some(left) = self.pools.get_mut(&(kind.to_owned(), zone.to_owned())) {
-            *left = left.saturating_sub(1);
-        }
     }
 
     /// The addresses of a subnet of the estate.

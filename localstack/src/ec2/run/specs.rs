@@ -10,6 +10,7 @@ use crate::ec2::{render, tags as rules};
 use crate::world::World;
 use crate::world::estate::{Profile, Subnet};
 use crate::world::instance::Metadata;
+use crate::world::purchase::Tenancy;
 
 /// Of the raw data, before base64.
 const MOST_USER_DATA: usize = 16_384;
@@ -33,24 +34,27 @@ pub(super) fn count((least, most): (Option<i64>, Option<i64>)) -> Result<(u32, u
 
 /// `Placement`.
 pub(super) struct Placement<'a> {
+    pub(super) tenancy: Tenancy,
     zone: Option<&'a str>,
     zone_id: Option<&'a str>,
 }
 
 pub(super) fn placement<'a>(scope: &Scope<'a>) -> Result<Placement<'a>, Refusal> {
     let placement = scope.scope("Placement");
-    match placement.text("Tenancy") {
-        None | Some("default") => {}
-        Some("dedicated" | "host") => return Err(not_played("Placement.Tenancy")),
+    let tenancy = match placement.text("Tenancy") {
+        None | Some("default") => Tenancy::Default,
+        Some("dedicated") => Tenancy::Dedicated,
+        Some("host") => return Err(not_played("Placement.Tenancy=host")),
         Some(other) => {
             return Err(Refusal::value("tenancy", other, "Expected 'default', 'dedicated' or 'host'."));
         }
-    }
+    };
     if let Some(group) = placement.text("GroupName").filter(|group| !group.is_empty()) {
         let message = format!("The placement group '{group}' is unknown.");
         return Err(Refusal::new("InvalidPlacementGroup.Unknown", message));
     }
-    Ok(Placement { zone: placement.text("AvailabilityZone"), zone_id: placement.text("AvailabilityZoneId") })
+    let (zone, zone_id) = (placement.text("AvailabilityZone"), placement.text("AvailabilityZoneId"));
+    Ok(Placement { tenancy, zone, zone_id })
 }
 
 impl Placement<'_> {
@@ -60,37 +64,6 @@ impl Placement<'_> {
             let message =
                 format!("The subnet '{}' is not in the Availability Zone that was asked for", subnet.id);
             return Err(Refusal::new("InvalidParameterValue", message));
-        }
-        Ok(())
-    }
-}
-
-/// `CapacityReservationSpecification`; there are no reservations here.
-pub(super) struct Reservations {
-    only: bool,
-}
-
-pub(super) fn reservations(scope: &Scope<'_>) -> Result<Reservations, Refusal> {
-    let specification = scope.scope("CapacityReservationSpecification");
-    if specification.given("CapacityReservationTarget") {
-        return Err(not_played("CapacityReservationSpecification.CapacityReservationTarget"));
-    }
-    match specification.text("CapacityReservationPreference") {
-        None | Some("open" | "none") => Ok(Reservations { only: false }),
-        Some("capacity-reservations-only") => Ok(Reservations { only: true }),
-        Some(other) => Err(Refusal::value(
-            "capacityReservationPreference",
-            other,
-            "Expected 'open', 'none' or 'capacity-reservations-only'.",
-        )),
-    }
-}
-
-impl Reservations {
-    pub(super) fn check(&self) -> Result<(), Refusal> {
-        if self.only {
-            let message = "There is no open Capacity Reservation that matches the launch.";
-            return Err(Refusal::new("ReservationCapacityExceeded", message));
         }
         Ok(())
     }

@@ -132,3 +132,21 @@ async fn between_the_fewest_and_the_most_it_launches_what_there_is() {
     assert_eq!(answer.all("amiLaunchIndex"), ["0", "1", "2"]);
     assert_eq!(answer.all("reservationId").len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_launch_can_be_accepted_and_end_while_pending() {
+    let cloud = TestCloud::start();
+    cloud.control("PUT", "pools/us-east-1a/t3.medium", json!({"fail_launches": 1, "capacity": 5})).await;
+    let id = cloud.launch(&[]).await;
+    assert_eq!(cloud.state(&id).await, "pending");
+    cloud.until(&id, "terminated").await;
+    let answer = cloud.ec2(&[("Action", "DescribeInstances"), ("InstanceId.1", &id)]).await.ok();
+    assert!(answer.one("stateReason").starts_with("<code>Server.InsufficientInstanceCapacity</code>"));
+    assert_eq!(answer.one("reason"), "Server.InsufficientInstanceCapacity");
+    let next = cloud.launch(&[]).await;
+    cloud.until(&next, "running").await;
+    let pools = cloud.control("GET", "pools", serde_json::Value::Null).await.1;
+    assert_eq!((&pools[0]["market"], &pools[0]["pool"]["capacity"]), (&json!("on-demand"), &json!(4)));
+    let misspelled = cloud.control("PUT", "pools/us-east-1a/t3.medium", json!({"capcity": 5})).await;
+    assert_eq!(misspelled.0, 400);
+}

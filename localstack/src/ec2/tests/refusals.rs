@@ -286,6 +286,18 @@ async fn every_description_refuses_what_it_does_not_know() {
         ),
         ("DescribeImages", "ImageId", "InvalidAMIID.Malformed", ("ami-00000000", "InvalidAMIID.NotFound")),
         ("DescribeInstanceTypes", "InstanceType", "InvalidInstanceType", ("x9.huge", "InvalidInstanceType")),
+        (
+            "DescribeCapacityReservations",
+            "CapacityReservationId",
+            "InvalidCapacityReservationId.Malformed",
+            ("cr-00000000", "InvalidCapacityReservationId.NotFound"),
+        ),
+        (
+            "DescribeCapacityBlocks",
+            "CapacityBlockId",
+            "InvalidCapacityBlockId.Malformed",
+            ("cb-00000000", "InvalidCapacityBlockId.NotFound"),
+        ),
     ] {
         let first = format!("{ids}.1");
         let refused = async |pairs: &[(&str, &str)]| {
@@ -310,6 +322,8 @@ async fn every_description_refuses_what_it_does_not_know() {
         "DescribeSubnets",
         "DescribeSecurityGroups",
         "DescribeImages",
+        "DescribeCapacityReservations",
+        "DescribeCapacityBlocks",
     ] {
         let refused = async |pairs: &[(&str, &str)]| {
             cloud.ec2(&[&[("Action", action)], pairs].concat()).await.refusal()
