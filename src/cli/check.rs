@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use super::{Common, load, say};
 use crate::cloud::ec2::probe::{Finding, probe};
 use crate::cloud::ec2::sdk_config;
-use crate::config::Config;
+use crate::config::{Config, Tls};
 
 pub(super) async fn run(common: &Common) -> ExitCode {
     let (config, warnings) = match load(common) {
@@ -78,7 +78,7 @@ fn files(config: &Config) -> Vec<Finding> {
         ))
     };
     let mut findings = vec![Finding::new("CNI plugins", plugins)];
-    if let Some(tls) = &config.kubelet.tls {
+    if let Tls::Files(tls) = &config.kubelet.tls {
         findings.push(Finding::new("kubelet.tls.certFile", readable(&tls.cert_file)));
         findings.push(Finding::new("kubelet.tls.keyFile", readable(&tls.key_file)));
     }

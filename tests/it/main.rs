@@ -1,6 +1,8 @@
 //! Fast tests: no machine, no cluster.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
 
+// The endpoint's certificate by CertificateSigningRequest.
+mod certificate;
 // The binary's command line and its exit codes.
 mod cli;
 // The EC2 adapter against a loopback server.
