@@ -15,11 +15,11 @@ use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
 use crate::cloud::ec2::{Ec2, sdk_config};
-use crate::config::{Config, TunnelKind};
+use crate::config::{Config, Tls, TunnelKind};
 use crate::controller::{Controller, Deps, Metrics};
 use crate::endpoint::authn::Authenticator;
 use crate::endpoint::authz::Authorizer;
-use crate::endpoint::{Endpoint, server, tls};
+use crate::endpoint::{Endpoint, csr, server, tls};
 use crate::gateway::{self, Gateway};
 use crate::informer::PodInformer;
 use crate::keys::Keys;
@@ -89,6 +89,7 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
 
     let sdk = sdk_config(&config.aws).await;
     let (calls, metrics) = (CloudCalls::default(), Metrics::default());
+    let certificate = csr::Metrics::default();
     let ec2 = Arc::new(Ec2::new(&sdk, &config, &cluster.id, cluster.minor, calls.clone()));
     let transport: Arc<dyn Transport> = match config.aws.tunnel {
         TunnelKind::Ssm => Arc::new(SsmTransport::new(&sdk, SsmOptions::default())),
@@ -97,7 +98,7 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
     let pods = PodInformer::new();
     let gateway = Gateway::new(gateway::Settings {
         node: config.node.name.clone(),
-        kube,
+        kube: kube.clone(),
         pods: pods.clone(),
         keys: keys.clone(),
         gpu_resource: config.node.gpu.resource.clone(),
@@ -123,6 +124,7 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
     let telemetry = Telemetry::new(&calls, |registry| {
         metrics.register(registry);
         gateway.register(registry);
+        certificate.register(registry);
     });
     let node = node::Deps {
         client: client.clone(),
@@ -133,11 +135,12 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
     };
 
     let mut tasks = Tasks::new();
+    let serving = serving(&mut tasks, &config, &client, &kube, certificate)?;
     if let Some(address) = config.metrics.listen {
         let telemetry = telemetry.clone();
         spawn(&mut tasks, "the metrics server", async move { telemetry.serve(address).await });
     }
-    serve_endpoint(&mut tasks, &config, &client, pods.clone(), links).await?;
+    serve_endpoint(&mut tasks, &config, &client, serving, pods.clone(), links).await?;
     let ready = telemetry.health.check("pods", Probe::Ready, "the pods of this node were not read yet");
     let (watched, synced) = (pods.clone(), pods);
     let (watch_client, watch_node) = (client, config.node.name.clone());
@@ -155,21 +158,56 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
     Ok(tasks)
 }
 
+/// Where the endpoint's certificate comes from; the task that asks the cluster for one, if it is the cluster.
+fn serving(
+    tasks: &mut Tasks,
+    config: &Config,
+    client: &Client,
+    kube: &kube::Config,
+    metrics: csr::Metrics,
+) -> Result<tls::Serving> {
+    let kubelet = &config.kubelet;
+    match &kubelet.tls {
+        Tls::Files(files) => Ok(tls::Serving::Files(files.clone())),
+        Tls::SelfSigned => {
+            tracing::warn!(
+                "the endpoint's certificate is self-signed, and an API server with --kubelet-certificate-authority will refuse it: see kubelet.tls.mode"
+            );
+            Ok(tls::Serving::SelfSigned)
+        }
+        Tls::Csr { signer } => {
+            let node = &config.node.name;
+            let requester = csr::Requester {
+                node: Client::try_from(gateway::as_node(kube, node))
+                    .context("preparing the client that asks for a certificate")?,
+                own: client.clone(),
+                subject: csr::Subject {
+                    node: node.clone(),
+                    address: kubelet.address,
+                    signer: signer.clone(),
+                },
+                metrics,
+            };
+            let (sender, issued) = watch::channel(None);
+            spawn(tasks, "the requests for a certificate", async move {
+                requester.run(&sender).await;
+                Ok(())
+            });
+            Ok(tls::Serving::Issued(issued))
+        }
+    }
+}
+
 async fn serve_endpoint(
     tasks: &mut Tasks,
     config: &Config,
     client: &Client,
+    serving: tls::Serving,
     pods: Arc<PodInformer>,
     links: Arc<LiveLinks>,
 ) -> Result<()> {
     let kubelet = &config.kubelet;
-    if kubelet.tls.is_none() {
-        tracing::warn!(
-            "kubelet.tls is not given: the endpoint's certificate is self-signed, and an API server with --kubelet-certificate-authority will refuse it"
-        );
-    }
-    let source =
-        tls::Source::new(client.clone(), kubelet.tls.clone(), config.node.name.clone(), kubelet.address)?;
+    let source = tls::Source::new(client.clone(), serving, &config.node.name, kubelet.address)?;
     let (current, tls) = watch::channel(source.load().await?);
     let endpoint = Arc::new(Endpoint {
         pods,

@@ -205,10 +205,21 @@ pub struct Kubelet {
     pub listen: SocketAddr,
     /// The address published on the Node.
     pub address: IpAddr,
-    pub tls: Option<TlsFiles>,
+    pub tls: Tls,
 }
 
-/// `kubelet.tls`.
+/// `kubelet.tls`: where the endpoint's serving certificate comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// Two files that somebody else keeps fresh.
+    Files(TlsFiles),
+    /// The cluster, by a `CertificateSigningRequest` to this signer.
+    Csr { signer: String },
+    /// ORCA itself, at each start.
+    SelfSigned,
+}
+
+/// `kubelet.tls.certFile` and `kubelet.tls.keyFile`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
     pub cert_file: PathBuf,

@@ -5,6 +5,7 @@
 
 pub mod authn;
 pub mod authz;
+pub mod csr;
 pub mod error;
 pub mod guest;
 pub mod route;

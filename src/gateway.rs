@@ -40,6 +40,7 @@ use tokio::task::JoinSet;
 
 pub use self::node::Reported;
 pub use self::session::{Progress, Session};
+pub use self::upstream::as_node;
 
 use self::denied::Denials;
 use self::node::Real;

@@ -6,7 +6,7 @@
 //! therefore never `Ready=False`: it has a condition of its own.
 
 mod conditions;
-mod events;
+pub(crate) mod events;
 mod keeper;
 mod lease;
 mod reconcile;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use super::{Common, load, say};
 use crate::cloud::ec2::probe::{Finding, probe};
 use crate::cloud::ec2::sdk_config;
-use crate::config::Config;
+use crate::config::{Config, Tls};
 use crate::guest::CNI_PLUGINS;
 
 pub(super) async fn run(common: &Common) -> ExitCode {
@@ -65,7 +65,7 @@ impl Report {
 /// Files that the configuration names.
 fn files(config: &Config) -> Vec<Finding> {
     let mut findings = vec![Finding::new("guest.cniPluginsDir", plugins(&config.guest.cni_plugins_dir))];
-    if let Some(tls) = &config.kubelet.tls {
+    if let Tls::Files(tls) = &config.kubelet.tls {
         findings.push(Finding::new("kubelet.tls.certFile", readable(&tls.cert_file)));
         findings.push(Finding::new("kubelet.tls.keyFile", readable(&tls.key_file)));
     }

@@ -142,8 +142,12 @@ pub(super) const KEYS: &[Key] = &[
         "Where the node's own HTTPS endpoint listens: logs, exec, attach, port-forward, metrics."),
     key("kubelet.address", "an IP address", Optional, "",
         "The address published on the Node, where the API server dials the endpoint; absent: `POD_IP`, else the address of the default route."),
+    key("kubelet.tls.mode", "`files`, `csr` or `selfSigned`", Optional, "files",
+        "Where the endpoint's serving certificate comes from: `files` (below); `csr`, a CertificateSigningRequest that somebody has to approve after each start and before each expiry, with a self-signed one until then; `selfSigned`, which an API server with `--kubelet-certificate-authority` refuses. Absent: `files` when both files are given, else `selfSigned`."),
+    key("kubelet.tls.signer", "a signer such as `kubernetes.io/kubelet-serving`", Default("kubernetes.io/kubelet-serving"), "",
+        "With `csr`: who is asked to sign. On EKS `beta.eks.amazonaws.com/app-serving`: its other signer issues to EC2 instances alone."),
     key("kubelet.tls.certFile", "an absolute path", Optional, "/etc/orca/tls/tls.crt",
-        "Serving certificate (PEM) for `kubelet.address`, read again when it changes; absent: ORCA makes one."),
+        "With `files`: serving certificate (PEM) for `kubelet.address`, read again every minute."),
     key("kubelet.tls.keyFile", "an absolute path", Optional, "/etc/orca/tls/tls.key", "Its private key (PEM)."),
 
     key("logging.level", "a level such as `info`, or a filter such as `orca=debug,info`", Default("info"), "info",

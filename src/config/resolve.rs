@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::raw::{Reader, Typed};
 use super::{
     Aws, Config, DaemonSetPolicy, Facts, Guest, ImageSource, Instances, Kubelet, Limits, LogFormat, Logging,
-    Metrics, Network, Node, NodeGpu, Problems, Taint, TlsFiles, TunnelKind, Warning, values,
+    Metrics, Network, Node, NodeGpu, Problems, Taint, Tls, TlsFiles, TunnelKind, Warning, values,
 };
 use crate::cloud::RootVolume;
 
@@ -221,21 +221,45 @@ fn kubelet(read: &mut Reader, facts: &Facts) -> Kubelet {
             "kubelet.address is missing and this machine has no default route, expected an IP address",
         );
     }
-    let cert_file = read.text("kubelet.tls.certFile", absolute_path);
-    let key_file = read.text("kubelet.tls.keyFile", absolute_path);
-    for (set, missing) in
-        [("kubelet.tls.certFile", "kubelet.tls.keyFile"), ("kubelet.tls.keyFile", "kubelet.tls.certFile")]
-    {
-        if read.is_set(set) && !read.is_set(missing) {
-            read.problem(missing, format!("{missing} is missing, expected both or neither, as {set} is set"));
-        }
-    }
     Kubelet {
         listen: read
             .text("kubelet.listen", |text| text.parse().ok())
             .unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0))),
         address: address.unwrap_or_else(|| IpAddr::from([0, 0, 0, 0])),
-        tls: cert_file.zip(key_file).map(|(cert_file, key_file)| TlsFiles { cert_file, key_file }),
+        tls: tls(read),
+    }
+}
+
+/// The mode that was typed, else the one that the files ask for.
+fn tls(read: &mut Reader) -> Tls {
+    const CERT: &str = "kubelet.tls.certFile";
+    const KEY: &str = "kubelet.tls.keyFile";
+    const SIGNER: &str = "kubelet.tls.signer";
+    let files = read
+        .text(CERT, absolute_path)
+        .zip(read.text(KEY, absolute_path))
+        .map(|(cert_file, key_file)| Tls::Files(TlsFiles { cert_file, key_file }));
+    let signer = read.text(SIGNER, values::text_if(values::is_signer)).unwrap_or_default();
+    let given = [CERT, KEY].map(|path| read.is_set(path));
+    let implied = if given == [false, false] { "selfSigned" } else { "files" };
+    let mode = read.text("kubelet.tls.mode", |text| {
+        ["files", "csr", "selfSigned"].into_iter().find(|mode| *mode == text)
+    });
+    let mode = mode.unwrap_or(implied);
+    for (path, given) in [CERT, KEY].into_iter().zip(given) {
+        if mode == "files" && !given {
+            read.problem(path, format!("{path} is missing, expected both files (kubelet.tls.mode `files`)"));
+        } else if mode != "files" && given {
+            read.problem(path, format!("{path} is set, expected none with kubelet.tls.mode `{mode}`"));
+        }
+    }
+    if mode != "csr" && read.is_set(SIGNER) {
+        read.problem(SIGNER, format!("{SIGNER} is set, expected it with kubelet.tls.mode `csr` only"));
+    }
+    match mode {
+        "csr" => Tls::Csr { signer },
+        "files" => files.unwrap_or(Tls::SelfSigned),
+        _ => Tls::SelfSigned,
     }
 }
 

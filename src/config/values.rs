@@ -103,6 +103,12 @@ pub(super) fn is_extended_resource(text: &str) -> bool {
             .is_some_and(|(domain, _)| domain != "kubernetes.io" && !domain.ends_with(".kubernetes.io"))
 }
 
+/// Who signs a CertificateSigningRequest: a domain and a path.
+pub(super) fn is_signer(text: &str) -> bool {
+    text.split_once('/')
+        .is_some_and(|(domain, path)| domain.contains('.') && is_dns_subdomain(domain) && is_label_name(path))
+}
+
 /// A positive Kubernetes quantity.
 pub(super) fn is_quantity(text: &str) -> bool {
     quantity::nanos(text).is_some_and(|nanos| nanos > 0)

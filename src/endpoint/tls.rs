@@ -1,7 +1,8 @@
 //! TLS of the endpoint: its certificate, and the client certificates it asks for.
 //!
-//! Given files, else a self-signed certificate, which the API server accepts unless it was told
-//! `--kubelet-certificate-authority`. Both are read again while running, so that rotation needs no restart.
+//! Given files, a certificate that the cluster issues (`csr`), else a self-signed one, which the API server accepts
+//! unless it was told `--kubelet-certificate-authority`. What changes is taken while running, without a restart;
+//! connections that are open keep what they began with.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::sync::watch;
 
+use super::csr::Issued;
 use crate::config::TlsFiles;
 
 /// How often files and client CA are read again.
@@ -23,42 +25,43 @@ const REFRESH: Duration = Duration::from_mins(1);
 /// How long the API server may take.
 const DEADLINE: Duration = Duration::from_secs(10);
 
+/// Where the serving certificate comes from.
+#[derive(Debug)]
+pub enum Serving {
+    Files(TlsFiles),
+    /// Whatever was issued last; a self-signed one until then.
+    Issued(watch::Receiver<Option<Arc<Issued>>>),
+    SelfSigned,
+}
+
 /// Where certificates come from.
 pub struct Source {
-    pub client: kube::Client,
-    pub files: Option<TlsFiles>,
-    /// Names in the self-signed certificate.
-    pub node: String,
-    pub address: IpAddr,
-    self_signed: (CertificateDer<'static>, Vec<u8>),
+    client: kube::Client,
+    serving: Serving,
+    self_signed: Issued,
 }
 
 impl std::fmt::Debug for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Source").field("files", &self.files).field("node", &self.node).finish_non_exhaustive()
+        f.debug_struct("Source").field("serving", &self.serving).finish_non_exhaustive()
     }
 }
 
 impl Source {
-    /// Prepares the self-signed certificate, too.
+    /// Prepares the self-signed certificate, too: for `node` at `address`.
     ///
     /// # Errors
     /// When the certificate cannot be made.
-    pub fn new(
-        client: kube::Client,
-        files: Option<TlsFiles>,
-        node: String,
-        address: IpAddr,
-    ) -> anyhow::Result<Self> {
+    pub fn new(client: kube::Client, serving: Serving, node: &str, address: IpAddr) -> anyhow::Result<Self> {
         let key = rcgen::KeyPair::generate().context("making the endpoint's key")?;
-        let mut params = rcgen::CertificateParams::new(vec![node.clone(), address.to_string()])
+        let mut params = rcgen::CertificateParams::new(vec![node.to_owned(), address.to_string()])
             .context("naming the endpoint's certificate")?;
         params.distinguished_name.push(rcgen::DnType::CommonName, format!("system:node:{node}"));
         params.distinguished_name.push(rcgen::DnType::OrganizationName, "system:nodes");
         params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
         let certificate = params.self_signed(&key).context("signing the endpoint's certificate")?;
-        let self_signed = (certificate.der().clone(), key.serialize_der());
-        Ok(Self { client, files, node, address, self_signed })
+        let self_signed = Issued { chain: vec![certificate.der().clone()], key: key.serialize_der() };
+        Ok(Self { client, serving, self_signed })
     }
 
     /// The TLS configuration of now.
@@ -66,12 +69,10 @@ impl Source {
     /// # Errors
     /// When the cluster's client CA or the given files cannot be read.
     pub async fn load(&self) -> anyhow::Result<Arc<ServerConfig>> {
-        let (chain, key) = match &self.files {
-            Some(files) => read_files(files).await?,
-            None => {
-                let (certificate, key) = &self.self_signed;
-                (vec![certificate.clone()], PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.clone())))
-            }
+        let (chain, key) = match &self.serving {
+            Serving::Files(files) => read_files(files).await?,
+            Serving::Issued(issued) => of_memory(issued.borrow().as_deref().unwrap_or(&self.self_signed)),
+            Serving::SelfSigned => of_memory(&self.self_signed),
         };
         let mut roots = rustls::RootCertStore::empty();
         for certificate in self.client_ca().await? {
@@ -90,8 +91,15 @@ impl Source {
 
     /// Keeps `current` fresh. Never ends; a failed refresh leaves what was good.
     pub async fn refresh(&self, current: &watch::Sender<Arc<ServerConfig>>) {
+        let mut issued = match &self.serving {
+            Serving::Issued(issued) => Some(issued.clone()),
+            Serving::Files(_) | Serving::SelfSigned => None,
+        };
         loop {
-            tokio::time::sleep(REFRESH).await;
+            tokio::select! {
+                () = tokio::time::sleep(REFRESH) => {}
+                () = changed(issued.as_mut()) => {}
+            }
             match self.load().await {
                 Ok(fresh) => {
                     current.send_replace(fresh);
@@ -118,6 +126,20 @@ impl Source {
             .collect::<Result<_, _>>()
             .context("reading `client-ca-file`")
     }
+}
+
+/// Returns when another certificate was issued; never, where none is.
+async fn changed(issued: Option<&mut watch::Receiver<Option<Arc<Issued>>>>) {
+    if let Some(issued) = issued
+        && issued.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
+fn of_memory(from: &Issued) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+    (from.chain.clone(), PrivateKeyDer::from(PrivatePkcs8KeyDer::from(from.key.clone())))
 }
 
 async fn read_files(

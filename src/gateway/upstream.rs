@@ -49,10 +49,7 @@ impl Upstream {
         let mut own = base.clone();
         // A kubelet tries again by itself, and knows better when.
         own.default_retry = false;
-        let mut impersonating = own.clone();
-        impersonating.auth_info.impersonate = Some(format!("system:node:{node}"));
-        impersonating.auth_info.impersonate_groups = Some(vec!["system:nodes".to_owned()]);
-        Ok(Self { node: kube::Client::try_from(impersonating)?, own: kube::Client::try_from(own)? })
+        Ok(Self { node: kube::Client::try_from(as_node(&own, node))?, own: kube::Client::try_from(own)? })
     }
 
     /// The client that speaks as the node.
@@ -94,6 +91,15 @@ impl Upstream {
             .await
             .map_err(|_elapsed| Refusal::NotNow("the API server did not answer"))?
     }
+}
+
+/// The same API server, asked as `node`: what that identity may do, the API server's Node authorizer decides.
+#[must_use]
+pub fn as_node(base: &kube::Config, node: &str) -> kube::Config {
+    let mut impersonating = base.clone();
+    impersonating.auth_info.impersonate = Some(format!("system:node:{node}"));
+    impersonating.auth_info.impersonate_groups = Some(vec!["system:nodes".to_owned()]);
+    impersonating
 }
 
 /// Reads a whole answer, up to a limit.

@@ -1,4 +1,4 @@
-//! Events of the Node: the cloud was lost, the cloud is back.
+//! Events of the Node: the cloud was lost, the cloud is back; and whatever other parts tell about it.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
@@ -7,13 +7,15 @@ use kube::api::{Api, ObjectMeta, PostParams};
 use kube::{Client, Error};
 
 use super::CloudHealth;
+use crate::pod::reasons;
 
 /// What is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Told {
-    kind: &'static str,
-    reason: &'static str,
-    message: String,
+pub(crate) struct Told {
+    /// `Normal` or `Warning`.
+    pub(crate) kind: &'static str,
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
 }
 
 /// What changed between two looks at the cloud, if it is worth telling. A new text for the same reason is not.
@@ -26,12 +28,12 @@ pub(super) fn about_cloud(before: &CloudHealth, now: &CloudHealth) -> Option<Tol
         }
         (_, CloudHealth::Unreachable { reason, message }) => Some(Told {
             kind: "Warning",
-            reason: "CloudUnreachable",
+            reason: reasons::CLOUD_UNREACHABLE,
             message: format!("{reason}: {message}"),
         }),
         (CloudHealth::Unreachable { .. }, CloudHealth::Reachable) => Some(Told {
             kind: "Normal",
-            reason: "CloudReachable",
+            reason: reasons::CLOUD_REACHABLE,
             message: "the cloud answers again".to_owned(),
         }),
         (_, CloudHealth::Reachable | CloudHealth::Unknown) => None,
@@ -39,7 +41,7 @@ pub(super) fn about_cloud(before: &CloudHealth, now: &CloudHealth) -> Option<Tol
 }
 
 /// Writes it. Events about nodes live in `default`.
-pub(super) async fn send(client: &Client, node: &str, told: &Told, now: Timestamp) -> Result<(), Error> {
+pub(crate) async fn send(client: &Client, node: &str, told: &Told, now: Timestamp) -> Result<(), Error> {
     let event = Event {
         metadata: ObjectMeta {
             name: Some(format!("{node}.{:x}", now.as_nanosecond())),

@@ -116,6 +116,17 @@ pub const DUPLICATE: &str = "DuplicateInstance";
 /// Event: the annotation with the launch intent is of no use.
 pub const INVALID_INTENT: &str = "InvalidLaunchIntent";
 
+/// Event of the Node: the cloud does not answer.
+pub const CLOUD_UNREACHABLE: &str = "CloudUnreachable";
+/// Event of the Node: it answers again. Also the condition of the Node that says whether it does.
+pub const CLOUD_REACHABLE: &str = "CloudReachable";
+/// Event of the Node: the endpoint's serving certificate is waited for.
+pub const CERTIFICATE_PENDING: &str = "ServingCertificatePending";
+/// Event of the Node: it was issued, and is in use.
+pub const CERTIFICATE_ISSUED: &str = "ServingCertificateIssued";
+/// Event of the Node: it was refused.
+pub const CERTIFICATE_REFUSED: &str = "ServingCertificateRefused";
+
 /// Whether a pod that failed with this reason was refused before it had a machine.
 #[must_use]
 pub fn is_rejection(reason: &str) -> bool {

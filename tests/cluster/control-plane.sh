@@ -1,6 +1,7 @@
 #!/bin/bash
 # Starts a whole control plane on this machine: etcd, kube-apiserver, kube-controller-manager, kube-scheduler.
 # usage: control-plane.sh BIN_DIR STATE_DIR HOST_ADDRESS
+# ORCA_APISERVER_FLAGS: more flags of kube-apiserver, whose paths begin in STATE_DIR/pki.
 # Leaves STATE_DIR/admin.conf, STATE_DIR/pki and one STATE_DIR/NAME.pid for each process; ready in about 4 s.
 # The Node and RBAC authorizers and NodeRestriction are on, as on any cluster of today.
 set -euo pipefail
@@ -63,7 +64,7 @@ launch "$state" apiserver "$bin/kubernetes/kube-apiserver" --etcd-servers=http:/
   --requestheader-extra-headers-prefix=X-Remote-Extra- \
   --proxy-client-cert-file=front-proxy-client.crt --proxy-client-key-file=front-proxy-client.key \
   --audit-policy-file="$state/audit-policy.yaml" --audit-log-path="$state/audit.log" --audit-log-mode=batch \
-  --enable-aggregator-routing
+  --enable-aggregator-routing ${ORCA_APISERVER_FLAGS:-}
 
 await 60 "the API server" "$state/apiserver.log" "$bin/kubernetes/kubectl" --kubeconfig="$state/admin.conf" get --raw /readyz
 

@@ -19,6 +19,8 @@ mod isolation;
 mod refusals;
 // Crashes, cuts and restarts.
 mod robustness;
+// The endpoint's certificate, signed by the cluster, before an API server that verifies it.
+mod certificate;
 // Other people's programs against the local cloud.
 mod interop;
 
@@ -67,7 +69,7 @@ fn together() -> Vec<Test> {
 }
 
 fn alone() -> Vec<Test> {
-    robustness::TESTS.to_vec()
+    [robustness::TESTS, certificate::TESTS].concat()
 }
 
 fn trials(tests: &[Test], world: Option<&Arc<World>>) -> Vec<Trial> {

@@ -63,7 +63,8 @@ impl World {
         self.script_with(arguments, &[])
     }
 
-    fn script_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Result<()> {
+    /// The same, with variables for it.
+    pub(crate) fn script_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Result<()> {
         let script = self.top.join("tests/cluster/world.sh");
         let programs = Path::new(env!("CARGO_BIN_EXE_orca")).parent().context("programs folder")?.to_owned();
         let status = Command::new(script)

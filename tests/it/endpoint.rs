@@ -201,7 +201,7 @@ async fn start() -> World {
     };
     pods.replace(HashMap::from([pod("running", "uid-1"), pod("booting", "uid-2")]));
     let client = api_server(cluster.0.pem());
-    let source = tls::Source::new(client.clone(), None, "orca".to_owned(), HOST).unwrap();
+    let source = tls::Source::new(client.clone(), tls::Serving::SelfSigned, "orca", HOST).unwrap();
     let (_keep, tls) = watch::channel(source.load().await.unwrap());
     let endpoint = Endpoint {
         pods,

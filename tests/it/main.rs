@@ -3,6 +3,8 @@
 
 // What was done to the cloud is on record.
 mod audit;
+// The endpoint's certificate by CertificateSigningRequest.
+mod certificate;
 // The binary's command line and its exit codes.
 mod cli;
 // The EC2 adapter against a loopback server.

@@ -13,7 +13,7 @@ use orca::cloud::memory::MemoryCloud;
 use orca::cloud::{Instance, RootVolume};
 use orca::config::{
     Aws, Config, DaemonSetPolicy, Guest, ImageSource, Instances, Kubelet, Limits, LogFormat, Logging,
-    Metrics, Network, Node, NodeGpu, TunnelKind,
+    Metrics, Network, Node, NodeGpu, Tls, TunnelKind,
 };
 use orca::controller::{self, Controller, Deps};
 use orca::informer::PodInformer;
@@ -249,7 +249,7 @@ pub(crate) fn mk_config() -> Config {
         kubelet: Kubelet {
             listen: "127.0.0.1:10250".parse().unwrap(),
             address: "127.0.0.1".parse().unwrap(),
-            tls: None,
+            tls: Tls::SelfSigned,
         },
         logging: Logging { level: "info".to_owned(), format: LogFormat::Text },
         metrics: Metrics { listen: None },

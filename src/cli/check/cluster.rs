@@ -13,7 +13,8 @@ use kube::{Client, ResourceExt as _};
 use super::super::Common;
 use crate::app::kube_config;
 use crate::cloud::ec2::probe::Finding;
-use crate::config::Config;
+use crate::config::{Config, Tls};
+use crate::gateway::as_node;
 
 /// What was found out about the cluster.
 #[derive(Debug, Default)]
@@ -35,11 +36,12 @@ pub(super) async fn examine(common: &Common, config: &Config) -> Cluster {
         kube.connect_timeout = Some(Duration::from_secs(5));
         kube.read_timeout = Some(PATIENCE);
         let url = kube.cluster_url.to_string();
+        let node = Client::try_from(as_node(&kube, &config.node.name))?;
         let client = Client::try_from(kube)?;
         let version = tokio::time::timeout(PATIENCE, client.apiserver_version()).await??;
-        anyhow::Ok((client, url, version))
+        anyhow::Ok((client, node, url, version))
     };
-    let (client, url, version) = match connect.await {
+    let (client, node, url, version) = match connect.await {
         Ok(connected) => connected,
         Err(error) => {
             // kube's errors repeat their causes; the first and the last say it all.
@@ -61,7 +63,25 @@ pub(super) async fn examine(common: &Common, config: &Config) -> Cluster {
         )),
     }
     cluster.findings.extend(permissions(&client, &config.node.name, &common.namespace).await);
+    if let Tls::Csr { .. } = config.kubelet.tls {
+        cluster.findings.extend(certificate(&node).await);
+    }
     cluster
+}
+
+/// What asking for a serving certificate takes: the API server's Node authorizer gives it to every node.
+async fn certificate(node: &Client) -> Vec<Finding> {
+    let need = |verb: &str| ResourceAttributes {
+        group: Some("certificates.k8s.io".to_owned()),
+        resource: Some("certificatesigningrequests".to_owned()),
+        verb: Some(verb.to_owned()),
+        ..ResourceAttributes::default()
+    };
+    let findings = join_all(["create", "get"].map(|verb| ask(node, need(verb)))).await;
+    findings
+        .into_iter()
+        .map(|finding| Finding { what: format!("as the node: {}", finding.what), ..finding })
+        .collect()
 }
 
 /// `36` of `36+`.

@@ -91,8 +91,8 @@ surprise: {}
     node.pods is `0`, expected 1 to 500
     instances.defaultInstanceType is a list, expected an instance type such as `g6.xlarge`
     limits.keepFinished is `5`, expected a duration such as `90s`, `5m` or `24h`
-    kubelet.tls.keyFile is missing, expected both or neither, as kubelet.tls.certFile is set
     kubelet.listen is `:10250`, expected an address and port such as `0.0.0.0:10250`
+    kubelet.tls.keyFile is missing, expected both files (kubelet.tls.mode `files`)
     ");
 }
 
@@ -114,6 +114,26 @@ fn an_empty_file_names_every_key_that_is_required() {
         assert!(found.iter().any(|text| text.starts_with(&start)), "{start} not in {found:?}");
     }
     assert_eq!(found.len(), 5);
+}
+
+#[test]
+fn the_serving_certificate_comes_from_where_the_mode_says_or_the_files_imply() {
+    let tls = |more: &str| Config::resolve(&format!("{MINIMAL}{more}"), &facts()).unwrap().0.kubelet.tls;
+    let files = Tls::Files(TlsFiles { cert_file: "/a".into(), key_file: "/b".into() });
+    let csr = |signer: &str| Tls::Csr { signer: signer.to_owned() };
+    assert_eq!(tls(""), Tls::SelfSigned);
+    assert_eq!(tls("kubelet: {tls: {certFile: /a, keyFile: /b}}"), files);
+    assert_eq!(tls("kubelet: {tls: {mode: files, certFile: /a, keyFile: /b}}"), files);
+    assert_eq!(tls("kubelet: {tls: {mode: csr}}"), csr("kubernetes.io/kubelet-serving"));
+    assert_eq!(tls("kubelet: {tls: {mode: csr, signer: a.b/c}}"), csr("a.b/c"));
+    let found = with("kubelet: {tls: {mode: csr, certFile: /a, keyFile: /b}}");
+    assert_eq!(
+        found,
+        [
+            "kubelet.tls.certFile is set, expected none with kubelet.tls.mode `csr`",
+            "kubelet.tls.keyFile is set, expected none with kubelet.tls.mode `csr`",
+        ]
+    );
 }
 
 #[test]
@@ -142,7 +162,15 @@ fn contradictions_are_problems() {
     );
     check(
         "kubelet: {tls: {keyFile: /key}}",
-        "kubelet.tls.certFile is missing, expected both or neither, as kubelet.tls.keyFile is set",
+        "kubelet.tls.certFile is missing, expected both files (kubelet.tls.mode `files`)",
+    );
+    check(
+        "kubelet: {tls: {signer: example.com/mine}}",
+        "kubelet.tls.signer is set, expected it with kubelet.tls.mode `csr` only",
+    );
+    check(
+        "kubelet: {tls: {mode: csr, signer: mine}}",
+        "kubelet.tls.signer is `mine`, expected a signer such as `kubernetes.io/kubelet-serving`",
     );
     check(
         "metrics: {listen: '127.0.0.1:10250'}",
