@@ -125,6 +125,7 @@ impl Controller {
         });
         let rules = Rules {
             gpu_resource: config.node.gpu.resource.clone(),
+            instances: config.instances.clone(),
             daemon_sets: config.node.daemon_sets,
             keep_finished: config.limits.keep_finished,
             boot_deadline: config.limits.boot_deadline,
@@ -168,7 +169,7 @@ impl Controller {
         parts.spawn(core.clone().watch_instances());
         parts.spawn({
             let core = core.clone();
-            async move { core.market.refresh(&core.config.instances.default_instance_type).await }
+            async move { core.market.refresh(core.config.instances.default_instance_type()).await }
         });
         let slots = Arc::new(Semaphore::new(PASSES));
         let mut passes = JoinSet::new();

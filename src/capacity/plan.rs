@@ -7,8 +7,7 @@ use jiff::Timestamp;
 
 use super::blocked::Blocked;
 use crate::cloud::{Image, InstanceType, Subnet};
-use crate::config::Instances;
-use crate::pod::ask::{ANNOTATION_INSTANCE_TYPE, Ask, Problem, Rejection};
+use crate::pod::ask::{Ask, Problem, Rejection};
 use crate::pod::reasons;
 
 /// Addresses of a subnet that one machine takes: its own and its pod's.
@@ -62,23 +61,12 @@ pub enum Plan {
 /// The instance type that the pod is to get.
 ///
 /// # Errors
-/// The pod names a type that the operator does not allow.
-pub fn wanted_type<'a>(ask: &'a Ask, rules: &'a Instances) -> Result<&'a str, Rejection> {
-    let Some(wanted) = ask.instance_type.as_deref() else {
-        return Ok(&rules.default_instance_type);
-    };
-    let Some(allowed) = &rules.allowed_instance_types else {
-        return Ok(wanted);
-    };
-    let fits = |pattern: &String| match pattern.strip_suffix('*') {
-        Some(prefix) => wanted.starts_with(prefix),
-        None => pattern == wanted,
-    };
-    if allowed.iter().any(fits) {
-        return Ok(wanted);
-    }
-    let message = format!("is `{wanted}`, expected one of `{}`", allowed.join("`, `"));
-    Err(Rejection::single(reasons::INSTANCE_TYPE_NOT_ALLOWED, annotation_path(), message))
+/// Nobody names a type.
+pub fn wanted_type(ask: &Ask) -> Result<&str, Rejection> {
+    ask.wishes.instance_types.first().map(String::as_str).ok_or_else(|| {
+        let message = "is missing, expected an instance type, as `instances.defaultInstanceType` is not set";
+        Rejection::single(reasons::INVALID_ANNOTATION, annotation_path(), message)
+    })
 }
 
 /// The rejection of a pod whose type the cloud does not know.
@@ -142,18 +130,18 @@ fn too_large(ask: &Ask, offers: &Offers<'_>) -> Vec<Problem> {
     check(reasons::OUT_OF_GPU, &ask.gpu_resource, "", ask.gpus, gpus, &offer.name);
     check(reasons::OUT_OF_CPU, "cpu", "m", ask.cpu_milli, cpu_milli, &offer.name);
     check(reasons::OUT_OF_MEMORY, "memory", "", ask.memory_bytes, memory_bytes, &offer.name);
-    check(reasons::OUT_OF_DISK, "ephemeral-storage", "", ask.disk_bytes, disk_bytes, volume);
+    check(reasons::OUT_OF_DISK, "ephemeral-storage", "", ask.ephemeral_bytes, disk_bytes, volume);
     problems
 }
 
 fn annotation_path() -> String {
-    format!("metadata.annotations[{ANNOTATION_INSTANCE_TYPE}]")
+    "metadata.annotations[orca.research/instance-type]".to_owned()
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::cloud::{Gpus, RootVolume};
+    use crate::cloud::Gpus;
 
     pub(crate) fn mk_type(name: &str) -> InstanceType {
         InstanceType {
@@ -250,16 +238,21 @@ pub(crate) mod tests {
     #[test]
     fn a_pod_that_does_not_fit_its_type_is_refused_with_every_reason() {
         let subnets = [mk_subnet("s-a", "a", 9)];
-        let fits =
-            Ask { cpu_milli: 4000, memory_bytes: 16 << 30, disk_bytes: 100 << 30, gpus: 1, ..Ask::default() };
+        let fits = Ask {
+            cpu_milli: 4000,
+            memory_bytes: 16 << 30,
+            ephemeral_bytes: 100 << 30,
+            gpus: 1,
+            ..Ask::default()
+        };
         assert_eq!(run(&fits, &subnets, &Blocked::default()), "s-a");
         let large = Ask {
             cpu_milli: 4001,
             memory_bytes: (16 << 30) + 1,
-            disk_bytes: (100 << 30) + 1,
+            ephemeral_bytes: (100 << 30) + 1,
             gpus: 2,
             gpu_resource: "nvidia.com/gpu".to_owned(),
-            instance_type: None,
+            ..Ask::default()
         };
         assert_eq!(
             run(&large, &subnets, &Blocked::default()),
@@ -268,33 +261,6 @@ pub(crate) mod tests {
              spec.containers[*].resources.requests[memory]: sum is `17179869185`, expected at most the `17179869184` of g5.xlarge; \
              spec.containers[*].resources.requests[ephemeral-storage]: sum is `107374182401`, \
              expected at most the `107374182400` of the root volume (`instances.rootVolume.sizeGiB`)"
-        );
-    }
-
-    #[test]
-    fn the_annotation_goes_before_the_default_and_must_be_allowed() {
-        let root_volume = RootVolume {
-            size_gib: 1,
-            kind: String::new(),
-            iops: None,
-            throughput: None,
-            encrypted: false,
-            kms_key_id: None,
-        };
-        let rules = |allowed: Option<&[&str]>| Instances {
-            default_instance_type: "t3.large".to_owned(),
-            allowed_instance_types: allowed.map(|all| all.iter().map(|one| (*one).to_owned()).collect()),
-            root_volume: root_volume.clone(),
-        };
-        let ask = |name: &str| Ask { instance_type: Some(name.to_owned()), ..Ask::default() };
-        assert_eq!(wanted_type(&Ask::default(), &rules(Some(&[]))), Ok("t3.large"));
-        assert_eq!(wanted_type(&ask("g5.xlarge"), &rules(None)), Ok("g5.xlarge"));
-        assert_eq!(wanted_type(&ask("g5.xlarge"), &rules(Some(&["p5.*", "g5.*"]))), Ok("g5.xlarge"));
-        let refused = wanted_type(&ask("g5.xlarge"), &rules(Some(&["g6.*", "g5.xlarg"]))).unwrap_err();
-        assert_eq!(refused.reason(), reasons::INSTANCE_TYPE_NOT_ALLOWED);
-        assert_eq!(
-            refused.to_string(),
-            "metadata.annotations[orca.research/instance-type]: is `g5.xlarge`, expected one of `g6.*`, `g5.xlarg`"
         );
     }
 }

@@ -117,26 +117,28 @@ impl Core {
 
     /// What may be launched for a pod, by what the market has now.
     async fn candidates(&self, pod: &Pod) -> Result<Choice, CloudError> {
-        let ask = match ask::ask(pod, &self.rules.gpu_resource) {
+        let ask = match ask::ask(pod, &[], &self.rules.gpu_resource, &self.rules.instances) {
             Ok(ask) => ask,
             Err(rejection) => return Ok(Choice::Refuse(rejection)),
         };
-        let wanted = match wanted_type(&ask, &self.config.instances) {
+        let wanted = match wanted_type(&ask) {
             Ok(wanted) => wanted,
             Err(rejection) => return Ok(Choice::Refuse(rejection)),
         };
         let (shelf, subnets) = tokio::join!(self.market.shelf(wanted), self.market.subnets());
         let Some(shelf) = shelf? else {
-            return Ok(match ask.instance_type {
-                Some(_) => Choice::Refuse(unknown_type(wanted)),
+            let is_default = self.config.instances.default_instance_type() == Some(wanted);
+            return Ok(if is_default {
                 // Not the pod's fault.
-                None => Choice::Wait {
+                Choice::Wait {
                     reason: reasons::LAUNCH_REFUSED,
                     message: format!(
                         "`instances.defaultInstanceType` is `{wanted}`, which the cloud does not know"
                     ),
                     until: None,
-                },
+                }
+            } else {
+                Choice::Refuse(unknown_type(wanted))
             });
         };
         let Shelf { instance_type, zones, image } = &*shelf;

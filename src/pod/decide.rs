@@ -21,7 +21,7 @@ use super::state::State;
 use super::status::StatusChange;
 use super::{ask, status};
 use crate::cloud::Instance;
-use crate::config::DaemonSetPolicy;
+use crate::config::{DaemonSetPolicy, Instances};
 use crate::link::LinkStatus;
 
 pub use drain::Drain;
@@ -57,6 +57,7 @@ pub enum Lists {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
     pub gpu_resource: String,
+    pub instances: Instances,
     pub daemon_sets: DaemonSetPolicy,
     pub keep_finished: Duration,
     pub boot_deadline: Duration,

@@ -24,6 +24,16 @@ pub const OUT_OF_DISK: &str = "OutOfephemeral-storage";
 pub const UNKNOWN_ANNOTATION: &str = "UnknownAnnotation";
 /// Failed: an annotation of ours with a value that means nothing.
 pub const INVALID_ANNOTATION: &str = "InvalidAnnotation";
+/// Failed: annotations, or an annotation and the configuration, that exclude each other.
+pub const CONFLICTING_ANNOTATIONS: &str = "ConflictingAnnotations";
+/// Failed: a value that only the operator may choose.
+pub const ANNOTATION_NOT_ALLOWED: &str = "AnnotationNotAllowed";
+/// Failed: ORCA would have to choose by itself what `instances.selectionMode` does not let it choose.
+pub const SELECTION_NOT_ALLOWED: &str = "SelectionNotAllowed";
+/// Failed: no template of this name.
+pub const UNKNOWN_TEMPLATE: &str = "UnknownTemplate";
+/// Failed: an architecture that no machine here has.
+pub const UNSUPPORTED_ARCHITECTURE: &str = "UnsupportedArchitecture";
 /// Failed: a resource amount that cannot be read.
 pub const INVALID_QUANTITY: &str = "InvalidQuantity";
 /// Failed, or held: DaemonSet pods get no machine.
@@ -119,6 +129,11 @@ pub fn is_rejection(reason: &str) -> bool {
         OUT_OF_DISK,
         UNKNOWN_ANNOTATION,
         INVALID_ANNOTATION,
+        CONFLICTING_ANNOTATIONS,
+        ANNOTATION_NOT_ALLOWED,
+        SELECTION_NOT_ALLOWED,
+        UNKNOWN_TEMPLATE,
+        UNSUPPORTED_ARCHITECTURE,
         INVALID_QUANTITY,
         DAEMON_SET,
     ]

@@ -54,7 +54,7 @@ fn no_machine(seen: &Observed<'_>, pod: &Pod, view: &View<'_>) -> Decision {
     if let Some(rejection) = &seen.memory.refused {
         return rejected(rejection);
     }
-    if let Err(rejection) = ask::ask(pod, &seen.rules.gpu_resource) {
+    if let Err(rejection) = ask::ask(pod, &[], &seen.rules.gpu_resource, &seen.rules.instances) {
         return rejected(&rejection);
     }
     let repeat = view.intent.as_ref().filter(|intent| seen.memory.failed.as_deref() != Some(&intent.token));

@@ -45,6 +45,7 @@ pub(super) fn world() -> World {
         lists: Lists::Read,
         rules: Rules {
             gpu_resource: "nvidia.com/gpu".to_owned(),
+            instances: crate::config::Instances::default(),
             daemon_sets: DaemonSetPolicy::Pending,
             keep_finished: Duration::from_secs(300),
             boot_deadline: Duration::from_secs(600),
