@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
+use crate::capacity::market::MarketCache;
 use crate::cloud::ec2::{Ec2, sdk_config};
 use crate::config::{Config, Tls, TunnelKind};
 use crate::controller::{Controller, Deps, Metrics};
@@ -110,11 +111,12 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
         keys: keys.clone(),
         settings: LinkSettings::from(config.as_ref()),
     })?;
+    let market = Arc::new(MarketCache::new(ec2.clone()));
     let controller = Controller::new(Deps {
         client: client.clone(),
         pods: pods.clone(),
         cloud: ec2.clone(),
-        market: ec2,
+        market: market.clone(),
         links: links.clone(),
         ssh_public: keys.ssh_public.clone(),
         config: config.clone(),
@@ -149,6 +151,10 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
         Ok(())
     });
     spawn(&mut tasks, "the node", node::run(node));
+    spawn(&mut tasks, "the market", async move {
+        market.run().await;
+        Ok(())
+    });
     spawn(&mut tasks, "the controller", async move {
         synced.wait_synced().await;
         ready.pass();

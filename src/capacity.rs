@@ -3,7 +3,7 @@
 pub mod avoid;
 pub mod blocked;
 pub mod candidate;
+pub mod market;
 pub mod money;
-pub mod plan;
 pub mod planner;
 pub mod world;

@@ -6,11 +6,15 @@
 
 #[cfg(test)]
 mod docs;
+mod instances;
 mod keys;
 pub(crate) mod quantity;
 mod raw;
 mod resolve;
-mod values;
+pub(crate) mod spelling;
+mod templates;
+pub(crate) mod values;
+pub(crate) mod volume;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,7 +22,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cloud::RootVolume;
+pub use instances::{Instances, SelectionMode};
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,28 +153,6 @@ pub enum DaemonSetPolicy {
     Reject,
 }
 
-/// `instances`: what may be launched.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Instances {
-    pub default_instance_type: String,
-    /// `None` allows every type; entries may end in `*`.
-    pub allowed_instance_types: Option<Vec<String>>,
-    pub root_volume: RootVolume,
-}
-
-impl Instances {
-    /// Whether the configuration lets this type be launched.
-    #[must_use]
-    pub fn allows(&self, instance_type: &str) -> bool {
-        self.allowed_instance_types.as_ref().is_none_or(|allowed| {
-            allowed.iter().any(|entry| match entry.strip_suffix('*') {
-                Some(start) => instance_type.starts_with(start),
-                None => entry == instance_type,
-            })
-        })
-    }
-}
-
 /// `network`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Network {
@@ -197,6 +179,8 @@ pub struct Limits {
     pub keep_finished: Duration,
     /// A machine that is not reachable after so long is replaced.
     pub boot_deadline: Duration,
+    /// A pod that waited so long for a machine fails; `None` lets it wait for ever.
+    pub capacity_wait: Option<Duration>,
 }
 
 /// `kubelet`: the node's own HTTPS endpoint.

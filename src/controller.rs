@@ -5,15 +5,17 @@
 //! Nothing here is durable: a restart is one more pass.
 
 mod act;
+mod answer;
 mod ceiling;
 mod deadline;
 mod fleet;
 mod health;
 mod kubelet;
 mod launch;
-mod market;
 mod metrics;
 mod observe;
+mod owners;
+mod plan;
 mod queue;
 mod story;
 mod sweep;
@@ -29,8 +31,9 @@ use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
 use crate::capacity::blocked::Blocked;
+use crate::capacity::market::MarketCache;
 use crate::clock;
-use crate::cloud::{Cloud, CloudHealth, Market};
+use crate::cloud::{Cloud, CloudHealth};
 use crate::config::{Config, TunnelKind};
 use crate::guest::{Listen, UserData, user_data};
 use crate::informer::{Changed, PodInformer};
@@ -63,7 +66,8 @@ pub struct Deps {
     /// Run by somebody else.
     pub pods: Arc<PodInformer>,
     pub cloud: Arc<dyn Cloud>,
-    pub market: Arc<dyn Market>,
+    /// Run by somebody else.
+    pub market: Arc<MarketCache>,
     pub links: Arc<dyn Links>,
     /// ORCA's public SSH key, for user data.
     pub ssh_public: String,
@@ -88,12 +92,13 @@ struct Core {
     config: Arc<Config>,
     cluster_id: String,
     metrics: Metrics,
-    user_data: String,
+    ssh_public: String,
+    owners: owners::Owners,
     rules: Rules,
     queue: Queue,
     table: table::Table,
     fleet: fleet::Fleet,
-    market: market::Cache,
+    market: Arc<MarketCache>,
     blocked: Mutex<Blocked>,
     story: story::Story,
     health: health::Health,
@@ -118,15 +123,6 @@ impl Controller {
     pub fn new(deps: Deps) -> Self {
         let Deps { client, pods, cloud, market, links, ssh_public, config, cluster_id, metrics } = deps;
         let (story, lines) = story::Story::new();
-        let user_data = user_data(&UserData {
-            ssh_public,
-            listen: match config.aws.tunnel {
-                TunnelKind::Ssm => Listen::Loopback,
-                TunnelKind::Direct => Listen::AllAddresses,
-            },
-            max_lifetime: config.limits.max_instance_lifetime,
-            max_lost_contact: config.limits.max_lost_contact,
-        });
         let rules = Rules {
             gpu_resource: config.node.gpu.resource.clone(),
             daemon_sets: config.node.daemon_sets,
@@ -142,12 +138,13 @@ impl Controller {
             config,
             cluster_id,
             metrics,
-            user_data,
+            ssh_public,
+            owners: owners::Owners::default(),
             rules,
             queue: Queue::default(),
             table: table::Table::default(),
             fleet: fleet::Fleet::new(),
-            market: market::Cache::new(market),
+            market,
             blocked: Mutex::default(),
             story,
             health: health::Health::new(),
@@ -191,10 +188,7 @@ impl Controller {
         parts.spawn(core.clone().watch_pods());
         parts.spawn(core.clone().watch_links());
         parts.spawn(core.clone().watch_instances());
-        parts.spawn({
-            let core = core.clone();
-            async move { core.market.refresh(&core.config.instances.default_instance_type).await }
-        });
+        parts.spawn(core.clone().watch_market());
         let slots = Arc::new(Semaphore::new(PASSES));
         let mut passes = JoinSet::new();
         loop {
@@ -214,6 +208,21 @@ impl Controller {
                 }
             }
         }
+    }
+}
+
+impl Core {
+    /// What a machine is started with. Equal arguments give equal texts.
+    fn user_data(&self, max_lifetime: Option<Duration>) -> String {
+        user_data(&UserData {
+            ssh_public: self.ssh_public.clone(),
+            listen: match self.config.aws.tunnel {
+                TunnelKind::Ssm => Listen::Loopback,
+                TunnelKind::Direct => Listen::AllAddresses,
+            },
+            max_lifetime: max_lifetime.unwrap_or(self.config.limits.max_instance_lifetime),
+            max_lost_contact: self.config.limits.max_lost_contact,
+        })
     }
 }
 

@@ -11,6 +11,7 @@
 pub mod ask;
 pub mod decide;
 pub mod intent;
+pub mod layers;
 pub mod quantity;
 pub mod reasons;
 pub mod state;

@@ -4,11 +4,16 @@
 //! missing or not what the table expects. It knows nothing of what values mean together.
 //! This is the only file that knows the YAML library.
 
+mod settings;
+
+pub(super) use settings::Settings;
+
 use std::collections::BTreeMap;
 
 use serde_yaml::Value;
 
 use super::keys::{self, Key, Need};
+use super::spelling::edits;
 use super::{Problem, Problems, Warning};
 
 /// A document, and what was found to be wrong with it so far.
@@ -50,6 +55,19 @@ impl Reader {
         self.problems.push(Problem { path: path.to_owned(), text: text.into() });
     }
 
+    /// The same, unless it was noted before.
+    pub(super) fn problem_once(&mut self, path: &str, text: String) {
+        let problem = Problem { path: path.to_owned(), text };
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+    }
+
+    /// Notes something that is accepted, and should be changed.
+    pub(super) fn warning(&mut self, path: &str, text: impl Into<String>) {
+        self.warnings.push(Warning { path: path.to_owned(), text: text.into() });
+    }
+
     /// Whether the key was typed (with a value other than null).
     pub(super) fn is_set(&self, path: &str) -> bool {
         self.at(path).is_some()
@@ -64,8 +82,7 @@ impl Reader {
         if self.is_set(new) {
             self.problem(old, format!("{old} is an older spelling of {new}, expected only one of them"));
         }
-        let text = format!("{old} is an older spelling, use {new}");
-        self.warnings.push(Warning { path: old.to_owned(), text });
+        self.warning(old, format!("{old} is an older spelling, use {new}"));
         true
     }
 
@@ -340,19 +357,4 @@ fn nearest(name: &str) -> Option<&'static str> {
         .filter(|(distance, path)| *distance <= 4.min(last(path).len()))
         .min()
         .map(|(_, path)| path)
-}
-
-/// Levenshtein distance.
-fn edits(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, a) in left.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in right.iter().enumerate() {
-            let next = (diagonal + usize::from(a != *b)).min(row[j] + 1).min(row[j + 1] + 1);
-            diagonal = std::mem::replace(&mut row[j + 1], next);
-        }
-    }
-    row[right.len()]
 }

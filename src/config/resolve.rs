@@ -1,13 +1,15 @@
 //! From the file to a [`Config`]: reads every key of the table, then looks for values that contradict each other.
 
+mod instances;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::raw::{Reader, Typed};
 use super::{
-    Aws, Config, DaemonSetPolicy, Facts, Guest, ImageSource, Instances, Kubelet, Limits, LogFormat, Logging,
-    Metrics, Network, Node, NodeGpu, Problems, Taint, Tls, TlsFiles, TunnelKind, Warning, values,
+    Aws, Config, DaemonSetPolicy, Facts, Guest, ImageSource, Kubelet, Limits, LogFormat, Logging, Metrics,
+    Network, Node, NodeGpu, Problems, Taint, Tls, TlsFiles, TunnelKind, Warning, templates, values, volume,
 };
 use crate::cloud::RootVolume;
 
@@ -21,10 +23,10 @@ impl Config {
         let mut read = Reader::new(file)?;
         // A getter that gives nothing for a key that has to be there has noted a problem, and then nothing of
         // this is used: the empty values below never reach anybody.
-        let config = Self {
+        let mut config = Self {
             aws: aws(&mut read),
             node: node(&mut read),
-            instances: instances(&mut read),
+            instances: instances::read(&mut read),
             network: Network { external_snat: read.flag("network.externalSNAT").unwrap_or_default() },
             guest: Guest {
                 cni_plugins_dir: read.text("guest.cniPluginsDir", absolute_path).unwrap_or_default(),
@@ -34,7 +36,12 @@ impl Config {
             logging: logging(&mut read),
             metrics: Metrics { listen: read.text("metrics.listen", listen_or_none).flatten() },
         };
+        config.instances.region.clone_from(&config.aws.region);
+        config.instances.subnet_ids.clone_from(&config.aws.subnet_ids);
+        config.instances.max_lifetime = config.limits.max_instance_lifetime;
+        config.instances.capacity_wait = config.limits.capacity_wait;
         contradictions(&mut read, &config);
+        templates::read(&mut read, &mut config.instances);
         let (problems, warnings) = read.finish();
         if problems.is_empty() { Ok((config, warnings)) } else { Err(Problems(problems)) }
     }
@@ -170,32 +177,6 @@ fn taint(read: &mut Reader, index: usize) -> Taint {
     }
 }
 
-fn instances(read: &mut Reader) -> Instances {
-    Instances {
-        default_instance_type: read
-            .text("instances.defaultInstanceType", values::text_if(values::is_instance_type))
-            .unwrap_or_default(),
-        allowed_instance_types: read.texts(
-            "instances.allowedInstanceTypes",
-            1..=usize::MAX,
-            values::is_type_pattern,
-        ),
-        root_volume: RootVolume {
-            size_gib: read.integer("instances.rootVolume.sizeGiB", 8..=65_536).unwrap_or_default(),
-            kind: read
-                .text(
-                    "instances.rootVolume.type",
-                    values::text_if(|text| matches!(text, "gp3" | "gp2" | "io1" | "io2")),
-                )
-                .unwrap_or_default(),
-            iops: read.integer("instances.rootVolume.iops", 100..=256_000),
-            throughput: read.integer("instances.rootVolume.throughput", 125..=2000),
-            encrypted: read.flag("instances.rootVolume.encrypted").unwrap_or(true),
-            kms_key_id: read.text("instances.rootVolume.kmsKeyId", values::text_if(values::is_name_or_arn)),
-        },
-    }
-}
-
 fn limits(read: &mut Reader) -> Limits {
     let mut at_least = |path: &str, seconds: u64| {
         let least = Duration::from_secs(seconds);
@@ -207,6 +188,7 @@ fn limits(read: &mut Reader) -> Limits {
         max_lost_contact: at_least("limits.maxLostContact", 10),
         keep_finished: at_least("limits.keepFinished", 0),
         boot_deadline: at_least("limits.bootDeadline", 5),
+        capacity_wait: read.text("limits.capacityWait", values::duration).filter(|wait| !wait.is_zero()),
         max_concurrent_instances: read.integer("limits.maxConcurrentInstances", 1..=5000).unwrap_or_default(),
     }
 }
@@ -284,20 +266,6 @@ fn contradictions(read: &mut Reader, config: &Config) {
             "aws.amiSSMParameter is set beside aws.amiID, expected only one of them",
         );
     }
-    let default_type = &config.instances.default_instance_type;
-    if let Some(allowed) = &config.instances.allowed_instance_types
-        && !default_type.is_empty()
-        && !config.instances.allows(default_type)
-    {
-        read.problem(
-            "instances.defaultInstanceType",
-            format!(
-                "instances.defaultInstanceType is `{default_type}`, expected one that \
-                 instances.allowedInstanceTypes ({}) allows",
-                allowed.join(", ")
-            ),
-        );
-    }
     root_volume(read, &config.instances.root_volume);
     let limits = &config.limits;
     if limits.boot_deadline > limits.max_instance_lifetime {
@@ -318,35 +286,13 @@ fn contradictions(read: &mut Reader, config: &Config) {
 }
 
 fn root_volume(read: &mut Reader, volume: &RootVolume) {
-    const IOPS: &str = "instances.rootVolume.iops";
-    const THROUGHPUT: &str = "instances.rootVolume.throughput";
-    match (volume.kind.as_str(), volume.iops) {
-        ("io1" | "io2", None) if !read.is_set(IOPS) => {
-            read.problem(IOPS, format!("{IOPS} is missing, expected it with the type `{}`", volume.kind));
+    for (part, text) in volume::contradictions(volume) {
+        let path = format!("instances.rootVolume.{part}");
+        // What could not be read has been told.
+        let is_missing = part == "iops" && volume.iops.is_none();
+        if !(is_missing && read.is_set(&path)) {
+            read.problem(&path, format!("{path} {text}"));
         }
-        ("gp2", Some(_)) => read.problem(IOPS, format!("{IOPS} is set, expected none with the type `gp2`")),
-        ("gp3", Some(iops)) if !(3000..=80_000).contains(&iops) => {
-            read.problem(IOPS, format!("{IOPS} is `{iops}`, expected 3000 to 80000 with the type `gp3`"));
-        }
-        _ => {}
-    }
-    if let Some(throughput) = volume.throughput {
-        // EC2: 0.25 MiB/s for each provisioned IOPS.
-        let most = volume.iops.unwrap_or(3000) / 4;
-        if volume.kind != "gp3" {
-            read.problem(THROUGHPUT, format!("{THROUGHPUT} is set, expected it with the type `gp3` only"));
-        } else if throughput > most {
-            read.problem(
-                THROUGHPUT,
-                format!("{THROUGHPUT} is `{throughput}`, expected at most {most}, a quarter of the IOPS"),
-            );
-        }
-    }
-    if volume.kms_key_id.is_some() && !volume.encrypted {
-        read.problem(
-            "instances.rootVolume.kmsKeyId",
-            "instances.rootVolume.kmsKeyId is set, expected none while instances.rootVolume.encrypted is `false`",
-        );
     }
 }
 

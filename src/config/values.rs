@@ -5,19 +5,19 @@ use std::time::Duration;
 use super::quantity;
 
 /// Some text, if it passes.
-pub(super) fn text_if(accept: impl Fn(&str) -> bool) -> impl Fn(&str) -> Option<String> {
+pub(crate) fn text_if(accept: impl Fn(&str) -> bool) -> impl Fn(&str) -> Option<String> {
     move |text| accept(text).then(|| text.to_owned())
 }
 
 /// `vpc-0a1b…`: a prefix, then letters and digits.
-pub(super) fn is_id(prefix: &str, text: &str) -> bool {
+pub(crate) fn is_id(prefix: &str, text: &str) -> bool {
     text.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('-')).is_some_and(|rest| {
         rest.len() >= 4 && rest.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
     })
 }
 
 /// `us-east-1`, `us-gov-west-1`.
-pub(super) fn is_region(text: &str) -> bool {
+pub(crate) fn is_region(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();
     parts.len() >= 3
         && parts.iter().all(|part| !part.is_empty())
@@ -26,7 +26,7 @@ pub(super) fn is_region(text: &str) -> bool {
 }
 
 /// `g6.xlarge`, `u-6tb1.56xlarge`.
-pub(super) fn is_instance_type(text: &str) -> bool {
+pub(crate) fn is_instance_type(text: &str) -> bool {
     let plain = |part: &str| {
         !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
     };
@@ -34,7 +34,7 @@ pub(super) fn is_instance_type(text: &str) -> bool {
 }
 
 /// An instance type, or the beginning of some with `*` at the end.
-pub(super) fn is_type_pattern(text: &str) -> bool {
+pub(crate) fn is_type_pattern(text: &str) -> bool {
     match text.strip_suffix('*') {
         Some(start) => {
             start.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.')
@@ -43,14 +43,37 @@ pub(super) fn is_type_pattern(text: &str) -> bool {
     }
 }
 
+/// The zone's name (`us-east-1a`, `us-east-1-bos-1a`) or id (`use1-az1`).
+pub(crate) fn is_zone(text: &str) -> bool {
+    text.len() <= 64
+        && text.contains('-')
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && text.bytes().last().is_some_and(|b| b.is_ascii_alphanumeric())
+}
+
+/// The region that a zone's name begins with; `None` for a zone's id, which does not tell.
+pub(crate) fn region_of_zone(zone: &str) -> Option<&str> {
+    let name = zone.trim_end_matches(|c: char| c.is_ascii_lowercase());
+    // `us-east-1` of `us-east-1a`, and of the local zone `us-east-1-bos-1a`.
+    let end = name
+        .find(|c: char| c.is_ascii_digit())
+        .map(|digit| name[digit..].find('-').map_or(name.len(), |dash| digit + dash))?;
+    Some(&name[..end]).filter(|region| is_region(region))
+}
+
+/// The name of a template: letters, digits, `-`, `_` and `.`, beginning and ending with a letter or digit.
+pub(crate) fn is_template_name(text: &str) -> bool {
+    is_label_name(text)
+}
+
 /// A name or an ARN: what AWS calls resources by.
-pub(super) fn is_name_or_arn(text: &str) -> bool {
+pub(crate) fn is_name_or_arn(text: &str) -> bool {
     (1..=2048).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+=,.@-_:/".contains(&b))
 }
 
 /// `http://host:port` or `https://host`, without a query.
-pub(super) fn is_endpoint(text: &str) -> bool {
+pub(crate) fn is_endpoint(text: &str) -> bool {
     text.parse::<http::Uri>().is_ok_and(|uri| {
         matches!(uri.scheme_str(), Some("http" | "https"))
             && uri.host().is_some_and(|host| !host.is_empty())
@@ -59,7 +82,7 @@ pub(super) fn is_endpoint(text: &str) -> bool {
 }
 
 /// A node's name that no cloud controller takes for one of its own.
-pub(super) fn is_node_name(text: &str) -> bool {
+pub(crate) fn is_node_name(text: &str) -> bool {
     text.len() <= 63 && is_dns_subdomain(text) && !text.starts_with("i-") && !text.starts_with("fargate-")
 }
 
@@ -75,7 +98,7 @@ fn is_dns_subdomain(text: &str) -> bool {
 }
 
 /// A Kubernetes label key, with or without a prefix.
-pub(super) fn is_label_key(text: &str) -> bool {
+pub(crate) fn is_label_key(text: &str) -> bool {
     match text.split_once('/') {
         Some((prefix, name)) => is_dns_subdomain(prefix) && is_label_name(name),
         None => is_label_name(text),
@@ -83,7 +106,7 @@ pub(super) fn is_label_key(text: &str) -> bool {
 }
 
 /// A Kubernetes label value.
-pub(super) fn is_label_value(text: &str) -> bool {
+pub(crate) fn is_label_value(text: &str) -> bool {
     text.is_empty() || is_label_name(text)
 }
 
@@ -96,7 +119,7 @@ fn is_label_name(text: &str) -> bool {
 }
 
 /// An extended resource: with a domain that is not Kubernetes' own.
-pub(super) fn is_extended_resource(text: &str) -> bool {
+pub(crate) fn is_extended_resource(text: &str) -> bool {
     is_label_key(text)
         && text
             .split_once('/')
@@ -110,13 +133,13 @@ pub(super) fn is_signer(text: &str) -> bool {
 }
 
 /// A positive Kubernetes quantity.
-pub(super) fn is_quantity(text: &str) -> bool {
+pub(crate) fn is_quantity(text: &str) -> bool {
     quantity::nanos(text).is_some_and(|nanos| nanos > 0)
 }
 
 /// `info`, or `target=level` pairs beside it. Stricter than the parser of `tracing`, which takes a misspelt level
 /// for the name of a target.
-pub(super) fn is_log_filter(text: &str) -> bool {
+pub(crate) fn is_log_filter(text: &str) -> bool {
     let is_level =
         |text: &str| !text.is_empty() && text.parse::<tracing::level_filters::LevelFilter>().is_ok();
     text.split(',').all(|part| match part.split_once('=') {
@@ -125,8 +148,16 @@ pub(super) fn is_log_filter(text: &str) -> bool {
     })
 }
 
-/// `90s`, `5m`, `1h30m`, `24h`.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+/// `90s`, `5m`, `1h30m`, `24h`, `7d`, `1d12h`. A day has 24 hours.
+pub(crate) fn duration(text: &str) -> Option<Duration> {
+    let days =
+        text.split_once('d').filter(|(days, _)| !days.is_empty() && days.bytes().all(|b| b.is_ascii_digit()));
+    let Some((days, rest)) = days else { return clock_time(text) };
+    let days = Duration::from_secs(days.parse::<u32>().ok().map(u64::from)?.checked_mul(86_400)?);
+    if rest.is_empty() { Some(days) } else { days.checked_add(clock_time(rest)?) }
+}
+
+fn clock_time(text: &str) -> Option<Duration> {
     // A bare number would be read as ISO 8601 or not at all; a unit is what makes it readable.
     text.parse::<jiff::SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok())
 }
@@ -151,7 +182,11 @@ mod tests {
         assert_eq!(duration("1h30m"), Some(Duration::from_secs(5400)));
         assert_eq!(duration("24h"), Some(Duration::from_secs(86400)));
         assert_eq!(duration("0s"), Some(Duration::ZERO));
-        for bad in ["", "5", "-5m", "five minutes", "5 fortnights"] {
+        assert_eq!(duration("7d"), Some(Duration::from_secs(604_800)));
+        assert_eq!(duration("1d12h"), Some(Duration::from_secs(129_600)));
+        for bad in
+            ["", "5", "-5m", "five minutes", "5 fortnights", "d", "-1d", "1d-1h", "1d5", "99999999999d"]
+        {
             assert_eq!(duration(bad), None, "{bad}");
         }
     }
@@ -163,6 +198,10 @@ mod tests {
         assert!(is_instance_type("g6.xlarge") && is_instance_type("u-6tb1.56xlarge"));
         assert!(!is_instance_type("g6") && !is_instance_type("g6.*") && !is_instance_type("G6.xlarge"));
         assert!(is_type_pattern("g6.*") && is_type_pattern("g6*") && !is_type_pattern("g6 *"));
+        assert!(is_zone("us-east-1a") && is_zone("use1-az1") && !is_zone("a") && !is_zone("US-EAST-1A"));
+        assert_eq!(region_of_zone("us-gov-west-1b"), Some("us-gov-west-1"));
+        assert_eq!(region_of_zone("us-east-1-bos-1a"), Some("us-east-1"));
+        assert_eq!(region_of_zone("use1-az1"), None);
         assert!(is_node_name("orca") && is_node_name("orca.burst-1"));
         assert!(!is_node_name("i-0abc") && !is_node_name("fargate-1") && !is_node_name("Orca"));
         assert!(is_label_key("example.com/team") && is_label_key("team") && !is_label_key("a/b/c"));

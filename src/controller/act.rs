@@ -226,9 +226,11 @@ impl Core {
             return Ok(());
         };
         let missing = |what: String| CloudError::NotFound { code: "Unknown".to_owned(), message: what };
-        let shelf = self.market.shelf(&instance.instance_type).await?;
-        let shelf = shelf.ok_or_else(|| missing(format!("instance type `{}`", instance.instance_type)))?;
-        let subnets = self.market.subnets().await?;
+        self.market.ready().await?;
+        let snapshot = self.market.snapshot();
+        let offer = snapshot.catalog.types.get(&instance.instance_type);
+        let offer = offer.ok_or_else(|| missing(format!("instance type `{}`", instance.instance_type)))?;
+        let subnets = &snapshot.subnets;
         let subnet = subnets.iter().find(|subnet| subnet.id == instance.subnet_id);
         let bits = subnet.and_then(|subnet| subnet.cidr.split_once('/')?.1.parse().ok());
         let subnet_bits =
@@ -238,7 +240,7 @@ impl Core {
             pod_namespace,
             pod_name,
             instance_id: instance.id.clone(),
-            instance_type: shelf.instance_type.clone(),
+            instance_type: offer.shape.clone(),
             private_ip,
             pod_ip,
             subnet_bits,

@@ -11,6 +11,7 @@ use prometheus_client::registry::Registry;
 #[derive(Clone, Debug)]
 pub struct Metrics {
     pub(super) launches: Family<Result_, Counter>,
+    pub(super) refusals: Family<Class, Counter>,
     pub(super) terminations: Family<Why, Counter>,
     pub(super) transitions: Family<Transition, Counter>,
     pub(super) illegal_transitions: Family<Transition, Counter>,
@@ -24,6 +25,12 @@ pub struct Metrics {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct Result_ {
     pub(super) result: &'static str,
+}
+
+/// A class of [`crate::capacity::avoid`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Class {
+    pub(super) class: &'static str,
 }
 
 /// Why a machine was ended.
@@ -45,6 +52,7 @@ impl Default for Metrics {
         let buckets = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0];
         Self {
             launches: Family::default(),
+            refusals: Family::default(),
             terminations: Family::default(),
             transitions: Family::default(),
             illegal_transitions: Family::default(),

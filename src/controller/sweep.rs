@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::{Core, Urgency, back_off, deadline};
 use crate::clock;
 use crate::cloud::{Instance, TAG_NODE};
-use crate::pod::decide::AbsentEnd;
+use crate::pod::decide::{AbsentEnd, Hold};
 use crate::pod::reasons;
 
 /// At rest.
@@ -89,9 +89,21 @@ impl Core {
 
     /// There is room again: whoever waits for it is looked at.
     pub(super) fn wake_limited(&self) {
+        self.wake(|hold| hold.reason == reasons::INSTANCE_LIMIT);
+    }
+
+    /// Looks again at pods that wait for capacity whenever the market is known better. Never ends.
+    pub(super) async fn watch_market(self: Arc<Self>) {
+        let mut changes = self.market.changed();
+        while changes.changed().await.is_ok() {
+            self.wake(|hold| hold.waits_for_capacity);
+        }
+        std::future::pending().await
+    }
+
+    fn wake(&self, is_due: impl Fn(&Hold) -> bool) {
         for uid in self.table.uids() {
-            let is_limited = |hold: &mut crate::pod::decide::Hold| hold.reason == reasons::INSTANCE_LIMIT;
-            let woken = self.table.update(&uid, |row| row.memory.hold.take_if(is_limited).is_some());
+            let woken = self.table.update(&uid, |row| row.memory.hold.take_if(|hold| is_due(hold)).is_some());
             if woken {
                 self.queue.add(&uid, Urgency::Normal);
             }

@@ -2,20 +2,20 @@
 //!
 //! Only what ORCA itself cannot provide is refused; everything else in a pod is the kubelet's business.
 
+mod place;
+
 use std::fmt;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements, Volume};
 
-use super::intent::WRITTEN;
+use super::layers::{self, Layer};
 use super::wishes::Wishes;
 use super::{quantity, reasons};
+use crate::config::Instances;
 
 /// The prefix of our annotations.
 pub const PREFIX: &str = "orca.research/";
-/// Annotation: the instance type that the pod wants.
-pub const ANNOTATION_INSTANCE_TYPE: &str = "orca.research/instance-type";
-
 /// What a pod asks of its machine. Amounts are what must be there at once: the largest of any moment of its life.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ask {
@@ -28,14 +28,12 @@ pub struct Ask {
     pub gpus: u64,
     /// The extended resource that stands for GPUs.
     pub gpu_resource: String,
-    /// `amd64` or `arm64`, where the pod's node selector or required affinity says so.
+    /// `amd64` or `arm64`, where the pod's node selector or required node affinity leaves only one.
     pub arch: Option<String>,
     /// `spec.activeDeadlineSeconds`.
     pub active_deadline: Option<Duration>,
     /// What annotations and configuration want of the machine.
     pub wishes: Wishes,
-    /// The instance type by annotation; `None` takes the configuration's default.
-    pub instance_type: Option<String>,
 }
 
 /// One thing that cannot be had.
@@ -89,14 +87,23 @@ impl fmt::Display for Rejection {
     }
 }
 
-/// What the pod asks for. `gpu_resource` is the extended resource that stands for GPUs.
+/// What the pod asks for. `others` are the layers of its owner and its namespace, in this order; `gpu_resource` is the
+/// extended resource that stands for GPUs.
 ///
 /// # Errors
 /// All reasons at once why no machine of ours can run it.
-pub fn ask(pod: &Pod, gpu_resource: &str) -> Result<Ask, Rejection> {
+pub fn ask(pod: &Pod, others: &[Layer], gpu_resource: &str, rules: &Instances) -> Result<Ask, Rejection> {
     let mut problems = Vec::new();
     let spec = pod.spec.clone().unwrap_or_default();
-    let instance_type = annotations(pod, &mut problems);
+    let active_deadline =
+        spec.active_deadline_seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
+    let own = Layer::of_annotations(layers::POD, pod.metadata.annotations.as_ref());
+    let all: Vec<Layer> = std::iter::once(own).chain(others.iter().cloned()).collect();
+    let wishes = Wishes::read_until(&all, rules, active_deadline).unwrap_or_else(|rejection| {
+        problems.extend(rejection.problems);
+        Wishes::default()
+    });
+    let arch = place::architecture(&spec, &mut problems);
     if let Some(os) = spec.os.as_ref().filter(|os| os.name != "linux") {
         problems.push(Problem {
             reason: reasons::UNSUPPORTED_OS,
@@ -122,13 +129,15 @@ pub fn ask(pod: &Pod, gpu_resource: &str) -> Result<Ask, Rejection> {
     }
     let mut amount = |name: &str, unit: fn(&str) -> Option<u64>| total(&spec, name, unit, &mut problems);
     let ask = Ask {
+        uid: pod.metadata.uid.clone().unwrap_or_default(),
         cpu_milli: amount("cpu", quantity::milli),
         memory_bytes: amount("memory", quantity::whole),
         ephemeral_bytes: amount("ephemeral-storage", quantity::whole),
         gpus: amount(gpu_resource, quantity::whole),
         gpu_resource: gpu_resource.to_owned(),
-        instance_type,
-        ..Ask::default()
+        arch,
+        active_deadline,
+        wishes,
     };
     match Rejection::of(problems) {
         Some(rejection) => Err(rejection),
@@ -154,37 +163,6 @@ pub fn is_mirror(pod: &Pod) -> bool {
 pub fn is_daemon_set_pod(pod: &Pod) -> bool {
     let owners = pod.metadata.owner_references.iter().flatten();
     owners.into_iter().any(|owner| owner.kind == "DaemonSet" && owner.controller == Some(true))
-}
-
-/// Reads our annotations; what is not ours is not looked at.
-fn annotations(pod: &Pod, problems: &mut Vec<Problem>) -> Option<String> {
-    let mut instance_type = None;
-    for (key, value) in pod.metadata.annotations.iter().flatten().filter(|(key, _)| key.starts_with(PREFIX)) {
-        let path = format!("metadata.annotations[{key}]");
-        match key.as_str() {
-            ANNOTATION_INSTANCE_TYPE if is_instance_type(value) => instance_type = Some(value.clone()),
-            ANNOTATION_INSTANCE_TYPE => problems.push(Problem {
-                reason: reasons::INVALID_ANNOTATION,
-                path,
-                message: format!("is `{value}`, expected an instance type such as `g5.xlarge`"),
-            }),
-            written if WRITTEN.contains(&written) => {}
-            _ => problems.push(Problem {
-                reason: reasons::UNKNOWN_ANNOTATION,
-                path,
-                message: format!("is not an annotation of ORCA, expected `{ANNOTATION_INSTANCE_TYPE}`"),
-            }),
-        }
-    }
-    instance_type
-}
-
-/// `family.size`, in lower case, as EC2 writes it (`u-6tb1.metal`, `g5.xlarge`).
-fn is_instance_type(text: &str) -> bool {
-    let part = |part: &str| {
-        !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
-    };
-    text.len() <= 64 && text.split_once('.').is_some_and(|(family, size)| part(family) && part(size))
 }
 
 fn unsupported(volume: &Volume) -> Option<&'static str> {
@@ -256,7 +234,8 @@ mod tests {
 
     fn read(pod: serde_json::Value) -> Result<Ask, String> {
         let pod: Pod = serde_json::from_value(pod).unwrap();
-        ask(&pod, "nvidia.com/gpu").map_err(|rejection| format!("{}: {rejection}", rejection.reason()))
+        ask(&pod, &[], "nvidia.com/gpu", &Instances::default())
+            .map_err(|rejection| format!("{}: {rejection}", rejection.reason()))
     }
 
     fn container(resources: &serde_json::Value) -> serde_json::Value {
@@ -319,7 +298,7 @@ mod tests {
             ),
             (
                 json!({"metadata": {"annotations": {"orca.research/instance-typo": "g5.xlarge"}}}),
-                "UnknownAnnotation: metadata.annotations[orca.research/instance-typo]: is not an annotation of ORCA, expected `orca.research/instance-type`",
+                "UnknownAnnotation: metadata.annotations[orca.research/instance-typo]: is not an annotation of ORCA, did you mean `orca.research/instance-type`?",
             ),
             (
                 json!({"metadata": {"annotations": {"orca.research/instance-type": "G5 large"}}}),
@@ -338,7 +317,7 @@ mod tests {
         });
         assert_eq!(
             read(pod).unwrap_err(),
-            "UnknownAnnotation: metadata.annotations[orca.research/x]: is not an annotation of ORCA, expected `orca.research/instance-type`; \
+            "UnknownAnnotation: metadata.annotations[orca.research/x]: is not an annotation of ORCA; \
              spec.os.name: is `windows`, expected `linux`; \
              spec.containers[0].resources.limits[cpu]: is `much`, expected a non-negative quantity"
         );
@@ -354,7 +333,7 @@ mod tests {
             "spec": {"hostNetwork": true, "os": {"name": "linux"}, "containers": [], "volumes": [
                 {"name": "a", "hostPath": {"path": "/"}}, {"name": "b", "nfs": {"server": "s", "path": "/"}}]}
         });
-        assert_eq!(read(pod).unwrap().instance_type.as_deref(), Some("u-6tb1.112xlarge"));
+        assert_eq!(read(pod).unwrap().wishes.instance_types, ["u-6tb1.112xlarge"]);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::intent::Intent;
 use super::state::State;
 use super::status::StatusChange;
 use super::{ask, status};
-use crate::cloud::Instance;
+use crate::cloud::{Instance, Purchase};
 use crate::config::DaemonSetPolicy;
 use crate::link::LinkStatus;
 
@@ -92,6 +92,8 @@ pub struct Hold {
     pub reason: &'static str,
     pub message: String,
     pub until: Timestamp,
+    /// Whether another look at the market may end it.
+    pub waits_for_capacity: bool,
 }
 
 /// A pod object that is gone.
@@ -182,7 +184,10 @@ pub enum Launch {
 /// A machine that was promised and then not given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Starved {
+    /// EC2's `StateReason`, such as `Server.InsufficientInstanceCapacity`.
     pub code: String,
+    pub message: String,
+    pub purchase: Purchase,
     pub instance_type: String,
     pub zone: String,
     pub subnet_id: String,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::capacity::candidate::{Candidate, Changes};
 use crate::capacity::money::MicroUsd;
-use crate::cloud::{Instance, Placement, Purchase, TAG_EPOCH};
+use crate::cloud::{Image, Instance, Placement, Purchase, TAG_EPOCH};
 
 /// Annotation with the intent, JSON.
 pub const ANNOTATION_LAUNCH: &str = "orca.research/launch";
@@ -109,6 +109,22 @@ impl Intent {
             failed_boots,
             written_at: Timestamp::from_second(now.as_second()).ok(),
             instance_id: None,
+        }
+    }
+
+    /// The candidate that it was made from.
+    #[must_use]
+    pub fn candidate(&self) -> Candidate {
+        Candidate {
+            instance_type: self.instance_type.clone(),
+            subnet_id: self.subnet_id.clone(),
+            zone: self.zone.clone(),
+            purchase: self.purchase.clone(),
+            placement: self.placement.clone(),
+            image: Image { id: self.image_id.clone(), root_device_name: self.root_device_name.clone() },
+            changes: self.changes.clone(),
+            price: self.price,
+            why: self.why.clone(),
         }
     }
 
@@ -229,8 +245,6 @@ fn hex(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cloud::Image;
-
     fn candidate(subnet: &str) -> Candidate {
         Candidate {
             instance_type: "g5.xlarge".to_owned(),

@@ -32,6 +32,16 @@ pub const RESERVATION_NOT_USABLE: &str = "ReservationNotUsable";
 pub const UNKNOWN_ANNOTATION: &str = "UnknownAnnotation";
 /// Failed: an annotation of ours with a value that means nothing.
 pub const INVALID_ANNOTATION: &str = "InvalidAnnotation";
+/// Failed: annotations, or an annotation and the configuration, that exclude each other.
+pub const CONFLICTING_ANNOTATIONS: &str = "ConflictingAnnotations";
+/// Failed: a value that only the operator may choose.
+pub const ANNOTATION_NOT_ALLOWED: &str = "AnnotationNotAllowed";
+/// Failed: ORCA would have to choose by itself what `instances.selectionMode` does not let it choose.
+pub const SELECTION_NOT_ALLOWED: &str = "SelectionNotAllowed";
+/// Failed: no template of this name.
+pub const UNKNOWN_TEMPLATE: &str = "UnknownTemplate";
+/// Failed: an architecture that no machine here has.
+pub const UNSUPPORTED_ARCHITECTURE: &str = "UnsupportedArchitecture";
 /// Failed: a resource amount that cannot be read.
 pub const INVALID_QUANTITY: &str = "InvalidQuantity";
 /// Failed, or held: DaemonSet pods get no machine.
@@ -111,6 +121,10 @@ pub const REPLACING: &str = "ReplacingInstance";
 pub const TERMINATING: &str = "TerminatingInstance";
 /// Event: the Capacity Block of the machine ends.
 pub const CAPACITY_BLOCK_ENDING: &str = "CapacityBlockEnding";
+/// Failed: no machine was to be had within the pod's `orca.research/capacity-wait`.
+pub const CAPACITY_WAIT_EXCEEDED: &str = "CapacityWaitExceeded";
+/// Event: the machine is not in the reservation that it was launched for, or in one that nobody asked for.
+pub const RESERVATION_MISMATCH: &str = "ReservationMismatch";
 /// Event: two machines for one pod.
 pub const DUPLICATE: &str = "DuplicateInstance";
 /// Event: the annotation with the launch intent is of no use.
@@ -146,6 +160,11 @@ pub fn is_rejection(reason: &str) -> bool {
         RESERVATION_NOT_USABLE,
         UNKNOWN_ANNOTATION,
         INVALID_ANNOTATION,
+        CONFLICTING_ANNOTATIONS,
+        ANNOTATION_NOT_ALLOWED,
+        SELECTION_NOT_ALLOWED,
+        UNKNOWN_TEMPLATE,
+        UNSUPPORTED_ARCHITECTURE,
         INVALID_QUANTITY,
         DAEMON_SET,
     ]

@@ -1,9 +1,29 @@
 //! What a pod, its owner, its namespace, its template and the node's configuration want of a machine.
+//!
+//! `keys` is the table of everything that can be said, `parse` reads one value, `guard` asks whether the operator
+//! allows it, `collect` finds for each field the nearest layer that speaks of it, `settle` lets give way what does
+//! not go together, `fill` makes [`Wishes`] of the rest. `docs/annotations.md` tells the same to people.
+
+mod collect;
+mod fill;
+mod guard;
+mod keys;
+mod parse;
+mod read;
+mod settle;
+mod template;
+mod volume;
 
 use std::time::Duration;
 
+use super::ask::Rejection;
+use super::layers::Layer;
 use crate::capacity::money::MicroUsd;
 use crate::cloud::{ImageWish, RootVolume, Tenancy};
+use crate::config::Instances;
+
+pub(crate) use keys::older_spelling;
+pub(crate) use template::flatten;
 
 /// The wishes of all layers, merged: for each field the first layer that has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,6 +70,30 @@ pub struct Wishes {
     pub estimated_duration: Option<Duration>,
     /// After waiting so long for capacity the pod fails; `None` waits for ever.
     pub capacity_wait: Option<Duration>,
+}
+
+impl Wishes {
+    /// Reads what the layers of a pod, its owner and its namespace say, nearest first; the layers of the template
+    /// that one of them names, and of the node's defaults, are added here.
+    ///
+    /// # Errors
+    /// Everything at once that is unknown, does not parse, is not allowed or does not go together, each with the
+    /// path of its key.
+    pub fn read(layers: &[Layer], rules: &Instances) -> Result<Self, Rejection> {
+        read::read(layers, rules, None)
+    }
+
+    /// The same for a pod that itself ends after `deadline`.
+    ///
+    /// # Errors
+    /// As [`Wishes::read`].
+    pub fn read_until(
+        layers: &[Layer],
+        rules: &Instances,
+        deadline: Option<Duration>,
+    ) -> Result<Self, Rejection> {
+        read::read(layers, rules, deadline)
+    }
 }
 
 /// Whether a share of a GPU may stand for a whole one.
@@ -116,5 +160,11 @@ impl CapacityType {
             Self::Spot => "spot",
             Self::OnDemand => "on-demand",
         }
+    }
+
+    /// The capacity type of the annotation's word.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.name() == name)
     }
 }

@@ -9,14 +9,15 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use orca::cloud::CloudHealth;
+use orca::cloud::Instance;
 use orca::cloud::memory::MemoryCloud;
-use orca::cloud::{Instance, RootVolume};
 use orca::config::{
     Aws, Config, DaemonSetPolicy, Guest, ImageSource, Instances, Kubelet, Limits, LogFormat, Logging,
     Metrics, Network, Node, NodeGpu, Tls, TunnelKind,
 };
 use orca::controller::{self, Controller, Deps};
 use orca::informer::PodInformer;
+use orca::pod::layers::Layer;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -74,7 +75,7 @@ impl World {
             client: client.clone(),
             pods: pods.clone(),
             cloud: self.cloud.clone(),
-            market: self.cloud.clone(),
+            market: Arc::new(orca::capacity::market::MarketCache::new(self.cloud.clone())),
             links,
             ssh_public: "ssh-ed25519 AAAA".to_owned(),
             config: Arc::new(self.config.clone()),
@@ -226,16 +227,9 @@ pub(crate) fn mk_config() -> Config {
             daemon_sets: DaemonSetPolicy::Pending,
         },
         instances: Instances {
-            default_instance_type: "g5.xlarge".to_owned(),
             allowed_instance_types: Some(vec!["g5.*".to_owned()]),
-            root_volume: RootVolume {
-                size_gib: 100,
-                kind: "gp3".to_owned(),
-                iops: None,
-                throughput: None,
-                encrypted: true,
-                kms_key_id: None,
-            },
+            defaults: Layer::of_settings("instances.defaults", &[("instance-type", "g5.xlarge")]),
+            ..Instances::default()
         },
         network: Network { external_snat: false },
         guest: Guest { cni_plugins_dir: "/cni".into() },
@@ -245,6 +239,7 @@ pub(crate) fn mk_config() -> Config {
             max_lost_contact: Duration::from_secs(3600),
             keep_finished: Duration::from_secs(300),
             boot_deadline: Duration::from_secs(600),
+            capacity_wait: None,
         },
         kubelet: Kubelet {
             listen: "127.0.0.1:10250".parse().unwrap(),

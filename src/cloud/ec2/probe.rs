@@ -142,10 +142,10 @@ async fn security_groups(ec2: &Ec2, config: &Config) -> Vec<Finding> {
 
 /// Every type that the configuration names in full: does it exist, and is it offered where a subnet is?
 async fn instance_types(ec2: &Ec2, config: &Config) -> (Vec<Finding>, Option<InstanceType>) {
-    let default_type = &config.instances.default_instance_type;
-    let mut names = vec![default_type.clone()];
-    let allowed = config.instances.allowed_instance_types.iter().flatten();
-    names.extend(allowed.filter(|name| !name.ends_with('*') && *name != default_type).cloned());
+    let default_type = config.instances.default_instance_type();
+    let allowed = config.instances.allowed_instance_types.iter().flatten().map(String::as_str);
+    let allowed = allowed.filter(|name| !name.ends_with('*') && Some(*name) != default_type);
+    let names: Vec<String> = default_type.into_iter().chain(allowed).map(str::to_owned).collect();
     let known = match ec2.instance_types(&names).await {
         Ok(known) => known,
         Err(error) => {
@@ -156,9 +156,9 @@ async fn instance_types(ec2: &Ec2, config: &Config) -> (Vec<Finding>, Option<Ins
     let our_zones: Vec<String> =
         ec2.subnets().await.unwrap_or_default().into_iter().map(|subnet| subnet.zone).collect();
     let mut findings = Vec::new();
-    for name in names {
-        let outcome = if known.iter().any(|kind| kind.name == name) {
-            match ec2.zones_of(&name).await {
+    for name in &names {
+        let outcome = if known.iter().any(|kind| kind.name == *name) {
+            match ec2.zones_of(name).await {
                 Err(error) => Err(advice(&error, "allow ec2:DescribeInstanceTypeOfferings")),
                 Ok(zones) if zones.iter().any(|zone| our_zones.contains(zone)) => Ok(zones.join(", ")),
                 Ok(zones) => Err(format!(
@@ -171,7 +171,7 @@ async fn instance_types(ec2: &Ec2, config: &Config) -> (Vec<Finding>, Option<Ins
         };
         findings.push(Finding::new(format!("instance type {name}"), outcome));
     }
-    (findings, known.into_iter().find(|kind| kind.name == *default_type))
+    (findings, known.into_iter().find(|kind| names.first() == Some(&kind.name)))
 }
 
 async fn launch_permission(ec2: &Ec2, config: &Config, kind: &InstanceType, image: Image) -> Finding {

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::view::{Machine, Shown, View};
 use super::{AT_REST, Action, Decision, Hold, Launch, NoteKind, Observed, Starved, after, drain, until};
-use crate::cloud::{Instance, InstanceState};
+use crate::cloud::{Instance, InstanceState, Purchase};
 use crate::config::DaemonSetPolicy;
 use crate::link::LinkState;
 use crate::pod::ask::{self, Rejection};
@@ -53,9 +53,6 @@ fn no_machine(seen: &Observed<'_>, pod: &Pod, view: &View<'_>) -> Decision {
     }
     if let Some(rejection) = &seen.memory.refused {
         return rejected(rejection);
-    }
-    if let Err(rejection) = ask::ask(pod, &seen.rules.gpu_resource) {
-        return rejected(&rejection);
     }
     let repeat = view.intent.as_ref().filter(|intent| seen.memory.failed.as_deref() != Some(&intent.token));
     let state = if repeat.is_some() { State::Launching } else { State::Waiting };
@@ -326,9 +323,12 @@ fn replace(seen: &Observed<'_>, view: &View<'_>, instance: Option<&Instance>) ->
 
 /// A launch that the cloud accepted and then did not fulfil.
 fn starved(instance: &Instance) -> Option<Starved> {
-    let code = instance.state_reason.as_ref()?.code.strip_prefix("Server.")?;
-    code.starts_with("Insufficient").then(|| Starved {
-        code: code.to_owned(),
+    let why = instance.state_reason.as_ref()?;
+    let is_clouds = why.code.starts_with("Server.") || why.code.starts_with("Client.Volume");
+    is_clouds.then(|| Starved {
+        code: why.code.clone(),
+        message: why.message.clone(),
+        purchase: Purchase::of(&instance.bought),
         instance_type: instance.instance_type.clone(),
         zone: instance.zone.clone(),
         subnet_id: instance.subnet_id.clone(),

@@ -22,7 +22,12 @@ fn broken() -> LinkState {
 }
 
 fn mk_hold(until: i64) -> Hold {
-    Hold { reason: crate::pod::reasons::NO_CAPACITY, message: "none".to_owned(), until: at(until) }
+    Hold {
+        reason: crate::pod::reasons::NO_CAPACITY,
+        message: "none".to_owned(),
+        until: at(until),
+        waits_for_capacity: true,
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
 use super::*;
-use crate::capacity::plan::tests::mk_candidate;
+use crate::capacity::candidate::Candidate;
 use crate::cloud::{StateReason, TAG_EPOCH, TAG_HOST_KEY};
 use crate::link::LinkState;
 use crate::pod::status::Capacity;
@@ -54,8 +54,17 @@ pub(super) fn world() -> World {
     }
 }
 
+fn mk_candidate() -> Candidate {
+    Candidate {
+        instance_type: "g5.xlarge".to_owned(),
+        subnet_id: "s-a".to_owned(),
+        zone: "a".to_owned(),
+        ..Candidate::default()
+    }
+}
+
 pub(super) fn mk_intent(epoch: u32) -> Intent {
-    Intent::new(UID, epoch, 0, &(&mk_candidate("g5.xlarge", "s-a", "a")).into(), at(0))
+    Intent::new(UID, epoch, 0, &mk_candidate(), at(0))
 }
 
 pub(super) fn mk_instance(id: &str, epoch: u32, state: InstanceState) -> Instance {
