@@ -6,4 +6,5 @@ pub mod candidate;
 pub mod market;
 pub mod money;
 pub mod planner;
+pub mod shipped;
 pub mod world;

@@ -168,10 +168,14 @@ fn is_by(gpus: &Gpus, maker: &str) -> bool {
     gpus.manufacturer.is_empty() || gpus.manufacturer.eq_ignore_ascii_case(maker)
 }
 
-fn is_model(gpus: &Gpus, model: &str) -> bool {
-    let plain = |c: &char| c.is_ascii_alphanumeric();
-    let asked = model.chars().filter(plain).map(|c| c.to_ascii_lowercase());
-    gpus.model.chars().filter(plain).map(|c| c.to_ascii_lowercase()).eq(asked)
+/// Every word of the wish is a word of EC2's name: `rtx-pro-6000` is the `RTX PRO Server 6000`, but `l4` no `L40S`.
+fn is_model(gpus: &Gpus, wish: &str) -> bool {
+    let is_word = |wished: &str| words(&gpus.model).any(|word| word.eq_ignore_ascii_case(wished));
+    words(wish).all(is_word)
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty())
 }
 
 /// EC2 counts some GPUs' memory in decimal gigabytes: the 22,888 MiB of an L4 are the 24 GB that everybody knows it by.

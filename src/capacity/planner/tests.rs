@@ -1,1 +1,4 @@
-//! Tests of the planner.
+//! Tests of the planner: scenarios that read like documentation, properties over random worlds, and its speed.
+
+mod language;
+mod scenarios;
