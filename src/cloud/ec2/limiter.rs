@@ -50,7 +50,7 @@ impl Bucket {
         state.at = now;
         let wait = Duration::from_secs_f64(((1.0 - state.level) / self.per_second).max(0.0));
         if wait > PATIENCE {
-            return Err(CloudError::Throttled { code: "OwnRateLimit".to_owned() });
+            return Err(CloudError::Throttled { code: "OwnRateLimit".to_owned(), message: String::new() });
         }
         state.level -= 1.0;
         Ok(wait)
@@ -76,6 +76,6 @@ mod tests {
         let now = Instant::now();
         let served = (0..100).filter(|_| bucket.reserve(now).is_ok()).count();
         assert_eq!(served, 20, "ten seconds at two a second");
-        assert_eq!(bucket.reserve(now), Err(CloudError::Throttled { code: "OwnRateLimit".into() }));
+        assert_eq!(bucket.reserve(now), Err(CloudError::Throttled { code: "OwnRateLimit".into(), message: String::new() }));
     }
 }
