@@ -319,8 +319,8 @@ pub enum CloudError {
     #[error("quota reached ({code}): {message}")]
     Quota { code: String, message: String },
     /// Slow down; the same call again.
-    #[error("throttled ({code})")]
-    Throttled { code: String },
+    #[error("throttled ({code}): {message}")]
+    Throttled { code: String, message: String },
     /// Credentials or permissions: no launch will work until a person acts.
     #[error("access denied ({code}): {message}")]
     Denied { code: String, message: String },
@@ -342,6 +342,38 @@ pub enum CloudError {
 }
 
 impl CloudError {
+    /// The cloud's own code, or one of ours in the same style where nothing was answered.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        match self {
+            Self::NoCapacity { code, .. }
+            | Self::Quota { code, .. }
+            | Self::Throttled { code, .. }
+            | Self::Denied { code, .. }
+            | Self::NotFound { code, .. }
+            | Self::Invalid { code, .. }
+            | Self::Transient { code, .. } => code,
+            Self::TokenMismatch { .. } => "IdempotentParameterMismatch",
+            Self::TokenSpent { .. } => "IdempotentInstanceTerminated",
+        }
+    }
+
+    /// The cloud's own words.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        match self {
+            Self::NoCapacity { message, .. }
+            | Self::Quota { message, .. }
+            | Self::Throttled { message, .. }
+            | Self::Denied { message, .. }
+            | Self::NotFound { message, .. }
+            | Self::Invalid { message, .. }
+            | Self::TokenMismatch { message }
+            | Self::TokenSpent { message }
+            | Self::Transient { message, .. } => message,
+        }
+    }
+
     /// A bounded name for metrics.
     #[must_use]
     pub fn kind(&self) -> &'static str {

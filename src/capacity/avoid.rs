@@ -186,7 +186,7 @@ pub fn of_error(error: &CloudError, attempt: &Attempt<'_>) -> Answer {
     let (code, message, unlisted) = match error {
         CloudError::NoCapacity { code, message } => (code.as_str(), message.as_str(), Class::Capacity),
         CloudError::Quota { code, message } => (code.as_str(), message.as_str(), Class::Quota),
-        CloudError::Throttled { code } => (code.as_str(), "", Class::Throttled),
+        CloudError::Throttled { code, message } => (code.as_str(), message.as_str(), Class::Throttled),
         CloudError::Denied { code, message } => (code.as_str(), message.as_str(), Class::Denied),
         CloudError::NotFound { code, message } | CloudError::Invalid { code, message } => {
             (code.as_str(), message.as_str(), Class::Operator)

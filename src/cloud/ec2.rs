@@ -2,18 +2,22 @@
 //!
 //! It decides nothing about pods. Every call is counted, and every refusal becomes the [`CloudError`] that says what
 //! the caller does next; what was done and why is for the caller to record ([`super::audit`]).
-//! RunInstances is never repeated by the SDK: what a failed launch means is for the caller to decide.
+//! RunInstances is repeated only when EC2 says that it did not look at it: what a failed launch means is for the
+//! caller to decide.
 
+mod batch;
 mod cache;
 mod calls;
 mod decode;
 mod errors;
 mod launch;
-mod limiter;
 mod market;
 pub mod probe;
+mod rates;
+mod together;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,14 +27,12 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_ec2::types::Filter;
 use base64::Engine as _;
 
-use super::{
-    Block, Cloud, CloudError, Image, ImageWish, Instance, InstanceType, LaunchSpec, Market, Reservation,
-    SpotPrice, Subnet, TAG_CLUSTER, TAG_NODE,
-};
-use crate::capacity::money::MicroUsd;
+use super::{Cloud, CloudError, Instance, LaunchSpec, TAG_CLUSTER, TAG_NODE};
 use crate::config::{Aws, Config};
 use crate::telemetry::CloudCalls;
-use limiter::Bucket;
+use batch::Batch;
+use calls::Calls;
+use rates::Rates;
 
 /// What every client of AWS is made from: region, endpoint, credentials by the SDK's usual chain, deadlines and
 /// the SDK's standard retries.
@@ -54,32 +56,44 @@ pub async fn sdk_config(aws: &Aws) -> SdkConfig {
 /// EC2 in one region, as far as it concerns one virtual node of one cluster.
 #[derive(Debug)]
 pub struct Ec2 {
-    client: aws_sdk_ec2::Client,
+    calls: Calls,
     ssm: aws_sdk_ssm::Client,
-    calls: CloudCalls,
+    sts: aws_sdk_sts::Client,
+    pricing: aws_sdk_pricing::Client,
     cluster_id: String,
     node: String,
     /// `aws.tags`.
     extra_tags: BTreeMap<String, String>,
-    launches: Bucket,
+    describes: Batch<String, Option<Instance>>,
+    terminations: Batch<String, ()>,
     market: market::Memory,
 }
 
 impl Ec2 {
     /// `cluster_id` is the cluster's identity (see [`TAG_CLUSTER`]), `minor` the minor version of its API server,
     /// which chooses the EKS-optimized image.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime: it owns tasks.
     #[must_use]
     pub fn new(sdk: &SdkConfig, config: &Config, cluster_id: &str, minor: u32, calls: CloudCalls) -> Self {
+        let ec2 = aws_sdk_ec2::config::Builder::from(sdk).retry_config(RetryConfig::disabled()).build();
+        let calls = Calls {
+            client: aws_sdk_ec2::Client::from_conf(ec2),
+            counted: calls,
+            rates: Arc::new(Rates::default()),
+        };
         Self {
-            client: aws_sdk_ec2::Client::new(sdk),
             ssm: aws_sdk_ssm::Client::new(sdk),
-            calls,
+            sts: aws_sdk_sts::Client::new(sdk),
+            pricing: market::pricing_client(sdk, &config.aws.region),
             cluster_id: cluster_id.to_owned(),
             node: config.node.name.clone(),
             extra_tags: config.aws.tags.clone(),
-            // EC2's own bucket for instances: 1000, refilled by 2 a second.
-            launches: Bucket::new(1000, 2.0),
+            describes: together::describes(calls.clone(), of_cluster(cluster_id)),
+            terminations: together::terminations(calls.clone()),
             market: market::Memory::new(&config.aws, minor),
+            calls,
         }
     }
 
@@ -88,8 +102,8 @@ impl Ec2 {
     /// # Errors
     /// What EC2 would refuse it with.
     pub async fn launch_dry_run(&self, spec: &LaunchSpec) -> Result<(), CloudError> {
-        let request = launch::request(&self.client, &self.tagged(spec))?;
-        match self.call("RunInstances(dry run)", request.dry_run(true).send()).await {
+        let request = launch::request(&self.calls.client, &self.tagged(spec))?.dry_run(true);
+        match self.calls.read("RunInstances(dry run)", || request.clone().send()).await {
             Ok(_) => Ok(()),
             Err(CloudError::Invalid { code, .. }) if code == "DryRunOperation" => Ok(()),
             Err(error) => Err(error),
@@ -106,19 +120,15 @@ impl Ec2 {
         spec.tags.insert(TAG_NODE.to_owned(), self.node.clone());
         spec
     }
-
-    fn of_this_cluster(&self) -> Filter {
-        filter(&format!("tag:{TAG_CLUSTER}"), [self.cluster_id.clone()])
-    }
 }
 
 #[async_trait]
 impl Cloud for Ec2 {
     async fn launch(&self, spec: &LaunchSpec) -> Result<Instance, CloudError> {
-        let request = launch::request(&self.client, &self.tagged(spec))?;
-        self.launches.take().await?;
-        let request = request.customize().config_override(launch::no_retries());
-        let answer = self.call("RunInstances", request.send()).await?;
+        let request = launch::request(&self.calls.client, &self.tagged(spec))?;
+        let send = || request.clone().customize().config_override(launch::patience()).send();
+        let launches = &self.calls.rates.launch;
+        let answer = self.calls.unless_throttled(launches, 1, "RunInstances", send).await?;
         answer.instances().first().and_then(decode::instance).ok_or_else(|| CloudError::Transient {
             code: "EmptyAnswer".to_owned(),
             message: "RunInstances answered without an instance".to_owned(),
@@ -130,13 +140,14 @@ impl Cloud for Ec2 {
         let mut token = None;
         loop {
             let request = self
+                .calls
                 .client
                 .describe_instances()
-                .filters(self.of_this_cluster())
+                .filters(of_cluster(&self.cluster_id))
                 .filters(filter(&format!("tag:{TAG_NODE}"), [self.node.clone()]))
                 .max_results(1000)
                 .set_next_token(token);
-            let page = self.call("DescribeInstances", request.send()).await?;
+            let page = self.calls.read("DescribeInstances", || request.clone().send()).await?;
             instances
                 .extend(page.reservations().iter().flat_map(|r| r.instances()).filter_map(decode::instance));
             token = page.next_token().filter(|token| !token.is_empty()).map(str::to_owned);
@@ -147,35 +158,22 @@ impl Cloud for Ec2 {
     }
 
     async fn instance(&self, id: &str) -> Result<Option<Instance>, CloudError> {
-        let request = self.client.describe_instances().instance_ids(id).filters(self.of_this_cluster());
-        match self.call("DescribeInstances", request.send()).await {
-            Ok(page) => Ok(page
-                .reservations()
-                .iter()
-                .flat_map(|reservation| reservation.instances())
-                .filter_map(decode::instance)
-                .find(|instance| instance.id == id)),
-            Err(CloudError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
+        self.describes.ask(id.to_owned()).await
     }
 
     async fn terminate(&self, id: &str) -> Result<(), CloudError> {
-        let request = self.client.terminate_instances().instance_ids(id);
-        match self.call("TerminateInstances", request.send()).await {
-            Ok(_) | Err(CloudError::NotFound { .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.terminations.ask(id.to_owned()).await
     }
 
     async fn tag(&self, id: &str, tags: &BTreeMap<String, String>) -> Result<(), CloudError> {
-        let request = self.client.create_tags().resources(id).set_tags(Some(launch::tags(tags)));
-        self.call("CreateTags", request.send()).await.map(|_| ())
+        let request = self.calls.client.create_tags().resources(id).set_tags(Some(launch::tags(tags)));
+        let send = || request.clone().send();
+        self.calls.repeat(&self.calls.rates.change, 1, "CreateTags", send).await.map(|_| ())
     }
 
     async fn console(&self, id: &str) -> Result<String, CloudError> {
-        let request = self.client.get_console_output().instance_id(id).latest(true);
-        let answer = self.call("GetConsoleOutput", request.send()).await?;
+        let request = self.calls.client.get_console_output().instance_id(id).latest(true);
+        let answer = self.calls.read("GetConsoleOutput", || request.clone().send()).await?;
         let encoded: String =
             answer.output().unwrap_or_default().chars().filter(|c| !c.is_ascii_whitespace()).collect();
         let bytes = base64::engine::general_purpose::STANDARD.decode(encoded).map_err(|error| {
@@ -188,51 +186,8 @@ impl Cloud for Ec2 {
     }
 }
 
-#[async_trait]
-impl Market for Ec2 {
-    async fn instance_types(&self, names: &[String]) -> Result<Vec<InstanceType>, CloudError> {
-        market::instance_types(self, names).await
-    }
-
-    async fn zones_of(&self, instance_type: &str) -> Result<Vec<String>, CloudError> {
-        market::zones_of(self, instance_type).await
-    }
-
-    async fn subnets(&self) -> Result<Vec<Subnet>, CloudError> {
-        market::subnets(self).await
-    }
-
-    async fn image_for(
-        &self,
-        instance_type: &InstanceType,
-        wish: Option<&ImageWish>,
-    ) -> Result<Image, CloudError> {
-        market::image_for(self, instance_type, wish).await
-    }
-
-    async fn all_instance_types(&self) -> Result<Vec<InstanceType>, CloudError> {
-        Ok(Vec::new())
-    }
-
-    async fn all_offerings(&self) -> Result<BTreeMap<String, Vec<String>>, CloudError> {
-        Ok(BTreeMap::new())
-    }
-
-    async fn on_demand_prices(&self) -> Result<BTreeMap<String, MicroUsd>, CloudError> {
-        Ok(BTreeMap::new())
-    }
-
-    async fn spot_prices(&self) -> Result<Vec<SpotPrice>, CloudError> {
-        Ok(Vec::new())
-    }
-
-    async fn reservations(&self) -> Result<Vec<Reservation>, CloudError> {
-        Ok(Vec::new())
-    }
-
-    async fn blocks(&self) -> Result<Vec<Block>, CloudError> {
-        Ok(Vec::new())
-    }
+fn of_cluster(cluster_id: &str) -> Filter {
+    filter(&format!("tag:{TAG_CLUSTER}"), [cluster_id.to_owned()])
 }
 
 fn filter(name: &str, values: impl IntoIterator<Item = String>) -> Filter {

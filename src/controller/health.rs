@@ -94,9 +94,9 @@ mod tests {
         tokio::time::sleep(REFUSAL).await;
         health.listed(Ok(()));
         assert_eq!(*seen.borrow(), CloudHealth::Reachable);
-        health.listed(Err(&CloudError::Throttled { code: "slow".to_owned() }));
+        health.listed(Err(&CloudError::Throttled { code: "slow".to_owned(), message: "down".to_owned() }));
         let throttled =
-            CloudHealth::Unreachable { reason: "Throttled", message: "throttled (slow)".to_owned() };
+            CloudHealth::Unreachable { reason: "Throttled", message: "throttled (slow): down".to_owned() };
         assert_eq!(*seen.borrow(), throttled);
         health.denied(&denied);
         health.launched();

@@ -1,6 +1,9 @@
 //! The EC2 adapter over HTTP: what it sends, and what it makes of the answers.
 
 pub(crate) mod fake;
+mod market;
+mod purchases;
+mod rates;
 
 use std::collections::BTreeMap;
 
@@ -166,9 +169,9 @@ async fn a_launch_that_fails_is_never_repeated_unseen() {
     );
     assert_eq!(fake.asked("RunInstances").len(), 1);
 
-    let fake = Fake::start(|_, _, _| error(503, "RequestLimitExceeded", "slow down")).await;
+    let fake = Fake::start(|_, _, _| error(500, "InternalError", "who knows")).await;
     let refused = fake.ec2().await.launch(&spec()).await.unwrap_err();
-    assert_eq!(refused.kind(), "throttled");
+    assert_eq!(refused.kind(), "transient");
     assert_eq!(fake.asked("RunInstances").len(), 1);
 }
 
@@ -356,8 +359,10 @@ fn market(action: &str, form: &fake::Form) -> (u16, String) {
         }
         "DescribeInstanceTypeOfferings" => xml(
             "DescribeInstanceTypeOfferingsResponse",
-            "<instanceTypeOfferingSet><item><location>us-east-1b</location></item>
-             <item><location>us-east-1a</location></item></instanceTypeOfferingSet>",
+            "<instanceTypeOfferingSet>
+             <item><instanceType>g6.xlarge</instanceType><location>us-east-1b</location></item>
+             <item><instanceType>g6.xlarge</instanceType><location>us-east-1a</location></item>
+             </instanceTypeOfferingSet>",
         ),
         "GetParameter" => (200, r#"{"Parameter":{"Name":"x","Value":"ami-0002"}}"#.to_owned()),
         "DescribeImages" => xml(

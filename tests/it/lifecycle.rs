@@ -295,7 +295,7 @@ async fn errors_of_the_cloud_are_told_and_overcome() {
                 "quota" => CloudError::Quota { code, message },
                 "denied" => CloudError::Denied { code, message },
                 "invalid" => CloudError::Invalid { code, message },
-                "throttled" => CloudError::Throttled { code },
+                "throttled" => CloudError::Throttled { code, message },
                 "mismatch" => CloudError::TokenMismatch { message },
                 _ => transient(),
             },

@@ -75,7 +75,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_refusal_is_kept_for_two_seconds_only() {
         let cache = Cached::new(Duration::from_secs(60));
-        let refusal = CloudError::Throttled { code: "RequestLimitExceeded".into() };
+        let refusal =
+            CloudError::Throttled { code: "RequestLimitExceeded".into(), message: "slow down".into() };
         assert_eq!(cache.get("key", async { Err(refusal.clone()) }).await, Err(refusal.clone()));
         assert_eq!(cache.get("key", async { Ok(1) }).await, Err(refusal));
         tokio::time::advance(Duration::from_secs(3)).await;

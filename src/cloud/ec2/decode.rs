@@ -1,11 +1,19 @@
 //! What EC2 describes, in our words. Pure.
 
+mod capacity;
+mod types;
+
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use aws_sdk_ec2::types::{self as sdk, InstanceStateName, InstanceTypeHypervisor};
+use aws_sdk_ec2::primitives::DateTime;
+use aws_sdk_ec2::types::{self as sdk, InstanceLifecycleType, InstanceStateName};
 use jiff::Timestamp;
 
-use crate::cloud::{Bought, Gpus, Image, Instance, InstanceState, InstanceType, StateReason, Subnet};
+pub(super) use capacity::{block, reservation, spot_price};
+pub(super) use types::instance_type;
+
+use crate::cloud::{Bought, Image, Instance, InstanceState, Lifecycle, StateReason, Subnet};
 
 /// `None` for an instance without an id, which EC2 never sends.
 pub(super) fn instance(instance: &sdk::Instance) -> Option<Instance> {
@@ -32,56 +40,27 @@ pub(super) fn instance(instance: &sdk::Instance) -> Option<Instance> {
         pod_ip: addresses
             .filter(|entry| entry.primary() == Some(false))
             .find_map(|entry| address(entry.private_ip_address())),
-        launched_at: instance.launch_time().and_then(|time| {
-            Timestamp::new(time.secs(), i32::try_from(time.subsec_nanos()).unwrap_or_default()).ok()
-        }),
-        client_token: instance.client_token().filter(|token| !token.is_empty()).map(str::to_owned),
-        bought: Bought::default(),
-        tags: instance
-            .tags()
-            .iter()
-            .filter_map(|tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned())))
-            .collect(),
+        launched_at: instance.launch_time().and_then(timestamp),
+        client_token: named(instance.client_token()),
+        bought: bought(instance),
+        tags: tags(instance.tags()),
     })
 }
 
-/// `None` for a type whose architecture we cannot run.
-pub(super) fn instance_type(info: &sdk::InstanceTypeInfo) -> Option<InstanceType> {
-    let architectures = info.processor_info().map(|cpu| cpu.supported_architectures()).unwrap_or_default();
-    let arch = if architectures.contains(&sdk::ArchitectureType::X8664) {
-        "amd64"
-    } else if architectures.contains(&sdk::ArchitectureType::Arm64) {
-        "arm64"
-    } else {
-        return None;
-    };
-    Some(InstanceType {
-        name: info.instance_type()?.as_str().to_owned(),
-        vcpus: unsigned(info.v_cpu_info().and_then(|cpu| cpu.default_v_cpus())),
-        memory_mib: info
-            .memory_info()
-            .and_then(|memory| memory.size_in_mib())
-            .and_then(|size| u64::try_from(size).ok())
-            .unwrap_or_default(),
-        arch: arch.to_owned(),
-        gpus: info.gpu_info().and_then(gpus),
-        // Bare metal is Nitro without a hypervisor.
-        nitro: info.hypervisor() == Some(&InstanceTypeHypervisor::Nitro) || info.bare_metal() == Some(true),
-        ..InstanceType::default()
-    })
-}
-
-/// `None` without a whole GPU: a share of one (g6f) is described with the count 0.
-fn gpus(info: &sdk::GpuInfo) -> Option<Gpus> {
-    let first = info.gpus().first()?;
-    let count = info.gpus().iter().map(|gpu| unsigned(gpu.count())).sum();
-    (count > 0).then(|| Gpus {
-        count,
-        share_of: 1,
-        model: owned(first.name()),
-        manufacturer: owned(first.manufacturer()),
-        memory_mib: unsigned(first.memory_info().and_then(|memory| memory.size_in_mib())).into(),
-    })
+fn bought(instance: &sdk::Instance) -> Bought {
+    Bought {
+        lifecycle: match instance.instance_lifecycle() {
+            None => Lifecycle::OnDemand,
+            Some(InstanceLifecycleType::Spot) => Lifecycle::Spot,
+            Some(InstanceLifecycleType::CapacityBlock) => Lifecycle::CapacityBlock,
+            Some(InstanceLifecycleType::InterruptibleCapacityReservation) => {
+                Lifecycle::InterruptibleReservation
+            }
+            Some(_) => Lifecycle::Other,
+        },
+        reservation_id: named(instance.capacity_reservation_id()),
+        block_id: named(instance.capacity_block_id()),
+    }
 }
 
 pub(super) fn subnet(subnet: &sdk::Subnet) -> Option<Subnet> {
@@ -115,6 +94,21 @@ fn state(name: Option<&InstanceStateName>) -> InstanceState {
 
 fn owned(text: Option<&str>) -> String {
     text.unwrap_or_default().to_owned()
+}
+
+/// `None` for an empty text, too.
+fn named(text: Option<&str>) -> Option<String> {
+    text.filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+fn tags(tags: &[sdk::Tag]) -> BTreeMap<String, String> {
+    tags.iter()
+        .filter_map(|tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned())))
+        .collect()
+}
+
+fn timestamp(time: &DateTime) -> Option<Timestamp> {
+    Timestamp::new(time.secs(), i32::try_from(time.subsec_nanos()).unwrap_or_default()).ok()
 }
 
 fn unsigned(number: Option<i32>) -> u32 {

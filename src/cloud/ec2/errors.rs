@@ -29,7 +29,7 @@ where
             CloudError::Invalid { code: "InvalidRequest".to_owned(), message: message() }
         }
         _ => match status {
-            Some(429) => CloudError::Throttled { code: "HTTP429".to_owned() },
+            Some(429) => CloudError::Throttled { code: "HTTP429".to_owned(), message: message() },
             Some(status @ (401 | 403)) => {
                 CloudError::Denied { code: format!("HTTP{status}"), message: message() }
             }
@@ -135,7 +135,7 @@ impl Kind {
         match self {
             Self::NoCapacity => CloudError::NoCapacity { code, message },
             Self::Quota => CloudError::Quota { code, message },
-            Self::Throttled => CloudError::Throttled { code },
+            Self::Throttled => CloudError::Throttled { code, message },
             Self::Denied => CloudError::Denied { code, message },
             Self::NotFound => CloudError::NotFound { code, message },
             Self::Invalid => CloudError::Invalid { code, message },
@@ -266,6 +266,24 @@ mod tests {
         let profile = "Value (nobody) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance \
                        Profile name";
         assert_eq!(kind("InvalidParameterValue", profile, 400), "not_found");
+    }
+
+    #[test]
+    fn code_and_words_travel_with_every_kind() {
+        for code in [
+            "InsufficientInstanceCapacity",
+            "VcpuLimitExceeded",
+            "RequestLimitExceeded",
+            "AccessDenied",
+            "InvalidSubnetID.NotFound",
+            "InvalidParameterValue",
+            "InternalError",
+            "IdempotentParameterMismatch",
+            "IdempotentInstanceTerminated",
+        ] {
+            let error = classify(code, "in EC2's own words", 400);
+            assert_eq!((error.code(), error.message()), (code, "in EC2's own words"));
+        }
     }
 
     #[test]

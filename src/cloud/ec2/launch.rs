@@ -1,17 +1,18 @@
 //! A [`LaunchSpec`] as a RunInstances request. Equal specs make equal requests, byte for byte: EC2 compares them
 //! when a token is used again.
 
+mod purchase;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_ec2::operation::run_instances::builders::RunInstancesFluentBuilder;
 use aws_sdk_ec2::types::{
-    BlockDeviceMapping, CapacityReservationPreference, CapacityReservationSpecification, EbsBlockDevice,
-    HttpTokensState, IamInstanceProfileSpecification, InstanceMetadataEndpointState,
-    InstanceMetadataOptionsRequest, InstanceMetadataTagsState, InstanceNetworkInterfaceSpecification,
-    InstanceType, ResourceType, ShutdownBehavior, Tag, TagSpecification, VolumeType,
+    BlockDeviceMapping, EbsBlockDevice, HttpTokensState, IamInstanceProfileSpecification,
+    InstanceMetadataEndpointState, InstanceMetadataOptionsRequest, InstanceMetadataTagsState,
+    InstanceNetworkInterfaceSpecification, InstanceType, ResourceType, ShutdownBehavior, Tag,
+    TagSpecification, VolumeType,
 };
 use base64::Engine as _;
 
@@ -56,13 +57,14 @@ pub(super) fn request(
                 .instance_metadata_tags(InstanceMetadataTagsState::Disabled)
                 .build(),
         )
-        // The default, `open`, would take any matching reservation of the account without being asked.
-        .capacity_reservation_specification(
-            CapacityReservationSpecification::builder()
-                .capacity_reservation_preference(CapacityReservationPreference::None)
-                .build(),
-        );
-    for resource in [ResourceType::Instance, ResourceType::Volume, ResourceType::NetworkInterface] {
+        .capacity_reservation_specification(purchase::reservation(&spec.purchase))
+        .set_instance_market_options(purchase::market(&spec.purchase))
+        .set_placement(purchase::placement(&spec.placement));
+    let mut tagged = vec![ResourceType::Instance, ResourceType::Volume, ResourceType::NetworkInterface];
+    if purchase::makes_spot_request(&spec.purchase) {
+        tagged.push(ResourceType::SpotInstancesRequest);
+    }
+    for resource in tagged {
         request = request.tag_specifications(
             TagSpecification::builder().resource_type(resource).set_tags(Some(tags(&spec.tags))).build(),
         );
@@ -79,10 +81,9 @@ pub(super) fn request(
     Ok(request)
 }
 
-/// Overrides for the one call that must not be repeated unseen: an "insufficient capacity" is an HTTP 500, and a
-/// launch takes longer than a describe.
-pub(super) fn no_retries() -> aws_sdk_ec2::config::Builder {
-    aws_sdk_ec2::config::Builder::new().retry_config(RetryConfig::disabled()).timeout_config(
+/// The deadlines of one call: a launch takes longer than a describe.
+pub(super) fn patience() -> aws_sdk_ec2::config::Builder {
+    aws_sdk_ec2::config::Builder::new().timeout_config(
         TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs(5))
             .operation_attempt_timeout(Duration::from_secs(40))
@@ -109,7 +110,7 @@ fn check(spec: &LaunchSpec) -> Result<(), CloudError> {
             format!("user data has {} bytes, expected at most {USER_DATA_LIMIT}", spec.user_data.len()),
         );
     }
-    Ok(())
+    purchase::check(&spec.purchase)
 }
 
 /// One interface with two addresses: the machine's, and a secondary one for the pod. Subnet and groups stand here,

@@ -83,7 +83,8 @@ async fn credentials(sdk: &SdkConfig, calls: &CloudCalls) -> Finding {
 
 async fn vpc(ec2: &Ec2, config: &Config) -> Finding {
     let id = &config.aws.vpc_id;
-    let answer = ec2.call("DescribeVpcs", ec2.client.describe_vpcs().vpc_ids(id).send()).await;
+    let request = ec2.calls.client.describe_vpcs().vpc_ids(id);
+    let answer = ec2.calls.read("DescribeVpcs", || request.clone().send()).await;
     let outcome = match answer {
         Ok(answer) => match answer.vpcs().first() {
             Some(vpc) => Ok(vpc.cidr_block().unwrap_or_default().to_owned()),
@@ -95,8 +96,8 @@ async fn vpc(ec2: &Ec2, config: &Config) -> Finding {
 }
 
 async fn subnets(ec2: &Ec2, config: &Config) -> Vec<Finding> {
-    let request = ec2.client.describe_subnets().set_subnet_ids(Some(config.aws.subnet_ids.clone()));
-    let answer = ec2.call("DescribeSubnets", request.send()).await;
+    let request = ec2.calls.client.describe_subnets().set_subnet_ids(Some(config.aws.subnet_ids.clone()));
+    let answer = ec2.calls.read("DescribeSubnets", || request.clone().send()).await;
     let line = |id: &String| {
         let outcome = match &answer {
             Err(error) => Err(advice(error, "set aws.subnetIDs to subnets of this account and region")),
@@ -121,8 +122,8 @@ async fn subnets(ec2: &Ec2, config: &Config) -> Vec<Finding> {
 
 async fn security_groups(ec2: &Ec2, config: &Config) -> Vec<Finding> {
     let ids = &config.aws.security_group_ids;
-    let request = ec2.client.describe_security_groups().set_group_ids(Some(ids.clone()));
-    let answer = ec2.call("DescribeSecurityGroups", request.send()).await;
+    let request = ec2.calls.client.describe_security_groups().set_group_ids(Some(ids.clone()));
+    let answer = ec2.calls.read("DescribeSecurityGroups", || request.clone().send()).await;
     let line = |id: &String| {
         let outcome = match &answer {
             Err(error) => Err(advice(error, "set aws.securityGroupIDs to groups of this account and region")),
@@ -199,7 +200,7 @@ async fn launch_permission(ec2: &Ec2, config: &Config, kind: &InstanceType, imag
 
 async fn ssm(ec2: &Ec2) -> Finding {
     let request = ec2.ssm.describe_instance_information().max_results(5);
-    let answer = ec2.call("DescribeInstanceInformation", request.send()).await;
+    let answer = super::calls::call(&ec2.calls.counted, "DescribeInstanceInformation", request.send()).await;
     Finding::new(
         "SSM",
         answer.map(|_| "reachable".to_owned()).map_err(|error| {

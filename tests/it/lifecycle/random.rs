@@ -89,7 +89,7 @@ fn mk_error(call: Call, kind: u8) -> CloudError {
         (Call::Launch, 0) => CloudError::NoCapacity { code, message },
         (Call::Launch, 1) => CloudError::Quota { code, message },
         (Call::Launch, 2) => CloudError::TokenMismatch { message },
-        (_, 3) => CloudError::Throttled { code },
+        (_, 3) => CloudError::Throttled { code, message },
         (_, 4) => CloudError::Denied { code, message },
         (Call::Launch | Call::List | Call::Get | Call::Terminate, _) => {
             CloudError::Transient { code, message }
