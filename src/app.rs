@@ -126,6 +126,7 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
     let telemetry = Telemetry::new(&calls, |registry| {
         metrics.register(registry);
         gateway.register(registry);
+        market.register(registry);
         certificate.register(registry);
     });
     let node = node::Deps {

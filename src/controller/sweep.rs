@@ -95,7 +95,16 @@ impl Core {
     /// Looks again at pods that wait for capacity whenever the market is known better. Never ends.
     pub(super) async fn watch_market(self: Arc<Self>) {
         let mut changes = self.market.changed();
+        let mut before = *changes.borrow_and_update();
         while changes.changed().await.is_ok() {
+            let now = *changes.borrow_and_update();
+            if now.reservations != before.reservations {
+                self.blocked().reservations_were_read();
+            }
+            if now.spot != before.spot {
+                self.blocked().prices_were_read();
+            }
+            before = now;
             self.wake(|hold| hold.waits_for_capacity);
         }
         std::future::pending().await

@@ -20,6 +20,7 @@ use crate::cloud::{
 };
 use crate::config::Instances;
 use crate::pod::ask::Ask;
+use crate::pod::layers::Layer;
 use crate::pod::wishes::{CapacityType, GpuShare, Preference, ReservationSelector};
 
 pub(super) const ZONES: [&str; 3] = ["a", "b", "c"];
@@ -52,9 +53,8 @@ impl Owned {
         Self {
             now: Timestamp::UNIX_EPOCH,
             rules: Instances {
-                default_instance_type: "t3.large".to_owned(),
-                allowed_instance_types: None,
-                root_volume: RootVolume { size_gib: 100, kind: "gp3".to_owned(), ..RootVolume::default() },
+                defaults: Layer::of_settings("instances.defaults", &[("instance-type", "t3.large")]),
+                ..Instances::default()
             },
             catalog,
             prices,

@@ -1,0 +1,124 @@
+//! The market at one moment, and how readings and launches change it. Pure.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::capacity::blocked::Blocked;
+use crate::capacity::world::{Catalog, Offer, Prices, Source, Usable, World};
+use crate::cloud::{Block, InstanceType, Reservation, SpotPrice, Subnet};
+use crate::config::Instances;
+
+/// Addresses of a subnet that one machine takes: its own and its pod's.
+const ADDRESSES: u32 = 2;
+/// Sooner than this nothing is read again, whatever changes.
+const SOONEST: Duration = Duration::from_secs(1);
+
+/// What is known of the market.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    pub catalog: Catalog,
+    pub prices: Prices,
+    /// In their configured order, less what our launches took.
+    pub subnets: Vec<Subnet>,
+    pub reservations: Vec<Reservation>,
+    pub blocks: Vec<Block>,
+    /// Launches that the reservations do not count yet, by reservation id.
+    in_flight: HashMap<String, u32>,
+    launches: Vec<(String, Instant)>,
+}
+
+impl Snapshot {
+    /// As a plan wants it.
+    #[must_use]
+    pub fn world<'a>(&'a self, now: Timestamp, rules: &'a Instances, blocked: &'a Blocked) -> World<'a> {
+        World {
+            now,
+            rules,
+            catalog: &self.catalog,
+            prices: &self.prices,
+            subnets: &self.subnets,
+            reservations: &self.reservations,
+            blocks: &self.blocks,
+            in_flight: &self.in_flight,
+            blocked,
+        }
+    }
+
+    /// Launches into a reservation that it does not count yet.
+    #[must_use]
+    pub fn in_flight(&self, reservation_id: &str) -> u32 {
+        self.in_flight.get(reservation_id).copied().unwrap_or(0)
+    }
+
+    pub(super) fn offer(
+        &mut self,
+        types: Vec<InstanceType>,
+        zones: &BTreeMap<String, Vec<String>>,
+        now: Timestamp,
+    ) {
+        let mut before = std::mem::take(&mut self.catalog.types);
+        let offers = types.into_iter().map(|shape| {
+            let learned = before.remove(&shape.name).and_then(|offer| offer.learned);
+            let zones = zones.get(&shape.name).into_iter().flatten().cloned().collect();
+            (shape.name.clone(), Offer { shape, zones, learned })
+        });
+        self.catalog = Catalog { types: offers.collect(), source: Source::Api, as_of: Some(now) };
+    }
+
+    pub(super) fn quote(&mut self, spot: Vec<SpotPrice>, now: Timestamp) {
+        let mut by_type: HashMap<String, BTreeMap<String, _>> = HashMap::new();
+        for one in spot {
+            by_type.entry(one.instance_type).or_default().insert(one.zone, one.price);
+        }
+        self.prices.spot = by_type;
+        self.prices.spot_as_of = Some(now);
+    }
+
+    /// Takes over what the cloud says of reservations; launches from before the reading are counted in it.
+    pub(super) fn reserve(&mut self, reservations: Vec<Reservation>, blocks: Vec<Block>, began: Instant) {
+        self.reservations = reservations;
+        self.blocks = blocks;
+        self.launches.retain(|(_, at)| *at >= began);
+        self.count();
+    }
+
+    pub(super) fn took(&mut self, subnet_id: &str, reservation_id: Option<&str>, now: Instant) {
+        if let Some(one) = self.subnets.iter_mut().find(|one| one.id == subnet_id) {
+            one.free_addresses = one.free_addresses.saturating_sub(ADDRESSES);
+        }
+        if let Some(id) = reservation_id {
+            self.launches.push((id.to_owned(), now));
+            self.count();
+        }
+    }
+
+    pub(super) fn learn(&mut self, instance_type: &str, usable: Usable) {
+        if let Some(offer) = self.catalog.types.get_mut(instance_type) {
+            offer.learned = Some(usable);
+        }
+    }
+
+    /// How far away the next start or end of a reservation is.
+    pub(super) fn next_turn(&self, now: Timestamp) -> Option<Duration> {
+        let turns = self.reservations.iter().flat_map(|one| [one.starts_at, one.ends_at]).flatten();
+        let next = turns.filter(|at| *at > now).min()?;
+        Some(Duration::try_from(next.duration_since(now)).unwrap_or_default().max(SOONEST))
+    }
+
+    fn count(&mut self) {
+        self.in_flight.clear();
+        for (id, _) in &self.launches {
+            *self.in_flight.entry(id.clone()).or_default() += 1;
+        }
+    }
+}
+
+/// A machine that gives much less than its type has, or more, is not one to learn from: a local cloud's sees its host.
+pub(super) fn is_plausible(shape: &InstanceType, usable: Usable) -> bool {
+    let (cpu, memory) = (u64::from(shape.vcpus) * 1000, shape.memory_mib << 20);
+    let near = |has: u64, of: u64| has <= of && has >= of / 4 * 3;
+    near(usable.cpu_milli, cpu) && near(usable.memory_bytes, memory)
+}
