@@ -8,6 +8,7 @@
 //! follows if there are none.
 
 mod against;
+mod explain;
 mod ledger;
 mod limits;
 mod markets;
@@ -120,7 +121,7 @@ pub fn plan<'a>(ask: &Ask, world: &World<'a>) -> Planned<'a> {
     let mut pass = Pass::new(ask, world);
     let types = pass.find_types();
     pass.search_named();
-    pass.search_discovered(&types.fits);
+    pass.search_discovered(&types);
     pass.search_pools(&types.fits);
     let verdict = pass.verdict(&types);
     let mut drafts = std::mem::take(&mut pass.drafts);

@@ -16,7 +16,7 @@ const EXAMPLES: usize = 3;
 pub(super) struct Ledger {
     found: BTreeMap<Rule, Tally>,
     /// Contradictions in what the pod says: it is refused, whatever else could be had.
-    pub(super) fatal: Vec<Problem>,
+    pub(super) fatal: Vec<(Rule, Problem)>,
 }
 
 #[derive(Debug, Default)]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Selection;
 use super::against::Against;
+use super::explain;
 use super::ledger::Ledger;
 use super::markets::Markets;
 use super::order::{self, Draft, How, Key, Paid};
@@ -71,8 +72,17 @@ impl<'a, 'q> Pass<'a, 'q> {
         for market in std::mem::take(&mut pass.markets.not_allowed) {
             pass.ledger.note(Rule::MarketNotAllowed, || market.name().to_owned());
         }
+        pass.check_storage();
         pass.find_places();
         pass
+    }
+
+    fn check_storage(&mut self) {
+        let (asked, size_gib) = (self.ask.ephemeral_bytes, self.root_volume().size_gib);
+        if asked > u64::from(size_gib) << 30 {
+            self.ledger.note(Rule::Storage, || format!("root volume of {size_gib}Gi"));
+            self.ledger.fatal.push((Rule::Storage, explain::storage(asked, size_gib)));
+        }
     }
 
     fn find_places(&mut self) {
@@ -213,8 +223,8 @@ impl<'a, 'q> Pass<'a, 'q> {
     /// A contradiction: the pod is refused whatever else could be had.
     pub(super) fn refuse(&mut self, rule: Rule, example: &str) {
         self.ledger.note(rule, || example.to_owned());
-        let problem = super::verdict::problem(rule, example, self.ask);
-        self.ledger.fatal.push(problem);
+        let problem = explain::problem(rule, example, self.ask);
+        self.ledger.fatal.push((rule, problem));
     }
 
     /// How long a reservation must last, as far as the pod says so.

@@ -1,6 +1,7 @@
 //! Machines that nobody named a reservation for: on demand, spot, in a resource group's reservations or any open one.
 
 use super::Selection;
+use super::limits;
 use super::order::How;
 use super::pass::{Cost, Fit, Pass, Place, Rank};
 use super::rule::Rule;
@@ -63,7 +64,7 @@ impl<'a> Pass<'a, '_> {
         };
         if !is_sold && matches!(way.how, How::Spot | How::OnDemand) {
             let market = way.how.market();
-            self.ledger.note(Rule::MarketNotSold, || format!("{} {}", fit.offer.shape.name, market.name()));
+            self.ledger.note(Rule::MarketNotSold, || format!("{} {}", market.name(), fit.offer.shape.name));
         }
         is_sold
     }
@@ -74,7 +75,10 @@ impl<'a> Pass<'a, '_> {
         for place in places {
             let zone = &place.subnet.zone;
             if !self.is_offered(fit.offer, zone) {
-                self.ledger.note(Rule::NotOffered, || format!("{name} in {zone}"));
+                let is_default = limits::is_default_type(self.world.rules, name);
+                // The operator's default is never the pod's fault.
+                let rule = if is_default { Rule::DefaultType } else { Rule::NotOffered };
+                self.ledger.note(rule, || format!("{name} in {zone}"));
                 continue;
             }
             if !self.has_room(place) {
@@ -92,7 +96,7 @@ impl<'a> Pass<'a, '_> {
 
     fn try_way(&mut self, fit: &Fit<'a>, place: &Place<'a>, way: Way<'a>, price: Option<MicroUsd>) {
         let (name, zone, market) = (&fit.offer.shape.name, &place.subnet.zone, way.how.market());
-        let what = || format!("{name} in {zone} {}", market.name());
+        let what = || format!("{} {name} in {zone}", market.name());
         if matches!(way.how, How::Open) && self.sees_open_reservation(name, zone) {
             // Those are candidates by their ids.
             return;
@@ -109,12 +113,12 @@ impl<'a> Pass<'a, '_> {
             return self.avoided(entry, what);
         }
         if let Some(entry) = self.group_against(self.ask.wishes.placement_group.as_deref(), zone) {
-            return self.avoided(entry, || format!("the placement group in {zone}"));
+            return self.avoided(entry, || format!("placement group in {zone}"));
         }
         if let Err(rule) = self.check_price(market, price) {
             let limit = self.limit(market).unwrap_or_default();
             return self.ledger.note(rule, || match price {
-                Some(price) => format!("{} at ${price} of ${limit} per hour", what()),
+                Some(price) => format!("{} (${price}, limit ${limit} per hour)", what()),
                 None => what(),
             });
         }

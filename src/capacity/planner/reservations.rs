@@ -6,9 +6,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Selection;
+use super::limits;
 use super::order::How;
 use super::pass::{Cost, Fit, Pass, Place, Rank};
 use super::rule::Rule;
+use super::types::Types;
+use crate::capacity::world::Source;
 use crate::cloud::{BlockState, Purchase, Reservation, ReservationKind, ReservationMatch, ReservationState};
 use crate::pod::wishes::{CapacityType, ReservationSelector};
 
@@ -97,7 +100,7 @@ impl<'a> Pass<'a, '_> {
             match world.reservations.iter().find(|one| one.id == id) {
                 Some(one) if one.kind == ReservationKind::CapacityBlock => return vec![one],
                 Some(_) => {
-                    self.ledger.note(Rule::ReservationNotMeant, || format!("`{id}`, no Capacity Block,"))
+                    self.ledger.note(Rule::ReservationNotMeant, || format!("`{id}` (no Capacity Block)"))
                 }
                 None => self.ledger.note(Rule::ReservationUnknown, || format!("`{id}`")),
             }
@@ -128,14 +131,20 @@ impl<'a> Pass<'a, '_> {
         let listed = &self.ask.wishes.instance_types;
         let type_rank = listed.iter().position(|name| name == instance_type);
         if !listed.is_empty() && type_rank.is_none() {
-            let example = format!("`{id}`, of {instance_type}, with `{}` asked for,", listed.join("`, `"));
+            let example = format!("`{id}` ({instance_type}, expected `{}`)", listed.join("`, `"));
             return self.refuse(Rule::ReservationType, &example);
         }
-        let Some(rank) = self.markets.rank_of_named(market(reservation)) else {
+        let market = market(reservation);
+        if !limits::allows_market(self.world.rules, market) {
+            return self.ledger.note(Rule::MarketNotAllowed, || format!("{} `{id}`", market.name()));
+        }
+        let Some(rank) = self.markets.rank_of_named(market) else {
             return;
         };
         let Some(offer) = self.world.catalog.types.get(instance_type) else {
-            return self.ledger.note(Rule::CatalogNotRead, || format!("{instance_type} of `{id}`"));
+            let is_shipped = self.world.catalog.source == Source::Shipped;
+            let rule = if is_shipped { Rule::CatalogNotRead } else { Rule::UnknownType };
+            return self.ledger.note(rule, || format!("{instance_type} of `{id}`"));
         };
         let type_rank = type_rank.and_then(|rank| u16::try_from(rank).ok()).unwrap_or_default();
         let fit = self.fit(offer, Selection::Named, type_rank);
@@ -146,7 +155,11 @@ impl<'a> Pass<'a, '_> {
     }
 
     /// Candidates in reservations that nobody named, of types that fit.
-    pub(super) fn search_discovered(&mut self, fits: &[Fit<'a>]) {
+    pub(super) fn search_discovered(&mut self, types: &Types<'a>) {
+        if types.search.as_ref().is_none_or(|search| !search.found) {
+            // No reservation, now or later, helps a pod that fits no type.
+            return;
+        }
         let markets = [CapacityType::Reserved, CapacityType::CapacityBlock, CapacityType::Interruptible];
         let markets =
             markets.map(|market| (market, self.markets.rank(market).filter(|_| self.discovers(market))));
@@ -155,7 +168,7 @@ impl<'a> Pass<'a, '_> {
         }
         let before = self.drafts.len();
         let by_name: HashMap<&str, &Fit<'a>> =
-            fits.iter().map(|fit| (fit.offer.shape.name.as_str(), fit)).collect();
+            types.fits.iter().map(|fit| (fit.offer.shape.name.as_str(), fit)).collect();
         for reservation in self.world.reservations {
             let bought = market(reservation);
             let Some(rank) = markets.iter().find(|(market, _)| *market == bought).and_then(|(_, rank)| *rank)
@@ -175,7 +188,7 @@ impl<'a> Pass<'a, '_> {
         }
         if self.drafts.len() == before {
             let listed = self.ask.wishes.instance_types.join(", ");
-            let what = if listed.is_empty() { "this pod".to_owned() } else { listed };
+            let what = if listed.is_empty() { "of any type that fits".to_owned() } else { listed };
             self.ledger.note(Rule::ReservationNone, || what);
         }
     }
@@ -291,4 +304,19 @@ fn selects(selector: &ReservationSelector, reservation: &Reservation) -> bool {
 
 fn begins(at: Option<Timestamp>) -> String {
     at.map(|at| format!(" (begins at {at})")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ultra_servers_are_left_half_an_hour_earlier() {
+        let end = Timestamp::from_second(7200).unwrap();
+        for (name, minutes) in
+            [("p5.48xlarge", 80), ("trn2.48xlarge", 80), ("trn2u.48xlarge", 50), ("p6e-gb200.36xlarge", 50)]
+        {
+            assert_eq!(drain_time(name, end).as_second(), minutes * 60, "{name}");
+        }
+    }
 }

@@ -134,9 +134,7 @@ impl<'a> Pass<'a, '_> {
         }
         search.found = !offers.is_empty();
         if !self.markets.has_open_market() {
-            self.keep(&mut offers, Rule::ReservationNone, |pass, offer| {
-                pass.is_reserved_type(&offer.shape.name)
-            });
+            self.keep(&mut offers, Rule::NotReserved, |pass, offer| pass.is_reserved_type(&offer.shape.name));
         }
         self.keep_asked_arch(&mut offers);
         self.keep_plain(&mut offers);

@@ -50,6 +50,10 @@ impl Owned {
                 prices.spot.insert(offer.shape.name.clone(), half.into());
             }
         }
+        Self::with(catalog, prices)
+    }
+
+    pub(super) fn with(catalog: Catalog, prices: Prices) -> Self {
         Self {
             now: Timestamp::UNIX_EPOCH,
             rules: Instances {
@@ -81,7 +85,7 @@ impl Owned {
     }
 
     /// Changes it by a word.
-    fn change(&mut self, word: &str) {
+    pub(super) fn change(&mut self, word: &str) {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
         match key {
             "full" => self.subnet(value).free_addresses = 1,

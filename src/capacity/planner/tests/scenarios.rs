@@ -1,412 +1,55 @@
-//! Scenarios.
+//! `scenarios.txt`: what is planned for which pod in which world, to be read as documentation.
+
+use std::collections::BTreeSet;
+
 use super::language::run;
 
-/// Name; ask; what is different in the world; the plan.
-const SCENARIOS: &[(&str, &str, &str, &str)] = &[
-    // ---- explicit
-    ("a listed type is taken in the first subnet that has it", "types=g5.xlarge gpus=1", "", ""),
-    ("the pod may be as large as what is sold", "types=g5.xlarge gpus=1 cpu=4 mem=16Gi", "", ""),
-    ("a list is tried in its order whatever it costs", "types=p5.4xlarge,g5.xlarge gpus=1", "", ""),
-    ("a list is never widened", "types=g5.xlarge gpus=1", "fail=InsufficientInstanceCapacity", ""),
-    ("one of the list that does not fit is left out", "types=t3.large,m7i.2xlarge cpu=6", "", ""),
-    ("too large for the type: every resource is told", "types=g5.xlarge gpus=2 milli=4001 mem=17Gi", "", ""),
-    ("too large for all the list: against the largest", "types=t3.large,m7i.xlarge cpu=6", "", ""),
-    ("each resource fits somewhere, but not together", "types=c7i.2xlarge,r7i.large cpu=6 mem=16Gi", "", ""),
-    ("an unknown type refuses the pod, even if others are listed", "types=g5.xlarge,g5.typo gpus=1", "", ""),
-    ("an unknown type of the configuration is not the pod's fault", "types=t3.large", "unknown=t3.large", ""),
-    ("a type that the operator does not allow", "types=p5.48xlarge gpus=8", "allowed=g5.*,g6.*", ""),
-    ("the default type is always allowed", "types=t3.large", "allowed=g5.*", ""),
-    ("a type of the wrong architecture", "types=g5g.xlarge gpus=1 arch=amd64", "", ""),
-    ("a listed type may be of any architecture if the pod does not say", "types=g5g.xlarge gpus=1", "", ""),
-    ("a type without a GPU", "types=m7i.large gpus=1", "", ""),
-    ("accelerators of another maker do not count", "types=inf2.xlarge gpus=1", "", ""),
-    (
-        "Neuron devices are asked for by their resource",
-        "types=inf2.xlarge gpus=1 resource=aws.amazon.com/neuron",
-        "",
-        "",
-    ),
-    ("a share of a GPU is none unless the pod says so", "types=g6f.large gpus=1", "", ""),
-    ("a share of a GPU that is allowed", "types=g6f.large gpus=1 shares", "", ""),
-    ("more storage than the root volume", "types=m7i.large disk=120Gi", "", ""),
-    ("storage of a root volume of the pod's own", "types=m7i.large disk=120Gi root=200Gi", "", ""),
-    ("EFA interfaces", "types=g5.xlarge,g5.8xlarge gpus=1 efa=1", "", ""),
-    ("a type that no zone of ours offers", "types=g5.xlarge gpus=1", "gone=g5.xlarge", ""),
-    ("the default type that no zone of ours offers", "types=t3.large", "gone=t3.large", ""),
-    ("a type that one zone offers", "types=g5.xlarge gpus=1", "gone=g5.xlarge/a gone=g5.xlarge/c", ""),
-    ("dedicated tenancy has a price that nobody knows", "types=m7i.large dedicated", "", ""),
-    ("a placement group", "types=p5.48xlarge gpus=8 placement=pg-1", "", ""),
-    // ---- auto
-    ("the cheapest machine that fits", "cpu=2 mem=6Gi", "", ""),
-    ("what the system needs is left to it", "cpu=2 mem=8Gi", "", ""),
-    (
-        "what a kubelet said goes before the estimate",
-        "milli=1950 mem=7000Mi",
-        "learned=t3.large:1960/7200Mi",
-        "",
-    ),
-    ("one GPU", "gpus=1 cpu=3 mem=12Gi", "", ""),
-    ("three GPUs get four", "gpus=3", "", ""),
-    ("five GPUs get eight", "gpus=5 gpu-memory=40Gi", "", ""),
-    ("nine GPUs nobody has", "gpus=9", "", ""),
-    ("a GPU model", "gpus=1 models=h100", "", ""),
-    ("one of several models, the cheapest", "gpus=8 models=h100,h200,a100", "", ""),
-    ("a model by the words of its name", "gpus=1 models=rtx-pro-6000", "", ""),
-    ("a model that there is not", "gpus=1 models=h300", "", ""),
-    ("memory per GPU, as it is sold", "gpus=1 gpu-memory=24Gi", "", ""),
-    ("memory per GPU that only large ones have", "gpus=8 gpu-memory=80Gi", "", ""),
-    ("a share may be the cheapest, if allowed", "gpus=1 shares", "", ""),
-    ("patterns", "gpus=1 patterns=g6e.*", "", ""),
-    ("AMD's GPUs", "gpus=1 resource=amd.com/gpu", "", ""),
-    ("Gaudi", "gpus=8 resource=habana.ai/gaudi", "", ""),
-    ("arm64 if the pod says so", "cpu=2 mem=6Gi arch=arm64", "", ""),
-    ("arm64 if only that is of the wished kind", "gpus=1 models=t4g", "", ""),
-    ("arm64 by patterns", "cpu=2 patterns=m7g.*,c7g.*", "", ""),
-    ("no GPU for a pod that asks for none", "cpu=190 mem=1500Gi", "", ""),
-    ("a GPU machine if nothing else is large enough", "cpu=190 mem=1900Gi", "", ""),
-    ("larger than everything", "cpu=500 mem=5000Gi", "", ""),
-    ("the operator's list holds here, too", "cpu=2 mem=6Gi", "allowed=m7i.*", ""),
-    ("nothing the operator allows", "cpu=2 gpus=1", "allowed=m7i.*", ""),
-    (
-        "a dry zone is passed over",
-        "gpus=1 patterns=g6.xlarge",
-        "fail=InsufficientInstanceCapacity:g6.xlarge/ab",
-        "",
-    ),
-    ("a dry type gives way to the next", "gpus=1", "fail=InsufficientInstanceCapacity:g4dn.xlarge", ""),
-    ("from the shipped catalog, in every zone that has a subnet", "gpus=1", "shipped", ""),
-    ("a listed type that the shipped catalog lacks", "types=x9.large", "shipped", ""),
-    // ---- places
-    ("zones by name or id, in the order of the subnets", "types=m7i.large zones=c,az1", "", ""),
-    ("no subnet in the wished zones", "types=m7i.large zones=d", "", ""),
-    ("a subnet", "types=m7i.large subnets=s-b", "", ""),
-    ("a subnet that is not configured", "types=m7i.large subnets=s-x,s-a", "", ""),
-    ("a full subnet", "types=m7i.large", "full=s-a", ""),
-    ("all subnets full", "types=m7i.large", "full=s-a full=s-b full=s-c", ""),
-    // ---- spot and prices
-    ("spot", "types=g5.xlarge gpus=1 markets=spot", "spot=g5.xlarge/b:0.40", ""),
-    ("spot, then on demand", "types=g5.xlarge gpus=1 markets=spot,on-demand", "", ""),
-    ("the cheapest spot of all", "gpus=1 markets=spot", "spot=g6.xlarge/b:0.1", ""),
-    (
-        "a limit for spot goes with the request",
-        "types=g5.xlarge gpus=1 markets=spot max-spot=0.5",
-        "spot=g5.xlarge/b:0.40",
-        "",
-    ),
-    ("spot without a known price is last", "types=g5.xlarge gpus=1 markets=spot", "spot=g5.xlarge/a:?", ""),
-    (
-        "spot without a known price is never chosen under a limit",
-        "types=g5.xlarge gpus=1 markets=spot max-spot=1",
-        "spot=g5.xlarge/a:? spot=g5.xlarge/b:? spot=g5.xlarge/c:?",
-        "",
-    ),
-    ("a limit on the price of any machine", "gpus=1 max=0.53 markets=on-demand", "", ""),
-    ("a limit below every price", "types=g5.xlarge gpus=1 max=0.5", "", ""),
-    ("a limit, and a price that is not known", "types=p5e.48xlarge gpus=8 max=100", "", ""),
-    ("no limit, and a price that is not known", "types=p5e.48xlarge gpus=8", "", ""),
-    (
-        "both limits hold for spot",
-        "types=g5.xlarge gpus=1 markets=spot,on-demand max=0.45 max-spot=0.6",
-        "spot=g5.xlarge/b:0.40",
-        "",
-    ),
-    // ---- reservations
-    ("never in a reservation if nothing is said", "types=g5.xlarge gpus=1", "cr-1=g5.xlarge/a/4of4/open", ""),
-    (
-        "preferred: open reservations first, then on demand",
-        "types=g5.xlarge gpus=1 prefer",
-        "cr-1=g5.xlarge/b/1of4/open",
-        "",
-    ),
-    ("preferred, and full", "types=g5.xlarge gpus=1 prefer", "cr-1=g5.xlarge/b/0of4/open", ""),
-    (
-        "what is in flight counts as taken",
-        "types=g5.xlarge gpus=1 prefer",
-        "cr-1=g5.xlarge/b/2of4/open in-flight=cr-1:2",
-        "",
-    ),
-    (
-        "a targeted reservation is only for those that name it",
-        "types=g5.xlarge gpus=1 prefer",
-        "cr-1=g5.xlarge/b/4of4",
-        "",
-    ),
-    ("required by id", "types=g5.xlarge gpus=1 required ids=cr-1", "cr-1=g5.xlarge/b/1of4", ""),
-    ("the named reservation says the type", "gpus=1 required ids=cr-1", "cr-1=g6e.xlarge/b/1of4", ""),
-    (
-        "ids are tried in their order",
-        "gpus=1 required ids=cr-2,cr-1",
-        "cr-1=g4dn.xlarge/a/1of4 cr-2=g6e.xlarge/b/1of4",
-        "",
-    ),
-    ("required, and full: waits", "types=g5.xlarge gpus=1 required ids=cr-1", "cr-1=g5.xlarge/b/0of4", ""),
-    ("required, and the id is not seen: waits", "types=g5.xlarge gpus=1 required ids=cr-1", "", ""),
-    ("preferred by id, and not seen: on demand", "types=g5.xlarge gpus=1 prefer ids=cr-1", "", ""),
-    (
-        "of another type than the list",
-        "types=g5.xlarge gpus=1 required ids=cr-1",
-        "cr-1=g6.xlarge/b/1of4",
-        "",
-    ),
-    ("too small for the pod", "gpus=8 required ids=cr-1", "cr-1=g6.xlarge/b/1of4", ""),
-    ("over", "gpus=1 required ids=cr-1", "cr-1=g6.xlarge/b/0of4/over", ""),
-    (
-        "ended, though it says active",
-        "gpus=1 required ids=cr-1",
-        "cr-1=g6.xlarge/b/1of4/ends+1h later=2h",
-        "",
-    ),
-    ("of another tenancy", "gpus=1 required ids=cr-1", "cr-1=g6.xlarge/b/1of4/dedicated", ""),
-    ("dedicated on both sides", "gpus=1 required ids=cr-1 dedicated", "cr-1=g6.xlarge/b/1of4/dedicated", ""),
-    ("for another platform", "gpus=1 required ids=cr-1", "cr-1=g6.xlarge/b/1of4/rhel", ""),
-    ("in a zone without a subnet", "gpus=1 required ids=cr-1", "cr-1=g6.xlarge/f/1of4", ""),
-    ("in a zone that the pod does not wish", "gpus=1 required ids=cr-1 zones=a", "cr-1=g6.xlarge/b/1of4", ""),
-    (
-        "in a placement group: so is the machine",
-        "gpus=1 required ids=cr-1",
-        "cr-1=g6.xlarge/b/1of4/group",
-        "",
-    ),
-    (
-        "in another placement group than the pod",
-        "gpus=1 required ids=cr-1 placement=mine",
-        "cr-1=g6.xlarge/b/1of4/group",
-        "",
-    ),
-    (
-        "ends before the pod's own deadline",
-        "gpus=1 required ids=cr-1 deadline=3h",
-        "cr-1=g6.xlarge/b/1of4/ends+2h",
-        "",
-    ),
-    (
-        "ends after the least time that the pod wants",
-        "gpus=1 required ids=cr-1 deadline=3h min-runtime=1h",
-        "cr-1=g6.xlarge/b/1of4/ends+2h",
-        "",
-    ),
-    ("future-dated: waits for its start", "gpus=1 required ids=cr-1", "cr-1=g6.xlarge/b/0of4/begins+2h", ""),
-    (
-        "several problems are told at once",
-        "gpus=1 required ids=cr-1,cr-2",
-        "cr-1=g6.xlarge/b/1of4/rhel cr-2=g6.xlarge/f/1of4",
-        "",
-    ),
-    (
-        "one of several with room is enough",
-        "gpus=1 required ids=cr-1,cr-2",
-        "cr-1=g6.xlarge/b/0of4 cr-2=g6.xlarge/c/1of4",
-        "",
-    ),
-    (
-        "another account's reservation costs its price",
-        "gpus=1 required ids=cr-1",
-        "cr-1=g6.xlarge/b/1of4/foreign",
-        "",
-    ),
-    (
-        "required, any open one",
-        "gpus=1 required",
-        "cr-1=g6.xlarge/b/1of4/open cr-2=g4dn.xlarge/c/1of1/open cr-3=g5.xlarge/a/4of4",
-        "",
-    ),
-    ("required, none with room: waits, never elsewhere", "gpus=1 required", "cr-1=g6.xlarge/b/0of4/open", ""),
-    ("required for a listed type, and none is seen: EC2 is asked", "types=g5.xlarge gpus=1 required", "", ""),
-    (
-        "and not again for a minute",
-        "types=g5.xlarge gpus=1 required",
-        "fail=ReservationCapacityExceeded:g5.xlarge/abc/open",
-        "",
-    ),
-    ("by a tag", "gpus=1 required team=ml", "cr-1=g6.xlarge/b/1of4/open cr-2=g6.xlarge/c/1of4/team+ml", ""),
-    (
-        "by an owner",
-        "gpus=1 required owner=999988887777",
-        "cr-1=g6.xlarge/b/1of4/team+ml cr-2=g6.xlarge/c/1of4/foreign",
-        "",
-    ),
-    ("by a resource group", "types=g5.xlarge gpus=1 required group-arn=arn:aws:g", "", ""),
-    ("prefer a resource group", "types=g5.xlarge gpus=1 prefer group-arn=arn:aws:g", "", ""),
-    (
-        "a large reservation is not used up by a small pod",
-        "gpus=1 cpu=2 prefer",
-        "cr-1=p5.48xlarge/a/4of4/open",
-        "",
-    ),
-    ("a limit holds in a reservation, too", "gpus=1 required ids=cr-1 max=0.5", "cr-1=g6.xlarge/b/1of4", ""),
-    ("interruptible", "gpus=1 markets=interruptible ids=cr-1", "cr-1=g6.xlarge/b/1of4/interruptible", ""),
-    (
-        "interruptible ones are not discovered for those that only prefer",
-        "types=g6.xlarge gpus=1 prefer",
-        "cr-1=g6.xlarge/b/1of4/interruptible",
-        "",
-    ),
-    (
-        "a spot machine is never in a reservation",
-        "types=g6.xlarge gpus=1 prefer ids=cr-1 markets=reserved,spot,on-demand",
-        "cr-1=g6.xlarge/b/1of4",
-        "",
-    ),
-    (
-        "reserved, spot, on demand in this order",
-        "types=g6.xlarge gpus=1 prefer markets=reserved,spot,on-demand",
-        "cr-1=g6.xlarge/b/1of4/open",
-        "",
-    ),
-    (
-        "reserved as a market",
-        "types=g6.xlarge gpus=1 markets=reserved,on-demand",
-        "cr-1=g6.xlarge/b/1of4/open",
-        "",
-    ),
-    // ---- blocks
-    ("a block by the reservation's id", "gpus=8 block=cr-1", "cr-1=p5.48xlarge/b/2of2/block+1/ends+24h", ""),
-    ("a block by its own id", "gpus=8 block=cb-1", "cr-1=p5.48xlarge/b/2of2/block+1/ends+24h", ""),
-    (
-        "a block that has not begun",
-        "gpus=8 block=cb-1",
-        "cr-1=p5.48xlarge/b/0of2/block+1/begins+2h/ends+26h",
-        "",
-    ),
-    ("a block that is bought, and has no reservation yet", "gpus=8 block=cb-1", "cb-1=begins+3h", ""),
-    ("a block that is over", "gpus=8 block=cb-1", "cb-1=over", ""),
-    ("a block that nobody knows", "gpus=8 block=cb-1", "", ""),
-    (
-        "a block near its end is left alone",
-        "gpus=8 block=cb-1",
-        "cr-1=p5.48xlarge/b/2of2/block+1/ends+39m",
-        "",
-    ),
-    (
-        "a block that ends before the pod's deadline",
-        "gpus=8 block=cb-1 deadline=4h",
-        "cr-1=p5.48xlarge/b/2of2/block+1/ends+4h",
-        "",
-    ),
-    (
-        "a block that the pod's deadline fits",
-        "gpus=8 block=cb-1 deadline=3h",
-        "cr-1=p5.48xlarge/b/2of2/block+1/ends+4h",
-        "",
-    ),
-    (
-        "a block of a type that one does not list",
-        "types=p4d.24xlarge gpus=8 block=cb-1",
-        "cr-1=p5.48xlarge/b/2of2/block+1/ends+24h",
-        "",
-    ),
-    (
-        "a block in a zone without a subnet",
-        "gpus=8 block=cb-1",
-        "cr-1=p5.48xlarge/f/2of2/block+1/ends+24h",
-        "",
-    ),
-    ("a block that is full", "gpus=8 block=cb-1", "cr-1=p5.48xlarge/b/0of2/block+1/ends+24h", ""),
-    (
-        "a block is paid for: no limit concerns it",
-        "gpus=8 block=cb-1 max=10",
-        "cr-1=p5e.48xlarge/b/2of2/block+1/ends+24h",
-        "",
-    ),
-    ("an id that is no block", "gpus=1 block=cr-1", "cr-1=g6.xlarge/b/1of4", ""),
-    (
-        "the block, else on demand",
-        "gpus=8 block=cb-1 prefer models=h100",
-        "cr-1=p5.48xlarge/b/0of2/block+1/ends+24h",
-        "",
-    ),
-    (
-        "blocks as a market",
-        "gpus=8 models=h100 markets=capacity-block",
-        "cr-1=p5.48xlarge/b/2of2/block+1/ends+24h",
-        "",
-    ),
-    // ---- what failed a moment ago
-    ("no capacity in a zone", "types=g5.xlarge gpus=1", "fail=InsufficientInstanceCapacity:g5.xlarge/a", ""),
-    (
-        "no capacity for spot says nothing of on demand",
-        "types=g5.xlarge gpus=1 markets=spot,on-demand",
-        "fail=InsufficientInstanceCapacity:g5.xlarge/abc/spot",
-        "",
-    ),
-    (
-        "the second time in a row is twice as long",
-        "types=g5.xlarge gpus=1",
-        "fail=InsufficientInstanceCapacity later=180 fail=InsufficientInstanceCapacity",
-        "",
-    ),
-    (
-        "it is over after its time",
-        "types=g5.xlarge gpus=1",
-        "fail=InsufficientInstanceCapacity later=180",
-        "",
-    ),
-    (
-        "a quota is the family's",
-        "types=g5.xlarge,g6.xlarge,p5.4xlarge gpus=1",
-        "fail=VcpuLimitExceeded:g5.xlarge/a",
-        "",
-    ),
-    (
-        "the quota of spot is another",
-        "types=g5.xlarge gpus=1 markets=on-demand,spot",
-        "fail=VcpuLimitExceeded:g5.xlarge/a",
-        "",
-    ),
-    ("waiting for a quota alone", "types=g5.xlarge gpus=1", "fail=VcpuLimitExceeded:g5.xlarge/a", ""),
-    (
-        "a zone that does not have the type at all",
-        "types=g5.xlarge gpus=1 zones=a",
-        "fail=Unsupported~in_your_requested_Availability_Zone:g5.xlarge/a",
-        "",
-    ),
-    (
-        "a subnet without addresses, whatever the type",
-        "types=g5.xlarge,g6.xlarge gpus=1 zones=a,b",
-        "fail=InsufficientFreeAddressesInSubnet:g5.xlarge/a",
-        "",
-    ),
-    (
-        "no room for volumes in a zone",
-        "types=g5.xlarge,g6.xlarge gpus=1 zones=a,b",
-        "fail=InsufficientVolumeCapacity:g5.xlarge/a",
-        "",
-    ),
-    (
-        "a reservation that was full a moment ago",
-        "gpus=1 required ids=cr-1",
-        "cr-1=g6.xlarge/b/1of4 fail=InsufficientInstanceCapacity:g6.xlarge/b/cr-1",
-        "",
-    ),
-    (
-        "a spot price that was too low",
-        "types=g5.xlarge gpus=1 markets=spot max-spot=1",
-        "fail=SpotMaxPriceTooLow:g5.xlarge/abc/spot",
-        "",
-    ),
-    (
-        "an account without the role for spot",
-        "types=g5.xlarge gpus=1 markets=spot,on-demand",
-        "fail=AuthFailure.ServiceLinkedRoleCreationNotPermitted:g6.xlarge/a/spot",
-        "",
-    ),
-    (
-        "a full placement group in a zone",
-        "types=g5.xlarge gpus=1 placement=pg-1",
-        "fail=InsufficientInstanceCapacity~limit_of_instances_in_this_spread_placement_group:g6.xlarge/a",
-        "",
-    ),
-    (
-        "a request that EC2 does not take for one type",
-        "gpus=1 patterns=g4dn.xlarge,g6.xlarge",
-        "fail=InvalidParameterCombination:g4dn.xlarge/abc",
-        "",
-    ),
-];
+const SCENARIOS: &str = include_str!("scenarios.txt");
+/// Groups of candidates that a plan shows.
+const SHOWN: usize = 3;
+
+#[derive(Debug, Default)]
+struct Scenario<'a> {
+    name: &'a str,
+    ask: &'a str,
+    world: &'a str,
+    plan: &'a str,
+}
+
+fn scenarios() -> Vec<Scenario<'static>> {
+    let mut all: Vec<Scenario<'static>> = Vec::new();
+    let (_, text) = SCENARIOS.split_once("\n# ").unwrap();
+    for block in text.split("\n\n") {
+        let mut lines = block.lines();
+        let mut one = Scenario { name: lines.next().unwrap(), ..Scenario::default() };
+        for line in lines {
+            let (key, value) = line.trim_start().split_once(':').unwrap();
+            match key {
+                "ask" => one.ask = value.trim(),
+                "world" => one.world = value.trim(),
+                "plan" => one.plan = value.trim(),
+                other => panic!("no line of a scenario: {other}"),
+            }
+        }
+        if !one.plan.is_empty() {
+            all.push(one);
+        }
+    }
+    all
+}
 
 #[test]
-fn print() {
-    for (name, ask, world, _) in SCENARIOS {
-        println!("## {name}\n   {ask} | {world}\n   {}", run(ask, world, 3));
-    }
+fn every_scenario_is_planned_as_it_says() {
+    let all = scenarios();
+    let wrong: Vec<String> = all
+        .iter()
+        .filter_map(|one| {
+            let plan = run(one.ask, one.world, SHOWN);
+            (plan != one.plan).then(|| format!("{}\n  expected: {}\n  planned:  {plan}", one.name, one.plan))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let names: BTreeSet<_> = all.iter().map(|one| one.name).collect();
+    assert_eq!(names.len(), all.len(), "names are unique");
+    assert!(all.len() >= 130, "{}", all.len());
 }
