@@ -4,3 +4,4 @@ mod launch;
 mod lifecycle;
 mod refusals;
 mod reservations;
+mod types;
