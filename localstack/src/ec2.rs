@@ -14,6 +14,7 @@ pub mod page;
 mod render;
 mod reservations;
 mod run;
+pub mod spot;
 mod status;
 mod tags;
 mod terminate;
@@ -117,6 +118,7 @@ fn handler(action: &str) -> Option<Handler> {
         "DescribeInstanceTypeOfferings" => types::describe_instance_type_offerings,
         "DescribeCapacityReservations" => reservations::describe_capacity_reservations,
         "DescribeCapacityBlocks" => blocks::describe_capacity_blocks,
+        "DescribeSpotPriceHistory" => spot::describe_spot_price_history,
         "DescribeAvailabilityZones" => network::describe_availability_zones,
         "DescribeVpcs" => network::describe_vpcs,
         "DescribeSubnets" => network::describe_subnets,

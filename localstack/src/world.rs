@@ -10,8 +10,10 @@ pub mod estate;
 pub mod ids;
 pub mod instance;
 pub mod launch;
+pub mod notices;
 pub mod parameters;
 pub mod pools;
+pub mod prices;
 pub mod purchase;
 pub mod reservations;
 pub mod source;
@@ -70,6 +72,7 @@ impl Default for WorldConfig {
                 terminated: Duration::from_secs(3600),
                 describe_lag: Duration::ZERO,
                 shutdown_grace: Duration::from_secs(5),
+                spot_notice: notices::NOTICE,
             },
         }
     }
@@ -120,7 +123,7 @@ impl World {
         }
         let events = machines.events();
         let world = Arc::new(Self {
-            cloud: Mutex::new(Cloud::new(&config.estate, config.timing)),
+            cloud: Mutex::new(Cloud::new(&config.estate, config.timing, clock::now())),
             region: config.region,
             account: config.account,
             estate: config.estate,

@@ -4,4 +4,5 @@ mod launch;
 mod lifecycle;
 mod refusals;
 mod reservations;
+mod spot;
 mod types;

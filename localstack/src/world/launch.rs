@@ -11,7 +11,8 @@ use super::ids;
 use super::instance::{
     Features, Instance, Interface, Machine, Metadata, OnShutdown, Power, Reason, State, Volume,
 };
-use super::purchase::Purchase;
+use super::notices::Notices;
+use super::purchase::{Lifecycle, Purchase};
 use super::source::Source;
 use super::state::Cloud;
 use crate::aws::Refusal;
@@ -57,6 +58,12 @@ pub enum LaunchError {
     ReservationNotFound(String),
     /// The market is not that of the reservation.
     WrongMarket,
+    /// What it would pay is less than the spot price, which is this.
+    PriceTooLow {
+        price: u64,
+    },
+    /// An interruptible reservation that its owner takes back.
+    Reclaimed(String),
     /// A Capacity Block that has not begun.
     NotActive(String),
     /// The reservations that it may use, and nothing else, have no room.
@@ -141,7 +148,7 @@ impl Cloud {
         let (least, most) = launch.count;
         let capacity = self.room_in(source, launch, now);
         if capacity < least {
-            let full = source.pool.is_none();
+            let full = source.pool.is_none() && launch.purchase.lifecycle != Lifecycle::Spot;
             return Err(if full { LaunchError::ReservationFull } else { LaunchError::NoCapacity });
         }
         let addresses = self.subnet(&launch.subnet.id);
@@ -207,6 +214,8 @@ impl Cloud {
             power: Power::Button,
             console: String::new(),
             doomed: None,
+            notices: Notices::default(),
+            told: Notices::default(),
         }
     }
 }
