@@ -10,6 +10,7 @@
 //! | `GET`, `PATCH settings` | [`Settings`] |
 //! | `PUT subnets/{id}` | `{"free_addresses": 1}` |
 //! | `GET pools`, `PUT pools/{zone}/{type}` | `{"capacity": 0, "market": "spot"}`: see [`market::PoolBody`] |
+//! | `GET quotas`, `PUT quotas/{family}` | `{"vcpus": 8, "market": "spot"}` |
 //! | `PUT prices/{type}`, `PUT spot-prices/{zone}/{type}` | `{"price": "1.006"}`, or `null` for none |
 //! | `GET reservations`, `PUT`, `DELETE reservations/{id}` | `{"instanceType": "..", "zone": "..", "total": 1}` |
 //! | `POST cuts` | [`crate::ssm::Cut`] |
@@ -125,6 +126,8 @@ pub fn router(world: Arc<World>, ssm: Arc<Ssm>) -> Router {
         .route("/reservations", get(reservations::list))
         .route("/reservations/{id}", put(reservations::put).delete(reservations::delete))
         .route("/pools", get(market::pools))
+        .route("/quotas", get(market::quotas))
+        .route("/quotas/{family}", put(market::quota))
         .route("/spot-prices/{zone}/{kind}", put(market::spot_price))
         .route("/prices/{kind}", put(market::price))
         .route("/pools/{zone}/{kind}", put(market::pool))

@@ -15,6 +15,7 @@ pub mod parameters;
 pub mod pools;
 pub mod prices;
 pub mod purchase;
+pub mod quotas;
 pub mod reservations;
 pub mod source;
 mod ssm;
@@ -123,7 +124,7 @@ impl World {
         }
         let events = machines.events();
         let world = Arc::new(Self {
-            cloud: Mutex::new(Cloud::new(&config.estate, config.timing, clock::now())),
+            cloud: Mutex::new(Cloud::new(&config.estate, config.timing, &config.account, clock::now())),
             region: config.region,
             account: config.account,
             estate: config.estate,

@@ -11,6 +11,7 @@ use super::{Answer, ControlError, body, done};
 use crate::ec2::catalog::{self, InstanceType, micros};
 use crate::world::World;
 use crate::world::pools::{Market, PoolChange};
+use crate::world::quotas::Family;
 
 /// A change of a capacity pool. What is not named stays as it is.
 #[derive(Deserialize)]
@@ -86,6 +87,49 @@ pub(super) async fn price(State(world): State<Arc<World>>, Path(kind): Path<Stri
     let kind = catalog::find(&kind).ok_or_else(|| ControlError::NotFound(format!("no type `{kind}`")))?;
     world.change(|cloud, _| cloud.prices.set_on_demand(kind, micros));
     done()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct QuotaBody {
+    /// `null` for no end.
+    #[serde(default, deserialize_with = "given")]
+    vcpus: Option<Option<u32>>,
+    #[serde(default)]
+    market: Market,
+}
+
+pub(super) async fn quota(
+    State(world): State<Arc<World>>,
+    Path(family): Path<String>,
+    bytes: Bytes,
+) -> Answer {
+    let QuotaBody { vcpus, market } = body(&bytes)?;
+    let vcpus = vcpus.ok_or_else(|| ControlError::Malformed("`vcpus` is missing".to_owned()))?;
+    let found = Family::ALL.into_iter().find(|known| json!(known) == json!(family));
+    let found = found.ok_or_else(|| {
+        let all: Vec<Value> = Family::ALL.iter().map(|known| json!(known)).collect();
+        ControlError::NotFound(format!("no family `{family}`, expected one of {}", json!(all)))
+    })?;
+    world.change(|cloud, _| cloud.quotas.set(found, market, vcpus));
+    done()
+}
+
+/// Every quota with its use; `vcpus` is null where there is no end.
+pub(super) async fn quotas(State(world): State<Arc<World>>) -> axum::Json<Value> {
+    axum::Json(world.view(|cloud, now| {
+        let all =
+            Family::ALL.into_iter().flat_map(|family| [(family, Market::OnDemand), (family, Market::Spot)]);
+        let quota = |(family, market)| {
+            json!({
+                "family": family,
+                "market": market,
+                "vcpus": cloud.quotas.limit(family, market),
+                "used": cloud.quota_used(family, market, now),
+            })
+        };
+        all.map(quota).collect()
+    }))
 }
 
 pub(super) async fn pools(State(world): State<Arc<World>>) -> axum::Json<Value> {

@@ -228,6 +228,17 @@ fn refusal(world: &World, launch: &Launch, error: LaunchError) -> Refusal {
             "InvalidParameterValue",
             "The market type (purchasing) option is not valid. Choose a different market type and try again",
         ),
+        LaunchError::OverQuota { market: Market::OnDemand, limit } => Refusal::new(
+            "VcpuLimitExceeded",
+            format!(
+                "You have requested more vCPU capacity than your current vCPU limit of {limit} allows for the instance \
+                 bucket that the specified instance type belongs to. Please visit \
+                 http://aws.amazon.com/contact-us/ec2-request to request an adjustment to this limit."
+            ),
+        ),
+        LaunchError::OverQuota { market: Market::Spot, .. } => {
+            Refusal::new("MaxSpotInstanceCountExceeded", "Max spot instance count exceeded")
+        }
         LaunchError::PriceTooLow { price } => {
             let most = launch.purchase.spot.as_ref().and_then(|spot| spot.max_price).unwrap_or_default();
             let message = format!(

@@ -2,6 +2,7 @@ mod blocks;
 mod describe;
 mod launch;
 mod lifecycle;
+mod quotas;
 mod refusals;
 mod reservations;
 mod spot;

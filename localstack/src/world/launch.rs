@@ -12,6 +12,7 @@ use super::instance::{
     Features, Instance, Interface, Machine, Metadata, OnShutdown, Power, Reason, State, Volume,
 };
 use super::notices::Notices;
+use super::pools::Market;
 use super::purchase::{Lifecycle, Purchase};
 use super::source::Source;
 use super::state::Cloud;
@@ -58,6 +59,11 @@ pub enum LaunchError {
     ReservationNotFound(String),
     /// The market is not that of the reservation.
     WrongMarket,
+    /// More vCPUs than the account may run.
+    OverQuota {
+        market: Market,
+        limit: u32,
+    },
     /// What it would pay is less than the spot price, which is this.
     PriceTooLow {
         price: u64,
@@ -146,6 +152,7 @@ impl Cloud {
     /// How many instances there is capacity and room for, within what was asked.
     fn room_for(&self, launch: &Launch, source: &Source, now: Timestamp) -> Result<u32, LaunchError> {
         let (least, most) = launch.count;
+        let allowed = self.room_in_quota(launch, source, now)?;
         let capacity = self.room_in(source, launch, now);
         if capacity < least {
             let full = source.pool.is_none() && launch.purchase.lifecycle != Lifecycle::Spot;
@@ -159,7 +166,7 @@ impl Cloud {
         if room < least {
             return Err(LaunchError::NoAddresses);
         }
-        Ok(most.min(capacity).min(room))
+        Ok(most.min(allowed).min(capacity).min(room))
     }
 
     fn make(&mut self, launch: &Launch, reservation_id: &str, index: u32, now: Timestamp) -> Instance {

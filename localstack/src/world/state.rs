@@ -13,6 +13,7 @@ use super::launch::TokenUse;
 use super::pools::{Market, Pools};
 use super::prices::Prices;
 use super::purchase::Lifecycle;
+use super::quotas::Quotas;
 use super::reservations::Reservation;
 use crate::clock;
 
@@ -22,12 +23,15 @@ const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// The cloud's changing part.
 #[derive(Debug)]
 pub struct Cloud {
+    /// Our account id.
+    pub(super) account: String,
     /// By id.
     pub instances: BTreeMap<String, Instance>,
     /// By token and zone.
     pub(super) tokens: HashMap<(String, String), TokenUse>,
     pub pools: Pools,
     pub prices: Prices,
+    pub quotas: Quotas,
     /// Capacity Reservations by id, also those that have ended.
     pub reservations: BTreeMap<String, Reservation>,
     subnets: BTreeMap<String, Addresses>,
@@ -39,13 +43,15 @@ pub struct Cloud {
 
 impl Cloud {
     #[must_use]
-    pub fn new(estate: &Estate, timing: Timing, now: Timestamp) -> Self {
+    pub fn new(estate: &Estate, timing: Timing, account: &str, now: Timestamp) -> Self {
         let subnet = |subnet: &super::estate::Subnet| (subnet.id.clone(), Addresses::new(subnet.cidr));
         Self {
             instances: BTreeMap::new(),
             tokens: HashMap::new(),
             pools: Pools::default(),
             prices: Prices::new(estate, now),
+            quotas: Quotas::default(),
+            account: account.to_owned(),
             reservations: BTreeMap::new(),
             subnets: estate.subnets.iter().map(subnet).collect(),
             tags: BTreeMap::new(),
