@@ -11,6 +11,7 @@
 //! | `PUT subnets/{id}` | `{"free_addresses": 1}` |
 //! | `GET pools`, `PUT pools/{zone}/{type}` | `{"capacity": 0, "market": "spot"}`: see [`market::PoolBody`] |
 //! | `GET quotas`, `PUT quotas/{family}` | `{"vcpus": 8, "market": "spot"}` |
+//! | `GET`, `PUT throttle` | `{"mode": "aws"}`, `{"mode": "off"}` |
 //! | `PUT prices/{type}`, `PUT spot-prices/{zone}/{type}` | `{"price": "1.006"}`, or `null` for none |
 //! | `GET reservations`, `PUT`, `DELETE reservations/{id}` | `{"instanceType": "..", "zone": "..", "total": 1}` |
 //! | `POST cuts` | [`crate::ssm::Cut`] |
@@ -20,6 +21,7 @@
 mod acts;
 mod market;
 mod reservations;
+mod throttle;
 mod views;
 
 use std::sync::Arc;
@@ -126,6 +128,7 @@ pub fn router(world: Arc<World>, ssm: Arc<Ssm>) -> Router {
         .route("/reservations", get(reservations::list))
         .route("/reservations/{id}", put(reservations::put).delete(reservations::delete))
         .route("/pools", get(market::pools))
+        .route("/throttle", get(throttle::show).put(throttle::set))
         .route("/quotas", get(market::quotas))
         .route("/quotas/{family}", put(market::quota))
         .route("/spot-prices/{zone}/{kind}", put(market::spot_price))

@@ -228,6 +228,7 @@ fn refusal(world: &World, launch: &Launch, error: LaunchError) -> Refusal {
             "InvalidParameterValue",
             "The market type (purchasing) option is not valid. Choose a different market type and try again",
         ),
+        LaunchError::Throttled => super::throttled(),
         LaunchError::OverQuota { market: Market::OnDemand, limit } => Refusal::new(
             "VcpuLimitExceeded",
             format!(

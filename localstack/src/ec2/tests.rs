@@ -6,4 +6,5 @@ mod quotas;
 mod refusals;
 mod reservations;
 mod spot;
+mod throttle;
 mod types;

@@ -16,6 +16,7 @@ use super::pools::Market;
 use super::purchase::{Lifecycle, Purchase};
 use super::source::Source;
 use super::state::Cloud;
+use super::throttle::Throttled;
 use crate::aws::Refusal;
 use crate::ec2::catalog::InstanceType;
 
@@ -59,6 +60,8 @@ pub enum LaunchError {
     ReservationNotFound(String),
     /// The market is not that of the reservation.
     WrongMarket,
+    /// More instances than EC2 launches in this time.
+    Throttled,
     /// More vCPUs than the account may run.
     OverQuota {
         market: Market,
@@ -104,6 +107,7 @@ impl Cloud {
         {
             return Ok(found);
         }
+        self.throttle.launch(launch.count.1, now).map_err(|Throttled| LaunchError::Throttled)?;
         let source = self.source(launch, now)?;
         if let Some(key) = &key {
             let fingerprint = launch.fingerprint.clone();

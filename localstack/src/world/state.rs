@@ -15,6 +15,7 @@ use super::prices::Prices;
 use super::purchase::Lifecycle;
 use super::quotas::Quotas;
 use super::reservations::Reservation;
+use super::throttle::Throttle;
 use crate::clock;
 
 /// How long EC2 remembers a token after its instance's end.
@@ -32,6 +33,7 @@ pub struct Cloud {
     pub pools: Pools,
     pub prices: Prices,
     pub quotas: Quotas,
+    pub throttle: Throttle,
     /// Capacity Reservations by id, also those that have ended.
     pub reservations: BTreeMap<String, Reservation>,
     subnets: BTreeMap<String, Addresses>,
@@ -51,6 +53,7 @@ impl Cloud {
             pools: Pools::default(),
             prices: Prices::new(estate, now),
             quotas: Quotas::default(),
+            throttle: Throttle::default(),
             account: account.to_owned(),
             reservations: BTreeMap::new(),
             subnets: estate.subnets.iter().map(subnet).collect(),
