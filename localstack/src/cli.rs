@@ -15,6 +15,7 @@ use crate::machine::none::NoMachines;
 use crate::machine::nspawn::{self, Nspawn, NspawnOptions};
 use crate::machine::{Machines, agent};
 use crate::ssm::Ssm;
+use crate::world::throttle::Rates;
 use crate::world::{World, WorldConfig};
 
 /// A cloud on one machine.
@@ -72,9 +73,20 @@ struct Serve {
     /// How long a terminated machine may take to shut down before its power is cut, in milliseconds
     #[arg(long, default_value_t = 5000)]
     shutdown_grace_ms: u64,
+    /// Token buckets for EC2's calls; the control endpoint can change them
+    #[arg(long, value_enum, default_value_t = Throttling::Off)]
+    throttle: Throttling,
     /// A key pair that is accepted beside test:test, as KEY:SECRET or KEY:SECRET:SESSION_TOKEN
     #[arg(long = "credential", value_name = "KEY:SECRET")]
     credentials: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Throttling {
+    /// None
+    Off,
+    /// Of the sizes that EC2 publishes
+    Aws,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -108,6 +120,7 @@ impl Serve {
             describe_lag_ms,
             terminated_for_s,
             shutdown_grace_ms,
+            throttle,
             credentials,
         } = self;
         let mut config = WorldConfig::default();
@@ -115,6 +128,10 @@ impl Serve {
         config.timing.describe_lag = Duration::from_millis(describe_lag_ms);
         config.timing.terminated = Duration::from_secs(terminated_for_s);
         config.timing.shutdown_grace = Duration::from_millis(shutdown_grace_ms);
+        config.rates = match throttle {
+            Throttling::Off => None,
+            Throttling::Aws => Some(Rates::default()),
+        };
         for pair in &credentials {
             let mut parts = pair.splitn(3, ':');
             let (key, secret) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));

@@ -4,12 +4,15 @@
 //! | request | |
 //! |---|---|
 //! | `GET health`, `GET world` | whether it runs; the ids of everything |
-//! | `GET instances`, `POST instances/{id}/{act}` | `kill`, `interrupt`, `power-cycle`, `freeze`, `thaw` |
+//! | `GET instances`, `POST instances/{id}/{act}` | `kill`, `interrupt`, `rebalance`, `power-cycle`, `freeze`, `thaw` |
 //! | `GET`, `POST`, `DELETE faults` | [`crate::faults::Fault`] |
 //! | `GET`, `DELETE calls` | counts by action, and the last calls |
 //! | `GET`, `PATCH settings` | [`Settings`] |
 //! | `PUT subnets/{id}` | `{"free_addresses": 1}` |
 //! | `GET pools`, `PUT pools/{zone}/{type}` | `{"capacity": 0, "market": "spot"}`: see [`market::PoolBody`] |
+//! | `GET quotas`, `PUT quotas/{family}` | `{"vcpus": 8, "market": "spot"}` |
+//! | `GET`, `PUT throttle` | `{"mode": "aws"}`, `{"mode": "off"}` |
+//! | `PUT prices/{type}`, `PUT spot-prices/{zone}/{type}` | `{"price": "1.006"}`, or `null` for none |
 //! | `GET reservations`, `PUT`, `DELETE reservations/{id}` | `{"instanceType": "..", "zone": "..", "total": 1}` |
 //! | `POST cuts` | [`crate::ssm::Cut`] |
 //! | `GET`, `PATCH ssm` | [`crate::ssm::Settings`] |
@@ -18,6 +21,7 @@
 mod acts;
 mod market;
 mod reservations;
+mod throttle;
 mod views;
 
 use std::sync::Arc;
@@ -53,6 +57,8 @@ pub struct Settings {
     pub terminated_for_ms: u64,
     /// How long a machine may take to shut down before its power is cut.
     pub shutdown_grace_ms: u64,
+    /// How long before an interruption an instance is told.
+    pub spot_notice_ms: u64,
 }
 
 impl From<Timing> for Settings {
@@ -63,6 +69,7 @@ impl From<Timing> for Settings {
             state_delay_ms: ms(timing.transition),
             terminated_for_ms: ms(timing.terminated),
             shutdown_grace_ms: ms(timing.shutdown_grace),
+            spot_notice_ms: ms(timing.spot_notice),
         }
     }
 }
@@ -74,6 +81,7 @@ impl From<Settings> for Timing {
             transition: Duration::from_millis(settings.state_delay_ms),
             terminated: Duration::from_millis(settings.terminated_for_ms),
             shutdown_grace: Duration::from_millis(settings.shutdown_grace_ms),
+            spot_notice: Duration::from_millis(settings.spot_notice_ms),
         }
     }
 }
@@ -120,6 +128,11 @@ pub fn router(world: Arc<World>, ssm: Arc<Ssm>) -> Router {
         .route("/reservations", get(reservations::list))
         .route("/reservations/{id}", put(reservations::put).delete(reservations::delete))
         .route("/pools", get(market::pools))
+        .route("/throttle", get(throttle::show).put(throttle::set))
+        .route("/quotas", get(market::quotas))
+        .route("/quotas/{family}", put(market::quota))
+        .route("/spot-prices/{zone}/{kind}", put(market::spot_price))
+        .route("/prices/{kind}", put(market::price))
         .route("/pools/{zone}/{kind}", put(market::pool))
         .route("/cuts", post(cut))
         .route("/parameters", put(parameter))

@@ -14,6 +14,7 @@ pub mod page;
 mod render;
 mod reservations;
 mod run;
+pub mod spot;
 mod status;
 mod tags;
 mod terminate;
@@ -23,6 +24,7 @@ use crate::aws::Refusal;
 use crate::aws::query::Params;
 use crate::aws::xml::Xml;
 use crate::world::World;
+use crate::world::throttle::{Scope, Throttled};
 
 const VERSION: &str = "2016-11-15";
 const NAMESPACE: &str = "http://ec2.amazonaws.com/doc/2016-11-15/";
@@ -79,6 +81,8 @@ pub fn call(
     let handle = handler(action).ok_or_else(|| {
         Refusal::new("InvalidAction", format!("The action {action} is not valid for this web service."))
     })?;
+    let scope = if params.any(narrows) { Scope::Narrowed } else { Scope::Everything };
+    world.view(|cloud, now| cloud.throttle.request(action, scope, now)).map_err(|Throttled| throttled())?;
     if let Some(refusal) = asked.filter(|refusal| action != "RunInstances" || run::at_the_door(refusal)) {
         return Err(refusal.clone());
     }
@@ -87,6 +91,16 @@ pub fn call(
     xml.text("requestId", request_id);
     xml.append(&answer);
     Ok(xml.document(&format!("{action}Response"), NAMESPACE))
+}
+
+/// Whether a parameter makes a description more than one of everything: ids, filters, pages.
+fn narrows(name: &str) -> bool {
+    name.contains('.') || ["MaxResults", "NextToken"].contains(&name)
+}
+
+/// A server's error, as EC2 has it.
+fn throttled() -> Refusal {
+    Refusal::new("RequestLimitExceeded", "Request limit exceeded.").with_status(503)
 }
 
 /// A refusal, as EC2 writes it.
@@ -117,6 +131,7 @@ fn handler(action: &str) -> Option<Handler> {
         "DescribeInstanceTypeOfferings" => types::describe_instance_type_offerings,
         "DescribeCapacityReservations" => reservations::describe_capacity_reservations,
         "DescribeCapacityBlocks" => blocks::describe_capacity_blocks,
+        "DescribeSpotPriceHistory" => spot::describe_spot_price_history,
         "DescribeAvailabilityZones" => network::describe_availability_zones,
         "DescribeVpcs" => network::describe_vpcs,
         "DescribeSubnets" => network::describe_subnets,

@@ -15,6 +15,8 @@ use async_trait::async_trait;
 use tokio::net::UnixStream;
 use tokio::sync::broadcast;
 
+pub use crate::world::notices::Notices;
+
 /// Boots and ends machines. Instances of a local cloud without machines are states only.
 #[async_trait]
 pub trait Machines: Send + Sync + std::fmt::Debug {
@@ -42,6 +44,9 @@ pub trait Machines: Send + Sync + std::fmt::Debug {
     /// A TCP connection made from inside the machine's network namespace to `127.0.0.1:port` there,
     /// as the SSM agent would make it. Refusals are [`io::ErrorKind::ConnectionRefused`].
     async fn dial(&self, id: &str, port: u16) -> io::Result<UnixStream>;
+
+    /// Tells a machine through its metadata what EC2 has announced to it, all of it.
+    fn notify(&self, id: &str, notices: Notices);
 
     /// What happens to machines without being asked for.
     fn events(&self) -> broadcast::Receiver<MachineEvent>;
@@ -92,6 +97,8 @@ pub struct MachineSpec {
     /// Name of the role behind the instance profile.
     pub role: Option<String>,
     pub imds: ImdsOptions,
+    /// How it was bought, such as `on-demand` or `spot`.
+    pub life_cycle: &'static str,
 }
 
 /// `MetadataOptions` of the launch.
@@ -131,6 +138,7 @@ pub(crate) mod tests {
             user_data: b"#cloud-boothook\n".to_vec(),
             role: Some("node".into()),
             imds: ImdsOptions { tokens_required: true, hop_limit: 1 },
+            life_cycle: "on-demand",
         }
     }
 }

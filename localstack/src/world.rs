@@ -10,13 +10,17 @@ pub mod estate;
 pub mod ids;
 pub mod instance;
 pub mod launch;
+pub mod notices;
 pub mod parameters;
 pub mod pools;
+pub mod prices;
 pub mod purchase;
+pub mod quotas;
 pub mod reservations;
 pub mod source;
 mod ssm;
 pub mod state;
+pub mod throttle;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -34,6 +38,7 @@ use self::estate::Estate;
 use self::instance::{Instance, Machine, State, Timing};
 use self::parameters::Parameters;
 use self::state::Cloud;
+use self::throttle::{Rates, Throttle};
 use crate::aws::sigv4::{self, AuthError, Keyring, Scope, Signed};
 use crate::clock;
 use crate::faults::{Calls, Faults};
@@ -52,6 +57,8 @@ pub struct WorldConfig {
     pub account: String,
     pub keys: Keyring,
     pub timing: Timing,
+    /// Without rates, no call is throttled.
+    pub rates: Option<Rates>,
 }
 
 impl Default for WorldConfig {
@@ -70,7 +77,9 @@ impl Default for WorldConfig {
                 terminated: Duration::from_secs(3600),
                 describe_lag: Duration::ZERO,
                 shutdown_grace: Duration::from_secs(5),
+                spot_notice: notices::NOTICE,
             },
+            rates: None,
         }
     }
 }
@@ -119,8 +128,10 @@ impl World {
             parameters.put(name, value, clock::now());
         }
         let events = machines.events();
+        let mut cloud = Cloud::new(&config.estate, config.timing, &config.account, clock::now());
+        cloud.throttle = Throttle::new(config.rates);
         let world = Arc::new(Self {
-            cloud: Mutex::new(Cloud::new(&config.estate, config.timing)),
+            cloud: Mutex::new(cloud),
             region: config.region,
             account: config.account,
             estate: config.estate,

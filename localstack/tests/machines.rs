@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use localstack::machine::nspawn::{Nspawn, NspawnOptions, cleanup};
-use localstack::machine::{Freeze, ImdsOptions, MachineEvent, MachineSpec, Machines};
+use localstack::machine::{Freeze, ImdsOptions, MachineEvent, MachineSpec, Machines, Notices};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::broadcast::Receiver;
@@ -177,10 +177,18 @@ async fn it_is_like_an_eks_machine(nspawn: &Nspawn) {
 }
 
 async fn metadata_is_the_machines_own_and_stays_on_it(nspawn: &Nspawn) {
-    let read = "T=$(curl -sm 3 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' 169.254.169.254/latest/api/token); \
-                curl -sm 3 -H \"X-aws-ec2-metadata-token: $T\" 169.254.169.254/latest/meta-data/instance-id";
-    assert_eq!(run(nspawn, ID, read).await, ID);
-    assert_eq!(run(nspawn, OTHER, read).await, OTHER);
+    let read = |path: &str| {
+        format!(
+            "T=$(curl -sm 3 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' 169.254.169.254/latest/api/token); \
+             curl -sm 3 -H \"X-aws-ec2-metadata-token: $T\" 169.254.169.254/latest/meta-data/{path}"
+        )
+    };
+    assert_eq!(run(nspawn, ID, &read("instance-id")).await, ID);
+    assert_eq!(run(nspawn, OTHER, &read("instance-id")).await, OTHER);
+    let interruption = Some("2026-01-31T12:02:00Z".parse().unwrap());
+    nspawn.notify(ID, Notices { interruption, rebalance: None });
+    assert_eq!(run(nspawn, ID, &read("spot/termination-time")).await, "2026-01-31T12:02:00Z");
+    assert!(run(nspawn, OTHER, &read("spot/termination-time")).await.starts_with("404"));
     let status = "curl -sm 3 -o /dev/null -w '%{http_code}' 169.254.169.254/latest/meta-data/";
     assert_eq!(run(nspawn, ID, status).await, "401");
 
@@ -354,6 +362,7 @@ fn spec(id: &str, last: u8, hop_limit: u8) -> MachineSpec {
         user_data: USER_DATA.into(),
         role: None,
         imds: ImdsOptions { tokens_required: true, hop_limit },
+        life_cycle: "spot",
     }
 }
 

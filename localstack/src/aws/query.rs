@@ -43,6 +43,11 @@ impl Params {
         Scope { params: self, prefix: String::new() }
     }
 
+    /// Whether any parameter's name is like that.
+    pub fn any(&self, like: impl Fn(&str) -> bool) -> bool {
+        self.values.keys().any(|name| like(name))
+    }
+
     /// Refuses what nobody has read. To be called when the action has read everything it knows.
     pub fn all_known(&self) -> Result<(), Refusal> {
         let read = self.read.borrow();

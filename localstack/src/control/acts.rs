@@ -1,16 +1,32 @@
 //! What can be done to an instance from outside.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::extract::{Path, State};
+use serde::Deserialize;
 
-use super::{Answer, ControlError, done};
+use super::{Answer, ControlError, body, done};
+use crate::clock;
 use crate::machine::Freeze;
 use crate::world::World;
 use crate::world::instance::{self, Power, Reason};
 
+/// How it is interrupted.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Interruption {
+    /// Until it ends; by default as the settings say.
+    notice_ms: Option<u64>,
+}
+
 /// Does one thing to one instance.
-pub(super) async fn act(State(world): State<Arc<World>>, Path((id, act)): Path<(String, String)>) -> Answer {
+pub(super) async fn act(
+    State(world): State<Arc<World>>,
+    Path((id, act)): Path<(String, String)>,
+    bytes: Bytes,
+) -> Answer {
     let Some(instance) = world.instance(&id) else {
         return Err(ControlError::NotFound(format!("no instance `{id}`")));
     };
@@ -21,16 +37,37 @@ pub(super) async fn act(State(world): State<Arc<World>>, Path((id, act)): Path<(
     let machines = world.machines();
     match act.as_str() {
         "kill" => end(&world, &id, "Server.InternalError", Power::Cut),
-        "interrupt" => end(&world, &id, "Server.SpotInstanceTermination", Power::Button),
+        "interrupt" => interrupt(&world, &id, &bytes)?,
+        "rebalance" => world.change(|cloud, now| {
+            if let Some(instance) = cloud.instances.get_mut(&id) {
+                instance.notices.rebalance = Some(now);
+            }
+        }),
         "power-cycle" => machines.power_cycle(&id).await.map_err(ControlError::Failed)?,
         "freeze" => machines.freeze(&id, Freeze::Frozen).await.map_err(ControlError::Failed)?,
         "thaw" => machines.freeze(&id, Freeze::Thawed).await.map_err(ControlError::Failed)?,
         other => {
-            let expected = "expected kill, interrupt, power-cycle, freeze or thaw";
+            let expected = "expected kill, interrupt, rebalance, power-cycle, freeze or thaw";
             return Err(ControlError::NotFound(format!("no act `{other}`, {expected}")));
         }
     }
     done()
+}
+
+/// Tells it that it will be taken back, and then does so.
+fn interrupt(world: &World, id: &str, bytes: &Bytes) -> Result<(), ControlError> {
+    let Interruption { notice_ms } = if bytes.is_empty() { Interruption::default() } else { body(bytes)? };
+    world.change(|cloud, now| {
+        let notice = notice_ms.map_or(cloud.timing.spot_notice, Duration::from_millis);
+        let Some(instance) = cloud.instances.get_mut(id) else { return Ok(()) };
+        if !instance.interruptible() {
+            let message = format!("`{id}` is neither a Spot Instance nor in an interruptible reservation");
+            return Err(ControlError::Conflict(message));
+        }
+        instance.interrupt(clock::after(now, notice));
+        cloud.settle(now);
+        Ok(())
+    })
 }
 
 fn end(world: &World, id: &str, code: &str, power: Power) {

@@ -61,6 +61,10 @@ struct Change {
     /// Of a Capacity Block: how long before its end EC2 begins to end instances; default 30 min, with UltraServers
     /// an hour.
     drain_lead_ms: Option<u64>,
+    /// A new one is lent by its owner, who may take it back.
+    interruptible: Option<bool>,
+    /// What a new interruptible one is carved from.
+    source_reservation_id: Option<String>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -156,9 +160,9 @@ impl Change {
             tenancy: Tenancy::Default,
             total,
             used_elsewhere: 0,
-            matching: match self.reservation_type {
-                Some(Type::CapacityBlock) => Matching::Targeted,
-                Some(Type::Default) | None => Matching::Open,
+            matching: match (self.reservation_type, self.interruptible) {
+                (Some(Type::CapacityBlock), _) | (_, Some(true)) => Matching::Targeted,
+                (Some(Type::Default) | None, Some(false) | None) => Matching::Open,
             },
             created: now,
             start: now,
@@ -184,7 +188,13 @@ impl Change {
                     "only a new reservation with `reservationType` `capacity-block` has members of a block";
                 Err(ControlError::Malformed(message.to_owned()))
             }
+            Type::Default if self.interruptible == Some(true) => {
+                Ok(Nature::Interruptible { source: self.source_reservation_id.clone() })
+            }
             Type::Default => Ok(Nature::OnDemand),
+            Type::CapacityBlock if self.interruptible == Some(true) => {
+                Err(ControlError::Malformed("a Capacity Block is not interruptible".to_owned()))
+            }
             Type::CapacityBlock if !kind.usage.contains(&"capacity-block") => {
                 Err(ControlError::Malformed(format!("`{}` is not sold in Capacity Blocks", kind.name)))
             }
@@ -204,9 +214,13 @@ impl Change {
         let own = if old.block().is_some() { Type::CapacityBlock } else { Type::Default };
         let changed = self.reservation_type.is_some_and(|new| new != own)
             || self.capacity_block_id.is_some()
-            || self.ultraserver_type.is_some();
+            || self.ultraserver_type.is_some()
+            || self.source_reservation_id.is_some()
+            || self
+                .interruptible
+                .is_some_and(|new| new != matches!(old.nature, Nature::Interruptible { .. }));
         if changed {
-            let message = "`reservationType`, `capacityBlockId` and `ultraserverType` of a reservation stay";
+            let message = "what kind of reservation it is stays, with the members that belong to that";
             return Err(ControlError::Conflict(message.to_owned()));
         }
         Ok(())
@@ -224,10 +238,10 @@ impl Change {
         let mut nature = old.nature;
         match (&mut nature, self.drain_lead_ms) {
             (Nature::Block(block), Some(ms)) => block.drain = Duration::from_millis(ms),
-            (Nature::OnDemand, Some(_)) => {
+            (Nature::OnDemand | Nature::Interruptible { .. }, Some(_)) => {
                 return Err(ControlError::Conflict(format!("`{}` is no Capacity Block", old.id)));
             }
-            (Nature::Block(_) | Nature::OnDemand, None) => {}
+            (_, None) => {}
         }
         let end = self.ends_in_ms.map(|ms| Some(after(now, ms)));
         let commitment = self.committed_instance_count.zip(self.commitment_end_date);

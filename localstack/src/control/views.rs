@@ -61,6 +61,9 @@ fn instance_json(world: &World, instance: &Instance) -> Value {
         "subnet_id": instance.subnet.id,
         "addresses": addresses,
         "client_token": instance.client_token,
+        "lifecycle": instance.purchase.lifecycle.name().unwrap_or("on-demand"),
+        "capacity_reservation_id": instance.purchase.reservation,
+        "interruption_at": instance.notices.interruption,
         "launched_at": instance.launched,
         "tags": instance.tags,
     })

@@ -1,6 +1,9 @@
 //! The instance types that can be bought, with their real figures, as EC2's DescribeInstanceTypes tells them.
 //!
-//! Not every type is in every zone. GPU memory is what AWS reports, which for some models is less than sold.
+//! They are a table of text beside this file, `catalog/types.txt`, which says where the figures are from. Not every
+//! type is in every zone. GPU memory is what AWS reports, which for some models is less than sold.
+
+use std::sync::LazyLock;
 
 /// An instance type.
 #[derive(Debug, PartialEq)]
@@ -13,12 +16,9 @@ pub struct InstanceType {
     pub architecture: &'static str,
     pub manufacturer: &'static str,
     pub ghz: f64,
-    /// `nitro` or `xen`.
-    pub hypervisor: &'static str,
-    pub burstable: bool,
-    pub current: bool,
-    pub usage: &'static [&'static str],
-    pub gpu: Option<Gpu>,
+    /// `on-demand`, `spot`, `capacity-block`.
+    pub usage: Vec<&'static str>,
+    pub accelerator: Option<Accelerator>,
     /// Local disks: count and GB of each.
     pub disks: Option<(u32, u64)>,
     pub network: &'static str,
@@ -28,15 +28,42 @@ pub struct InstanceType {
     /// EFA interfaces.
     pub efa: u32,
     /// Last letters of the zones that offer it.
-    pub zones: &'static [char],
+    pub zones: &'static str,
+    /// On demand, Linux, in millionths of a dollar an hour; `None` if it is not in the price list.
+    pub price: Option<u64>,
 }
 
-/// The GPUs of a type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gpu {
+/// Accelerators of one model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Accelerator {
+    pub kind: Kind,
+    pub manufacturer: &'static str,
+    pub model: String,
+    /// Whole devices; 0 where the type has a part of one.
     pub count: u32,
-    pub model: &'static str,
-    pub memory_mib: u32,
+    /// Which part of a device it has; 1 for whole ones.
+    pub fraction: f64,
+    /// Of each.
+    pub memory_mib: u64,
+    /// Of a Neuron device: its cores and their version.
+    pub cores: Option<(u32, u32)>,
+}
+
+/// What an accelerator is, which decides how EC2 describes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Gpu,
+    Neuron,
+    Fpga,
+    Media,
+}
+
+impl Accelerator {
+    /// The memory of all of them.
+    #[must_use]
+    pub fn total_mib(&self) -> u64 {
+        u64::from(self.count.max(1)) * self.memory_mib
+    }
 }
 
 impl InstanceType {
@@ -48,7 +75,42 @@ impl InstanceType {
     /// Whether a zone, by its name, has this type.
     #[must_use]
     pub fn offered_in(&self, zone: &str) -> bool {
-        self.zones.iter().any(|letter| zone.ends_with(*letter))
+        self.zones.chars().any(|letter| zone.ends_with(letter))
+    }
+
+    #[must_use]
+    pub fn family(&self) -> &'static str {
+        self.name.split_once('.').map_or(self.name, |(family, _)| family)
+    }
+
+    #[must_use]
+    pub fn bare_metal(&self) -> bool {
+        self.name.contains(".metal")
+    }
+
+    /// `nitro` or `xen`; bare metal has none.
+    #[must_use]
+    pub fn hypervisor(&self) -> Option<&'static str> {
+        let xen = self.family() == "p3";
+        (!self.bare_metal()).then_some(if xen { "xen" } else { "nitro" })
+    }
+
+    #[must_use]
+    pub fn burstable(&self) -> bool {
+        self.name.starts_with('t') && !self.name.starts_with("trn")
+    }
+
+    #[must_use]
+    pub fn current(&self) -> bool {
+        self.family() != "p3"
+    }
+
+    /// The GPUs that its machine shows: a part of one is one.
+    #[must_use]
+    pub fn gpus(&self) -> Option<(u32, &str)> {
+        let gpu =
+            self.accelerator.as_ref().filter(|it| it.kind == Kind::Gpu && it.manufacturer == "NVIDIA")?;
+        Some((gpu.count.max(1), &gpu.model))
     }
 }
 
@@ -58,197 +120,142 @@ pub fn find(name: &str) -> Option<&'static InstanceType> {
     CATALOG.iter().find(|kind| kind.name == name)
 }
 
-const SOLD: &[&str] = &["on-demand", "spot"];
-const ABC: &[char] = &['a', 'b', 'c'];
+/// All types.
+pub static CATALOG: LazyLock<Vec<InstanceType>> = LazyLock::new(|| {
+    let lines = include_str!("catalog/types.txt").lines().filter(|line| !line.starts_with('#'));
+    lines.map(|line| parse(line).expect("a test reads every line of the table")).collect()
+});
 
-/// What most types have in common.
-const BASE: InstanceType = InstanceType {
-    name: "",
-    vcpus: 2,
-    threads_per_core: 2,
-    memory_mib: 0,
-    architecture: "x86_64",
-    manufacturer: "Intel",
-    ghz: 2.5,
-    hypervisor: "nitro",
-    burstable: false,
-    current: true,
-    usage: SOLD,
-    gpu: None,
-    disks: None,
-    network: "Up to 12.5 Gigabit",
-    interfaces: 3,
-    cards: 1,
-    addresses_per_interface: 10,
-    efa: 0,
-    zones: ABC,
-};
-
-const fn gpus(count: u32, model: &'static str, memory_mib: u32) -> Option<Gpu> {
-    Some(Gpu { count, model, memory_mib })
+/// One line of the table. Its last column may have spaces.
+fn parse(line: &'static str) -> Option<InstanceType> {
+    let mut rest = line;
+    let mut next = || {
+        let (word, others) = rest.trim_start().split_once(' ')?;
+        rest = others;
+        Some(word)
+    };
+    let kind = InstanceType {
+        name: next()?,
+        zones: next()?,
+        usage: next()?.chars().map(usage).collect::<Option<_>>()?,
+        vcpus: next()?.parse().ok()?,
+        threads_per_core: next()?.parse().ok()?,
+        memory_mib: next()?.parse().ok()?,
+        architecture: next()?,
+        manufacturer: next()?,
+        ghz: next()?.parse().ok()?,
+        interfaces: next()?.parse().ok()?,
+        cards: next()?.parse().ok()?,
+        addresses_per_interface: next()?.parse().ok()?,
+        efa: next()?.parse().ok()?,
+        disks: optional(next()?, |text| {
+            let (count, size) = text.split_once('x')?;
+            Some((count.parse().ok()?, size.parse().ok()?))
+        })?,
+        accelerator: optional(next()?, accelerator)?,
+        price: optional(next()?, micros)?,
+        network: "",
+    };
+    Some(InstanceType { network: rest.trim(), ..kind })
 }
 
-/// All types.
-pub static CATALOG: [InstanceType; 15] = [
-    InstanceType {
-        name: "t3.micro",
-        memory_mib: 1024,
-        burstable: true,
-        network: "Up to 5 Gigabit",
-        interfaces: 2,
-        addresses_per_interface: 2,
-        ..BASE
-    },
-    InstanceType {
-        name: "t3.medium",
-        memory_mib: 4096,
-        burstable: true,
-        network: "Up to 5 Gigabit",
-        addresses_per_interface: 6,
-        ..BASE
-    },
-    InstanceType { name: "c7i.large", memory_mib: 4096, ghz: 3.2, ..BASE },
-    InstanceType { name: "m7i.large", memory_mib: 8192, ghz: 3.2, ..BASE },
-    InstanceType {
-        name: "m7i.xlarge",
-        vcpus: 4,
-        memory_mib: 16_384,
-        ghz: 3.2,
-        interfaces: 4,
-        addresses_per_interface: 15,
-        ..BASE
-    },
-    InstanceType { name: "r7i.large", memory_mib: 16_384, ghz: 3.2, zones: &['a', 'b'], ..BASE },
-    InstanceType {
-        name: "m7g.large",
-        threads_per_core: 1,
-        memory_mib: 8192,
-        architecture: "arm64",
-        manufacturer: "AWS",
-        ghz: 2.6,
-        ..BASE
-    },
-    InstanceType {
-        name: "g4dn.xlarge",
-        vcpus: 4,
-        memory_mib: 16_384,
-        gpu: gpus(1, "T4", 16_384),
-        disks: Some((1, 125)),
-        network: "Up to 25 Gigabit",
-        ..BASE
-    },
-    InstanceType {
-        name: "g4dn.12xlarge",
-        vcpus: 48,
-        memory_mib: 196_608,
-        gpu: gpus(4, "T4", 16_384),
-        disks: Some((1, 900)),
-        network: "50 Gigabit",
-        interfaces: 8,
-        addresses_per_interface: 30,
-        efa: 1,
-        zones: &['a', 'b'],
-        ..BASE
-    },
-    InstanceType {
-        name: "g5.xlarge",
-        vcpus: 4,
-        memory_mib: 16_384,
-        manufacturer: "AMD",
-        ghz: 3.3,
-        gpu: gpus(1, "A10G", 22_888),
-        disks: Some((1, 250)),
-        network: "Up to 10 Gigabit",
-        interfaces: 4,
-        addresses_per_interface: 15,
-        zones: &['a', 'b'],
-        ..BASE
-    },
-    InstanceType {
-        name: "g5.12xlarge",
-        vcpus: 48,
-        memory_mib: 196_608,
-        manufacturer: "AMD",
-        ghz: 3.3,
-        gpu: gpus(4, "A10G", 22_888),
-        disks: Some((1, 3800)),
-        network: "40 Gigabit",
-        interfaces: 15,
-        addresses_per_interface: 50,
-        efa: 1,
-        zones: &['b'],
-        ..BASE
-    },
-    InstanceType {
-        name: "g6.xlarge",
-        vcpus: 4,
-        memory_mib: 16_384,
-        manufacturer: "AMD",
-        ghz: 3.4,
-        gpu: gpus(1, "L4", 22_888),
-        disks: Some((1, 250)),
-        network: "Up to 10 Gigabit",
-        interfaces: 4,
-        addresses_per_interface: 15,
-        zones: &['a', 'c'],
-        ..BASE
-    },
-    InstanceType {
-        name: "p3.2xlarge",
-        vcpus: 8,
-        memory_mib: 62_464,
-        ghz: 2.7,
-        hypervisor: "xen",
-        gpu: gpus(1, "V100", 16_384),
-        network: "Up to 10 Gigabit",
-        interfaces: 4,
-        addresses_per_interface: 15,
-        zones: &['c'],
-        ..BASE
-    },
-    InstanceType {
-        name: "p4d.24xlarge",
-        vcpus: 96,
-        memory_mib: 1_179_648,
-        ghz: 3.0,
-        gpu: gpus(8, "A100", 40_960),
-        disks: Some((8, 1000)),
-        network: "4x 100 Gigabit",
-        interfaces: 60,
-        cards: 4,
-        addresses_per_interface: 50,
-        efa: 4,
-        zones: &['a'],
-        ..BASE
-    },
-    InstanceType {
-        name: "p5.48xlarge",
-        vcpus: 192,
-        memory_mib: 2_097_152,
-        manufacturer: "AMD",
-        ghz: 3.6,
-        usage: &["on-demand", "spot", "capacity-block"],
-        gpu: gpus(8, "H100", 81_920),
-        disks: Some((8, 3840)),
-        network: "3200 Gigabit",
-        interfaces: 64,
-        cards: 32,
-        addresses_per_interface: 50,
-        efa: 32,
-        zones: &['b'],
-        ..BASE
-    },
-];
+/// A column that is `-` where there is nothing.
+fn optional<T>(text: &'static str, read: impl FnOnce(&'static str) -> Option<T>) -> Option<Option<T>> {
+    if text == "-" { Some(None) } else { read(text).map(Some) }
+}
+
+fn usage(letter: char) -> Option<&'static str> {
+    match letter {
+        'o' => Some("on-demand"),
+        's' => Some("spot"),
+        'b' => Some("capacity-block"),
+        _ => None,
+    }
+}
+
+/// `kind:manufacturer:model:count:MiB`, with `0@fraction` as count, and `:coresvversion` of a Neuron device.
+fn accelerator(text: &'static str) -> Option<Accelerator> {
+    let parts: Vec<&'static str> = text.split(':').collect();
+    let (&[kind, manufacturer, model, count, memory], cores) = parts.split_first_chunk()?;
+    let kind = match kind {
+        "gpu" => Kind::Gpu,
+        "neuron" => Kind::Neuron,
+        "fpga" => Kind::Fpga,
+        "media" => Kind::Media,
+        _ => return None,
+    };
+    let (count, fraction) = count.split_once('@').unwrap_or((count, "1"));
+    let cores = match cores {
+        [cores] => cores.split_once('v').and_then(|(n, v)| Some((n.parse().ok()?, v.parse().ok()?))),
+        _ => None,
+    };
+    Some(Accelerator {
+        kind,
+        manufacturer,
+        model: model.replace('_', " "),
+        count: count.parse().ok()?,
+        fraction: fraction.parse().ok()?,
+        memory_mib: memory.parse().ok()?,
+        cores,
+    })
+}
+
+/// Dollars as text in millionths, without a detour over binary fractions.
+#[must_use]
+pub fn micros(text: &str) -> Option<u64> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || !digits(whole) || !digits(part) || part.len() > 6 {
+        return None;
+    }
+    let part: u64 = format!("{part:0<6}").parse().ok()?;
+    whole.parse::<u64>().ok()?.checked_mul(1_000_000)?.checked_add(part)
+}
+
+/// Millionths of a dollar as dollars, with as many digits as EC2 writes.
+#[must_use]
+pub fn dollars(micros: u64, digits: usize) -> String {
+    let text = format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000);
+    format!("{text:0<width$}", width = text.len() + digits.saturating_sub(6))
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn names_are_unique_and_every_type_is_somewhere() {
+    fn every_line_is_read_names_are_unique_and_every_type_is_somewhere() {
+        for line in include_str!("catalog/types.txt").lines().filter(|line| !line.starts_with('#')) {
+            let kind = parse(line).unwrap_or_else(|| panic!("not understood: {line}"));
+            assert!(!kind.zones.is_empty() && kind.zones.chars().all(|zone| "abc".contains(zone)), "{line}");
+            assert!(kind.memory_mib > 0 && kind.cores() > 0 && kind.cards > 0, "{line}");
+            assert!(kind.interfaces >= kind.cards && kind.efa <= kind.interfaces, "{line}");
+            assert!(kind.network.ends_with("Gigabit"), "{line}");
+            let cores = kind.accelerator.as_ref().map(|it| (it.kind == Kind::Neuron) == it.cores.is_some());
+            assert_ne!(cores, Some(false), "{line}");
+        }
         let names: std::collections::BTreeSet<_> = CATALOG.iter().map(|kind| kind.name).collect();
         assert_eq!(names.len(), CATALOG.len());
-        assert!(CATALOG.iter().all(|kind| !kind.zones.is_empty() && kind.memory_mib > 0 && kind.cores() > 0));
         assert!(CATALOG.iter().any(|kind| kind.zones.len() < 3));
+    }
+
+    #[test]
+    fn what_follows_from_a_name_does() {
+        let kind = |name| find(name).unwrap();
+        assert_eq!([kind("t3.nano"), kind("trn1.2xlarge")].map(InstanceType::burstable), [true, false]);
+        let hypervisors = ["g5.xlarge", "g4dn.metal", "p3.2xlarge"].map(|name| kind(name).hypervisor());
+        assert_eq!(hypervisors, [Some("nitro"), None, Some("xen")]);
+        let gpus = ["g6f.large", "p5.48xlarge", "g4ad.xlarge", "inf2.xlarge"].map(|name| kind(name).gpus());
+        assert_eq!(gpus, [Some((1, "L4")), Some((8, "H100")), None, None]);
+    }
+
+    #[test]
+    fn prices_are_exact() {
+        assert_eq!(find("p4d.24xlarge").unwrap().price, Some(21_957_642));
+        assert_eq!(micros("0.3785").map(|price| dollars(price, 10)), Some("0.3785000000".to_owned()));
+        assert_eq!(micros("12").map(|price| dollars(price, 6)), Some("12.000000".to_owned()));
+        for bad in ["", ".5", "1.2345678", "-1", "1e3", "1,5"] {
+            assert_eq!(micros(bad), None, "{bad}");
+        }
     }
 }

@@ -22,7 +22,7 @@ pub(super) fn get_console_output(call: &Call<'_>) -> Result<Xml, Refusal> {
     call.ready()?;
     let instance =
         instances::visible(call, &[id])?.into_iter().next().ok_or_else(|| Kind::Instance.not_found(&[id]))?;
-    if latest && instance.kind.hypervisor != "nitro" {
+    if latest && instance.kind.hypervisor() == Some("xen") {
         let message = "This instance type does not support retrieving the latest console logs.";
         return Err(Refusal::new("UnsupportedOperation", message));
     }

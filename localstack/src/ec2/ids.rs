@@ -17,10 +17,11 @@ pub enum Kind {
     Reservation,
     /// A Capacity Block.
     Block,
+    SpotRequest,
 }
 
 impl Kind {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Instance,
         Self::Image,
         Self::Subnet,
@@ -31,6 +32,7 @@ impl Kind {
         Self::Interface,
         Self::Reservation,
         Self::Block,
+        Self::SpotRequest,
     ];
 
     #[must_use]
@@ -46,6 +48,7 @@ impl Kind {
             Self::Interface => "eni-",
             Self::Reservation => "cr-",
             Self::Block => "cb-",
+            Self::SpotRequest => "sir-",
         }
     }
 
@@ -63,6 +66,7 @@ impl Kind {
             Self::Interface => "network-interface",
             Self::Reservation => "capacity-reservation",
             Self::Block => "capacity-block",
+            Self::SpotRequest => "spot-instances-request",
         }
     }
 
@@ -78,6 +82,7 @@ impl Kind {
             Self::Interface => "InvalidNetworkInterfaceId.Malformed",
             Self::Reservation => "InvalidCapacityReservationId.Malformed",
             Self::Block => "InvalidCapacityBlockId.Malformed",
+            Self::SpotRequest => "InvalidSpotInstanceRequestID.Malformed",
         }
     }
 
@@ -95,6 +100,7 @@ impl Kind {
             Self::Interface => ("InvalidNetworkInterfaceID.NotFound", "networkInterface ID"),
             Self::Reservation => ("InvalidCapacityReservationId.NotFound", "capacity reservation ID"),
             Self::Block => ("InvalidCapacityBlockId.NotFound", "capacity block ID"),
+            Self::SpotRequest => ("InvalidSpotInstanceRequestID.NotFound", "spot instance request ID"),
         };
         let message = match (self, ids) {
             (Self::Image, ids) => format!("The {noun} '[{}]' does not exist", ids.join(", ")),

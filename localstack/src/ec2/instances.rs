@@ -125,6 +125,10 @@ impl Filtered for Instance {
         Field { name: "root-device-name", values: |i| one(&i.image.root_device) },
         Field { name: "root-device-type", values: |_| one(&"ebs") },
         Field {
+            name: "spot-instance-request-id",
+            values: |i| i.purchase.spot.iter().map(|spot| spot.id.clone()).collect(),
+        },
+        Field {
             name: "state-reason-code",
             values: |i| i.reason.iter().map(|reason| reason.code.clone()).collect(),
         },

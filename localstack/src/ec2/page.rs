@@ -16,11 +16,11 @@ pub struct Page {
     query: String,
 }
 
-/// The most that one answer holds without `MaxResults`.
+/// The most that any answer holds.
 const MOST: usize = 1000;
 
 impl Page {
-    /// Reads `MaxResults` and `NextToken`.
+    /// Reads `MaxResults` and `NextToken`. Without `MaxResults`, an answer holds as many as it may be.
     pub fn parse(params: &Params, bounds: RangeInclusive<i64>) -> Result<Self, Refusal> {
         let scope = params.root();
         let limit = scope.number::<i64>("MaxResults")?;
@@ -37,7 +37,7 @@ impl Page {
         let after =
             scope.text("NextToken").filter(|token| !token.is_empty()).map(|token| read(token, &query));
         Ok(Self {
-            limit: limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(MOST),
+            limit: usize::try_from(limit.unwrap_or_else(|| *bounds.end())).unwrap_or(MOST),
             after: after.transpose()?,
             query,
         })

@@ -87,6 +87,7 @@ pub(super) fn instance(xml: &mut Xml, world: &World, instance: &Instance) {
 /// How it was bought. Without any wish for reservations, EC2 says `open`.
 fn purchase(xml: &mut Xml, purchase: &Purchase) {
     xml.maybe("instanceLifecycle", purchase.lifecycle.name());
+    xml.maybe("spotInstanceRequestId", purchase.spot.as_ref().map(|spot| &spot.id));
     xml.maybe("capacityReservationId", purchase.reservation.as_ref());
     xml.maybe("capacityBlockId", purchase.block.as_ref());
     let Specification { preference, target } = &purchase.asked;

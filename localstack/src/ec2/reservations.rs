@@ -10,7 +10,7 @@ use super::render;
 use crate::aws::Refusal;
 use crate::aws::xml::Xml;
 use crate::clock;
-use crate::world::reservations::{Reservation, State};
+use crate::world::reservations::{Nature, Reservation, State};
 
 /// EC2's own tag on a Capacity Block that has not begun: its size, while nothing of it is available.
 const QUANTITY: &str = "aws:ec2capacityreservation:incrementalRequestedQuantity";
@@ -22,6 +22,8 @@ struct Seen {
     state: State,
     available: u32,
     used: u32,
+    /// Those carved from it: id and size.
+    carved: Option<(String, u32)>,
 }
 
 pub(super) fn describe_capacity_reservations(call: &Call<'_>) -> Result<Xml, Refusal> {
@@ -41,6 +43,7 @@ pub(super) fn describe_capacity_reservations(call: &Call<'_>) -> Result<Xml, Ref
             state: reservation.state(now),
             available: cloud.available(&reservation.id, now),
             used: cloud.used(&reservation.id) + reservation.used_elsewhere,
+            carved: carved(cloud.reservations.values(), &reservation.id),
             reservation: reservation.clone(),
         };
         if ids.is_empty() {
@@ -57,7 +60,7 @@ pub(super) fn describe_capacity_reservations(call: &Call<'_>) -> Result<Xml, Ref
 }
 
 fn reservation(xml: &mut Xml, seen: &Seen) {
-    let Seen { reservation, arn, state, available, used } = seen;
+    let Seen { reservation, arn, state, available, used, carved } = seen;
     xml.text("capacityReservationId", &reservation.id);
     xml.text("ownerId", &reservation.owner);
     xml.text("capacityReservationArn", arn);
@@ -89,6 +92,24 @@ fn reservation(xml: &mut Xml, seen: &Seen) {
     xml.text("reservationType", if reservation.block().is_some() { "capacity-block" } else { "default" });
     xml.maybe("capacityBlockId", reservation.block().map(|block| &block.id));
     xml.maybe("unusedReservationBillingOwnerId", reservation.billing_owner.as_ref());
+    if let Nature::Interruptible { source } = &reservation.nature {
+        xml.text("interruptible", true);
+        xml.element("interruptionInfo", |xml| {
+            xml.maybe("sourceCapacityReservationId", source.as_ref());
+            xml.text("interruptionType", "adhoc");
+        });
+    } else {
+        xml.text("interruptible", false);
+    }
+    if let Some((id, count)) = carved {
+        xml.element("interruptibleCapacityAllocation", |xml| {
+            xml.text("instanceCount", count);
+            xml.text("targetInstanceCount", count);
+            xml.text("status", "active");
+            xml.text("interruptibleCapacityReservationId", id);
+            xml.text("interruptionType", "adhoc");
+        });
+    }
     let launchable = reservation.block().and_then(|block| block.ultraserver.as_ref());
     xml.maybe("launchStatus", launchable.map(|_| if *available > 0 { "launchable" } else { "unlaunchable" }));
     if let Some((count, end)) = reservation.commitment {
@@ -98,6 +119,15 @@ fn reservation(xml: &mut Xml, seen: &Seen) {
         });
         xml.text("deliveryPreference", "fixed");
     }
+}
+
+/// The interruptible reservation that was carved from another.
+fn carved<'a>(mut all: impl Iterator<Item = &'a Reservation>, from: &str) -> Option<(String, u32)> {
+    let is_carved = |one: &&Reservation| match &one.nature {
+        Nature::Interruptible { source } => source.as_deref() == Some(from),
+        Nature::OnDemand | Nature::Block(_) => false,
+    };
+    all.find(is_carved).map(|one| (one.id.clone(), one.total))
 }
 
 fn one(value: &(impl ToString + ?Sized)) -> Vec<String> {

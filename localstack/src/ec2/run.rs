@@ -22,7 +22,7 @@ use crate::world::estate::{Image, Subnet};
 use crate::world::instance::{Features, OnShutdown};
 use crate::world::launch::{Launch, LaunchError};
 use crate::world::pools::Market;
-use crate::world::purchase::Purchase;
+use crate::world::purchase::{Lifecycle, Purchase};
 
 /// EC2 has these; this cloud does not play them yet, and says so instead of ignoring them.
 const NOT_PLAYED: [&str; 20] = [
@@ -109,7 +109,7 @@ fn read(call: &Call<'_>) -> Result<Launch, Refusal> {
         protected: scope.flag("DisableApiTermination")?.unwrap_or(false),
     };
     let token = scope.text("ClientToken").filter(|token| !token.is_empty());
-    let (key, purchase) = (scope.text("KeyName"), purchase::parse(&scope)?);
+    let (key, purchase) = (scope.text("KeyName"), purchase::parse(&scope, specified.spot.as_ref())?);
     call.known()?;
 
     let count = specs::count(counts)?;
@@ -228,6 +228,31 @@ fn refusal(world: &World, launch: &Launch, error: LaunchError) -> Refusal {
             "InvalidParameterValue",
             "The market type (purchasing) option is not valid. Choose a different market type and try again",
         ),
+        LaunchError::Throttled => super::throttled(),
+        LaunchError::OverQuota { market: Market::OnDemand, limit } => Refusal::new(
+            "VcpuLimitExceeded",
+            format!(
+                "You have requested more vCPU capacity than your current vCPU limit of {limit} allows for the instance \
+                 bucket that the specified instance type belongs to. Please visit \
+                 http://aws.amazon.com/contact-us/ec2-request to request an adjustment to this limit."
+            ),
+        ),
+        LaunchError::OverQuota { market: Market::Spot, .. } => {
+            Refusal::new("MaxSpotInstanceCountExceeded", "Max spot instance count exceeded")
+        }
+        LaunchError::PriceTooLow { price } => {
+            let most = launch.purchase.spot.as_ref().and_then(|spot| spot.max_price).unwrap_or_default();
+            let message = format!(
+                "Your Spot request price of {} is lower than the minimum required Spot request fulfillment price of {}.",
+                short(most),
+                short(price)
+            );
+            Refusal::new("SpotMaxPriceTooLow", message)
+        }
+        LaunchError::Reclaimed(id) => Refusal::new(
+            "InvalidCapacityReservationState.Unavailable",
+            format!("The interruptible Capacity Reservation {id} is being reclaimed."),
+        ),
         LaunchError::NotActive(id) => Refusal::new(
             "InvalidCapacityReservationState.PendingActivation",
             format!("Your Capacity Block reservation {id} is not active yet."),
@@ -253,8 +278,17 @@ fn refusal(world: &World, launch: &Launch, error: LaunchError) -> Refusal {
     }
 }
 
+/// Dollars without the zeros at their end.
+fn short(micros: u64) -> String {
+    catalog::dollars(micros, 6).trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 /// A server's error, which is why SDKs repeat it by default.
 fn no_capacity(world: &World, launch: &Launch) -> Refusal {
+    if launch.purchase.lifecycle == Lifecycle::Spot {
+        let message = "There is no Spot capacity available that matches your request.";
+        return Refusal::new("InsufficientInstanceCapacity", message).with_status(500);
+    }
     let (kind, zone) = (launch.kind, &launch.subnet.zone);
     let elsewhere: Vec<&str> = world.view(|cloud, _| {
         let has = |zone: &str| cloud.pools.left(kind.name, zone, Market::OnDemand) != Some(0);
@@ -280,6 +314,8 @@ struct Specified {
     instance: BTreeMap<String, String>,
     volume: BTreeMap<String, String>,
     interface: BTreeMap<String, String>,
+    /// If any were given for the spot request.
+    spot: Option<BTreeMap<String, String>>,
 }
 
 /// A list's members, which must be at most one.

@@ -133,6 +133,9 @@ fn tags_of<'a>(cloud: &'a mut Cloud, id: &str) -> Option<&'a mut BTreeMap<String
         if instance.interface.id == id {
             return Some(&mut instance.interface.tags);
         }
+        if let Some(spot) = instance.purchase.spot.as_mut().filter(|spot| spot.id == id) {
+            return Some(&mut spot.tags);
+        }
         if let Some(volume) = instance.volumes.iter_mut().find(|volume| volume.id == id) {
             return Some(&mut volume.tags);
         }
@@ -166,6 +169,9 @@ pub(super) fn describe_tags(call: &Call<'_>) -> Result<Xml, Refusal> {
         };
         for instance in cloud.visible(now) {
             add(&instance.id, &instance.tags);
+            if let Some(spot) = &instance.purchase.spot {
+                add(&spot.id, &spot.tags);
+            }
             // Volumes and interface go with their instance.
             if !instance.state.ending() {
                 add(&instance.interface.id, &instance.interface.tags);

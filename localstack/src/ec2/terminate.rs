@@ -2,10 +2,11 @@
 
 use super::Call;
 use super::ids::Kind;
-use super::render;
+use super::{render, throttled};
 use crate::aws::Refusal;
 use crate::aws::xml::Xml;
 use crate::world::instance::{Power, Reason};
+use crate::world::throttle::Throttled;
 
 pub(super) fn terminate_instances(call: &Call<'_>) -> Result<Xml, Refusal> {
     let scope = call.params.root();
@@ -33,6 +34,8 @@ pub(super) fn terminate_instances(call: &Call<'_>) -> Result<Xml, Refusal> {
         }
     })?;
     call.wet()?;
+    let count = u32::try_from(ids.len()).unwrap_or(u32::MAX);
+    call.world.view(|cloud, now| cloud.throttle.terminate(count, now)).map_err(|Throttled| throttled())?;
     let changes = call.world.change(|cloud, now| {
         let transition = format!("User initiated ({})", now.strftime("%Y-%m-%d %H:%M:%S GMT"));
         let mut changes = Vec::new();

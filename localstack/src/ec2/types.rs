@@ -1,5 +1,8 @@
 //! DescribeInstanceTypes and DescribeInstanceTypeOfferings.
 
+mod describe;
+mod filters;
+
 use std::collections::BTreeMap;
 
 use super::Call;
@@ -35,93 +38,9 @@ pub(super) fn describe_instance_types(call: &Call<'_>) -> Result<Xml, Refusal> {
         CATALOG.iter().filter(wanted).filter(|kind| filters.pass(kind)).collect();
     let (shown, next) = page.cut(passing, |kind| kind.name.to_owned());
     let mut xml = Xml::default();
-    xml.list("instanceTypeSet", shown, instance_type);
+    xml.list("instanceTypeSet", shown, describe::instance_type);
     xml.maybe("nextToken", next);
     Ok(xml)
-}
-
-fn instance_type(xml: &mut Xml, kind: &InstanceType) {
-    xml.text("instanceType", kind.name);
-    xml.text("currentGeneration", kind.current);
-    xml.text("freeTierEligible", false);
-    xml.values("supportedUsageClasses", kind.usage);
-    xml.values("supportedRootDeviceTypes", ["ebs"]);
-    xml.values("supportedVirtualizationTypes", ["hvm"]);
-    xml.text("bareMetal", false);
-    xml.text("hypervisor", kind.hypervisor);
-    xml.element("processorInfo", |xml| {
-        xml.values("supportedArchitectures", [kind.architecture]);
-        xml.text("sustainedClockSpeedInGhz", kind.ghz);
-        xml.text("manufacturer", kind.manufacturer);
-    });
-    xml.element("vCpuInfo", |xml| {
-        xml.text("defaultVCpus", kind.vcpus);
-        xml.text("defaultCores", kind.cores());
-        xml.text("defaultThreadsPerCore", kind.threads_per_core);
-    });
-    xml.element("memoryInfo", |xml| xml.text("sizeInMiB", kind.memory_mib));
-    xml.text("instanceStorageSupported", kind.disks.is_some());
-    if let Some((count, size)) = kind.disks {
-        xml.element("instanceStorageInfo", |xml| {
-            xml.text("totalSizeInGB", u64::from(count) * size);
-            xml.list("disks", [()], |xml, ()| {
-                xml.text("sizeInGB", size);
-                xml.text("count", count);
-                xml.text("type", "ssd");
-            });
-            xml.text("nvmeSupport", "required");
-            xml.text("encryptionSupport", "required");
-        });
-    }
-    xml.element("ebsInfo", |xml| {
-        xml.text("ebsOptimizedSupport", "default");
-        xml.text("encryptionSupport", "supported");
-        xml.text("nvmeSupport", if kind.hypervisor == "nitro" { "required" } else { "unsupported" });
-    });
-    network(xml, kind);
-    if let Some(gpu) = kind.gpu {
-        xml.element("gpuInfo", |xml| {
-            xml.list("gpus", [gpu], |xml, gpu| {
-                xml.text("name", gpu.model);
-                xml.text("manufacturer", "NVIDIA");
-                xml.text("count", gpu.count);
-                xml.element("memoryInfo", |xml| xml.text("sizeInMiB", gpu.memory_mib));
-            });
-            xml.text("totalGpuMemoryInMiB", gpu.count * gpu.memory_mib);
-        });
-    }
-    xml.element("placementGroupInfo", |xml| {
-        xml.values("supportedStrategies", ["cluster", "partition", "spread"]);
-    });
-    xml.text("hibernationSupported", false);
-    xml.text("burstablePerformanceSupported", kind.burstable);
-    xml.text("dedicatedHostsSupported", !kind.burstable);
-    xml.text("autoRecoverySupported", kind.disks.is_none());
-    xml.values("supportedBootModes", ["legacy-bios", "uefi"]);
-    xml.text("supportedInRegion", true);
-}
-
-fn network(xml: &mut Xml, kind: &InstanceType) {
-    xml.element("networkInfo", |xml| {
-        xml.text("networkPerformance", kind.network);
-        xml.text("maximumNetworkInterfaces", kind.interfaces);
-        xml.text("maximumNetworkCards", kind.cards);
-        xml.text("defaultNetworkCardIndex", 0);
-        xml.list("networkCards", 0..kind.cards, |xml, card| {
-            xml.text("networkCardIndex", card);
-            xml.text("networkPerformance", kind.network);
-            xml.text("maximumNetworkInterfaces", kind.interfaces / kind.cards);
-        });
-        xml.text("ipv4AddressesPerInterface", kind.addresses_per_interface);
-        xml.text("ipv6AddressesPerInterface", kind.addresses_per_interface);
-        xml.text("ipv6Supported", true);
-        xml.text("enaSupport", if kind.hypervisor == "nitro" { "required" } else { "supported" });
-        xml.text("efaSupported", kind.efa > 0);
-        if kind.efa > 0 {
-            xml.element("efaInfo", |xml| xml.text("maximumEfaInterfaces", kind.efa));
-        }
-        xml.text("encryptionInTransitSupported", kind.hypervisor == "nitro");
-    });
 }
 
 /// A type in a place.
@@ -151,7 +70,7 @@ pub(super) fn describe_instance_type_offerings(call: &Call<'_>) -> Result<Xml, R
         }
     };
     let mut offerings = Vec::new();
-    for kind in &CATALOG {
+    for kind in CATALOG.iter() {
         offerings.extend(locations(kind)?.into_iter().map(|location| Offering { kind: kind.name, location }));
     }
     offerings.retain(|offering| filters.pass(offering));
@@ -174,31 +93,5 @@ impl Filtered for Offering {
     const FIELDS: &'static [Field<Self>] = &[
         Field { name: "instance-type", values: |offering| vec![offering.kind.to_owned()] },
         Field { name: "location", values: |offering| vec![offering.location.clone()] },
-    ];
-}
-
-impl Filtered for &'static InstanceType {
-    const TAGGED: bool = false;
-    fn tags(&self) -> Option<&BTreeMap<String, String>> {
-        None
-    }
-    const FIELDS: &'static [Field<Self>] = &[
-        Field { name: "bare-metal", values: |_| vec!["false".to_owned()] },
-        Field { name: "burstable-performance-supported", values: |kind| vec![kind.burstable.to_string()] },
-        Field { name: "current-generation", values: |kind| vec![kind.current.to_string()] },
-        Field { name: "hypervisor", values: |kind| vec![kind.hypervisor.to_owned()] },
-        Field { name: "instance-storage-supported", values: |kind| vec![kind.disks.is_some().to_string()] },
-        Field { name: "instance-type", values: |kind| vec![kind.name.to_owned()] },
-        Field { name: "memory-info.size-in-mib", values: |kind| vec![kind.memory_mib.to_string()] },
-        Field { name: "network-info.efa-supported", values: |kind| vec![(kind.efa > 0).to_string()] },
-        Field {
-            name: "processor-info.supported-architecture",
-            values: |kind| vec![kind.architecture.to_owned()],
-        },
-        Field {
-            name: "supported-usage-class",
-            values: |kind| kind.usage.iter().map(|&usage| usage.to_owned()).collect(),
-        },
-        Field { name: "vcpu-info.default-vcpus", values: |kind| vec![kind.vcpus.to_string()] },
     ];
 }

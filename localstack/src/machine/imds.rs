@@ -25,7 +25,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::answer::{Asked, Metadata, Reply};
 pub(super) use self::tree::short_hostname;
-use super::MachineSpec;
+use super::{MachineSpec, Notices};
 use crate::clock;
 
 /// Serves the metadata of all instances.
@@ -61,6 +61,18 @@ impl Imds {
             instances.insert(*address, Arc::clone(&metadata));
         }
         self.listener(spec.imds.hop_limit).await
+    }
+
+    /// Tells the instance what EC2 has announced to it.
+    pub fn notify(&self, spec: &MachineSpec, notices: Notices) {
+        let instances = self.instances.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(metadata) = instances.get(&spec.private_ip) {
+            let mut metadata = metadata.lock().unwrap_or_else(PoisonError::into_inner);
+            // Its address may be another's by now.
+            if metadata.instance() == spec.id {
+                metadata.notify(notices);
+            }
+        }
     }
 
     /// Answers the instance no more.

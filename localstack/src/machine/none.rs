@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use tokio::net::UnixStream;
 use tokio::sync::broadcast;
 
-use super::{Freeze, MachineEvent, MachineSpec, Machines};
+use super::{Freeze, MachineEvent, MachineSpec, Machines, Notices};
 
 /// Boots nothing, reaches nothing. Shutting down succeeds at once.
 #[derive(Debug)]
@@ -63,6 +63,8 @@ impl Machines for NoMachines {
             format!("`{id}` has no machine to reach port {port} of"),
         ))
     }
+
+    fn notify(&self, _id: &str, _notices: Notices) {}
 
     fn events(&self) -> broadcast::Receiver<MachineEvent> {
         self.events.subscribe()

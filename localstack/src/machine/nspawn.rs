@@ -28,7 +28,7 @@ use self::power::Panel;
 use super::cgroup::Cgroups;
 use super::imds::Imds;
 use super::network::{self, Network};
-use super::{Freeze, MachineEvent, MachineSpec, Machines, agent};
+use super::{Freeze, MachineEvent, MachineSpec, Machines, Notices, agent};
 
 /// Events that a slow listener may be behind; it then sees `Lagged` and asks for each machine.
 const EVENTS: usize = 1024;
@@ -233,6 +233,12 @@ impl Machines for Nspawn {
             ));
         };
         agent::connect(&machine.disk.agent_socket(), port).await
+    }
+
+    fn notify(&self, id: &str, notices: Notices) {
+        if let Some(machine) = self.find(id) {
+            self.site.imds.notify(&machine.spec, notices);
+        }
     }
 
     fn events(&self) -> broadcast::Receiver<MachineEvent> {

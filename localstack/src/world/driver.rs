@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::World;
 use super::instance::{Instance, Job, Machine, Power, Reason};
 use crate::clock;
-use crate::machine::{ImdsOptions, MachineEvent, MachineSpec};
+use crate::machine::{ImdsOptions, MachineEvent, MachineSpec, Notices};
 
 /// Boots at the same time. More only slow each other down.
 const BOOTS: usize = 8;
@@ -33,7 +33,10 @@ pub(super) async fn run(world: Weak<World>, mut events: Receiver<MachineEvent>, 
     let mut boots = 0;
     loop {
         let Some(strong) = world.upgrade() else { return };
-        let (work, wait) = collect(&strong, BOOTS - boots);
+        let Due { work, told, wait } = collect(&strong, BOOTS - boots);
+        for (id, notices) in told {
+            strong.machines().notify(&id, notices);
+        }
         for (id, job, spec) in work {
             boots += usize::from(matches!(job, Job::Boot));
             jobs.spawn(perform(strong.clone(), id, job, spec));
@@ -68,12 +71,21 @@ pub(super) async fn run(world: Weak<World>, mut events: Receiver<MachineEvent>, 
 
 type Work = (String, Job, Option<Box<MachineSpec>>);
 
-/// The jobs that are due, marked as begun, and how long until the next one may be.
-fn collect(world: &World, boots: usize) -> (Vec<Work>, Duration) {
+/// What is due.
+struct Due {
+    /// Jobs, marked as begun.
+    work: Vec<Work>,
+    /// What instances have to be told, marked as told.
+    told: Vec<(String, Notices)>,
+    /// How long until something may be due again.
+    wait: Duration,
+}
+
+fn collect(world: &World, boots: usize) -> Due {
     let mut left = boots;
     world.view(|cloud, now| {
         let timing = cloud.timing;
-        let mut work = Vec::new();
+        let (mut work, mut told) = (Vec::new(), Vec::new());
         let until = |at: jiff::Timestamp| Duration::try_from(at.duration_since(now)).unwrap_or_default();
         let mut wait = cloud.next_due().map_or(IDLE, |at| IDLE.min(until(at)));
         let mut waiting: Vec<&mut Instance> = cloud.instances.values_mut().collect();
@@ -81,6 +93,10 @@ fn collect(world: &World, boots: usize) -> (Vec<Work>, Duration) {
         for instance in waiting {
             if let Machine::Halting { until } = instance.machine {
                 wait = wait.min(Duration::try_from(until.duration_since(now)).unwrap_or_default());
+            }
+            if instance.machine == Machine::Up && instance.told != instance.notices {
+                instance.told = instance.notices;
+                told.push((instance.id.clone(), instance.notices));
             }
             let Some(job) = instance.job(now, &timing) else { continue };
             let spec = match job {
@@ -102,7 +118,7 @@ fn collect(world: &World, boots: usize) -> (Vec<Work>, Duration) {
             };
             work.push((instance.id.clone(), job, spec));
         }
-        (work, wait.max(Duration::from_millis(1)))
+        Due { work, told, wait: wait.max(Duration::from_millis(1)) }
     })
 }
 
@@ -180,8 +196,8 @@ fn spec(world: &World, instance: &Instance) -> MachineSpec {
         instance_type: kind.name.to_owned(),
         vcpus: kind.vcpus,
         memory_mib: kind.memory_mib,
-        gpus: kind.gpu.map_or(0, |gpu| gpu.count),
-        gpu_model: kind.gpu.map_or_else(String::new, |gpu| gpu.model.to_owned()),
+        gpus: kind.gpus().map_or(0, |(count, _)| count),
+        gpu_model: kind.gpus().map_or_else(String::new, |(_, model)| model.to_owned()),
         image_id: instance.image.id.clone(),
         region: world.region.clone(),
         zone: subnet.zone.clone(),
@@ -196,6 +212,7 @@ fn spec(world: &World, instance: &Instance) -> MachineSpec {
         security_group_ids: instance.groups.clone(),
         user_data: instance.user_data.clone(),
         role: instance.profile.as_ref().map(|profile| profile.role.clone()),
+        life_cycle: instance.purchase.lifecycle.name().unwrap_or("on-demand"),
         imds: ImdsOptions {
             tokens_required: instance.metadata.tokens_required,
             hop_limit: instance.metadata.hop_limit,

@@ -9,6 +9,13 @@ pub fn fresh(prefix: &str) -> String {
     format!("{prefix}-0{:016x}", random & u128::from(u64::MAX))
 }
 
+/// `prefix-` and 8 hexadecimal digits.
+#[must_use]
+pub fn fresh_short(prefix: &str) -> String {
+    let random: u32 = rand::rng().random();
+    format!("{prefix}-{random:08x}")
+}
+
 /// A MAC address of the range that EC2 uses for itself.
 #[must_use]
 pub fn fresh_mac() -> String {

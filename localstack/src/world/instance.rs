@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::estate::{Image, Profile, Subnet};
+use super::notices::Notices;
 use super::purchase::Purchase;
 use crate::clock;
 use crate::ec2::catalog::InstanceType;
@@ -54,6 +55,9 @@ pub struct Instance {
     pub console: String,
     /// The reason's code of a launch that EC2 accepted and gives up on.
     pub doomed: Option<String>,
+    pub notices: Notices,
+    /// The notices that its machine has been told.
+    pub told: Notices,
 }
 
 /// Switches of a launch that change nothing but what is told and allowed.
@@ -210,6 +214,8 @@ pub struct Timing {
     pub describe_lag: Duration,
     /// How long a machine may take to shut down before its power is cut.
     pub shutdown_grace: Duration,
+    /// How long before an interruption an instance is told.
+    pub spot_notice: Duration,
 }
 
 impl Instance {

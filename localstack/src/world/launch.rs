@@ -11,9 +11,12 @@ use super::ids;
 use super::instance::{
     Features, Instance, Interface, Machine, Metadata, OnShutdown, Power, Reason, State, Volume,
 };
-use super::purchase::Purchase;
+use super::notices::Notices;
+use super::pools::Market;
+use super::purchase::{Lifecycle, Purchase};
 use super::source::Source;
 use super::state::Cloud;
+use super::throttle::Throttled;
 use crate::aws::Refusal;
 use crate::ec2::catalog::InstanceType;
 
@@ -57,6 +60,19 @@ pub enum LaunchError {
     ReservationNotFound(String),
     /// The market is not that of the reservation.
     WrongMarket,
+    /// More instances than EC2 launches in this time.
+    Throttled,
+    /// More vCPUs than the account may run.
+    OverQuota {
+        market: Market,
+        limit: u32,
+    },
+    /// What it would pay is less than the spot price, which is this.
+    PriceTooLow {
+        price: u64,
+    },
+    /// An interruptible reservation that its owner takes back.
+    Reclaimed(String),
     /// A Capacity Block that has not begun.
     NotActive(String),
     /// The reservations that it may use, and nothing else, have no room.
@@ -91,6 +107,7 @@ impl Cloud {
         {
             return Ok(found);
         }
+        self.throttle.launch(launch.count.1, now).map_err(|Throttled| LaunchError::Throttled)?;
         let source = self.source(launch, now)?;
         if let Some(key) = &key {
             let fingerprint = launch.fingerprint.clone();
@@ -139,9 +156,10 @@ impl Cloud {
     /// How many instances there is capacity and room for, within what was asked.
     fn room_for(&self, launch: &Launch, source: &Source, now: Timestamp) -> Result<u32, LaunchError> {
         let (least, most) = launch.count;
+        let allowed = self.room_in_quota(launch, source, now)?;
         let capacity = self.room_in(source, launch, now);
         if capacity < least {
-            let full = source.pool.is_none();
+            let full = source.pool.is_none() && launch.purchase.lifecycle != Lifecycle::Spot;
             return Err(if full { LaunchError::ReservationFull } else { LaunchError::NoCapacity });
         }
         let addresses = self.subnet(&launch.subnet.id);
@@ -152,7 +170,7 @@ impl Cloud {
         if room < least {
             return Err(LaunchError::NoAddresses);
         }
-        Ok(most.min(capacity).min(room))
+        Ok(most.min(allowed).min(capacity).min(room))
     }
 
     fn make(&mut self, launch: &Launch, reservation_id: &str, index: u32, now: Timestamp) -> Instance {
@@ -207,6 +225,8 @@ impl Cloud {
             power: Power::Button,
             console: String::new(),
             doomed: None,
+            notices: Notices::default(),
+            told: Notices::default(),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! How an instance is bought: its market, its tenancy, and whose reserved capacity it may use.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// The purchasing option, which EC2 calls an instance's lifecycle.
@@ -7,7 +9,10 @@ use serde::{Deserialize, Serialize};
 pub enum Lifecycle {
     #[default]
     OnDemand,
+    Spot,
     CapacityBlock,
+    /// In an interruptible reservation.
+    Interruptible,
 }
 
 impl Lifecycle {
@@ -16,7 +21,9 @@ impl Lifecycle {
     pub fn name(self) -> Option<&'static str> {
         match self {
             Self::OnDemand => None,
+            Self::Spot => Some("spot"),
             Self::CapacityBlock => Some("capacity-block"),
+            Self::Interruptible => Some("interruptible-capacity-reservation"),
         }
     }
 }
@@ -77,6 +84,16 @@ pub struct Specification {
     pub target: Option<Target>,
 }
 
+/// A Spot Instance request, of one instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spot {
+    /// `sir-` and 8 hexadecimal digits.
+    pub id: String,
+    /// In millionths of a dollar an hour, if the launch said so.
+    pub max_price: Option<u64>,
+    pub tags: BTreeMap<String, String>,
+}
+
 /// How an instance was bought.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Purchase {
@@ -87,4 +104,6 @@ pub struct Purchase {
     pub reservation: Option<String>,
     /// The Capacity Block of that reservation.
     pub block: Option<String>,
+    /// Set for Spot Instances.
+    pub spot: Option<Spot>,
 }

@@ -55,6 +55,8 @@ pub enum Nature {
     OnDemand,
     /// Bought for a time; EC2 ends its instances before it ends.
     Block(Block),
+    /// Lent by its owner, who may take it back.
+    Interruptible { source: Option<String> },
 }
 
 /// What only a Capacity Block has.
@@ -158,7 +160,7 @@ impl Reservation {
     pub fn drains_at(&self) -> Option<Timestamp> {
         match (&self.nature, self.end) {
             (Nature::Block(block), Some(end)) => Some(clock::before(end, block.drain)),
-            (Nature::Block(_), None) | (Nature::OnDemand, _) => None,
+            (Nature::Block(_), None) | (Nature::OnDemand | Nature::Interruptible { .. }, _) => None,
         }
     }
 
@@ -166,7 +168,7 @@ impl Reservation {
     pub fn block(&self) -> Option<&Block> {
         match &self.nature {
             Nature::Block(block) => Some(block),
-            Nature::OnDemand => None,
+            Nature::OnDemand | Nature::Interruptible { .. } => None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::ids;
 use super::instance::{Instance, Power, Reason, State as Is};
 use super::launch::{Launch, LaunchError};
 use super::pools::Market;
@@ -30,7 +31,8 @@ impl Cloud {
         let asked = &launch.purchase.asked;
         match launch.purchase.lifecycle {
             Lifecycle::OnDemand => {}
-            Lifecycle::CapacityBlock => return self.in_block(launch, now),
+            Lifecycle::Spot => return self.on_spot(launch),
+            Lifecycle::CapacityBlock | Lifecycle::Interruptible => return self.in_named(launch, now),
         }
         let only = asked.preference == Some(Preference::Only);
         let fall_back = (!only).then_some(Market::OnDemand);
@@ -44,7 +46,7 @@ impl Cloud {
                 let found = self.find_reservation(id)?;
                 match found.nature {
                     Nature::OnDemand => Ok(within(found, launch, now)),
-                    Nature::Block(_) => Err(LaunchError::WrongMarket),
+                    Nature::Block(_) | Nature::Interruptible { .. } => Err(LaunchError::WrongMarket),
                 }
             }
             (Some(Target::Group(arn)), _) => {
@@ -58,18 +60,40 @@ impl Cloud {
         }
     }
 
-    /// A launch into a Capacity Block, which has to name it.
-    fn in_block(&self, launch: &Launch, now: Timestamp) -> Result<Source, LaunchError> {
+    /// A launch on the spot market, if its price is not too low.
+    fn on_spot(&self, launch: &Launch) -> Result<Source, LaunchError> {
+        let pool = Source { reservations: Vec::new(), pool: Some(Market::Spot) };
+        let most = launch.purchase.spot.as_ref().and_then(|spot| spot.max_price);
+        match (most, self.prices.spot(launch.kind, &launch.subnet.zone)) {
+            (Some(most), Some(price)) if most < price => Err(LaunchError::PriceTooLow { price }),
+            (_, Some(_)) => Ok(pool),
+            // Without a price it is not sold.
+            (_, None) => Ok(Source { pool: None, ..pool }),
+        }
+    }
+
+    /// A launch into a Capacity Block or an interruptible reservation, which has to name it.
+    fn in_named(&self, launch: &Launch, now: Timestamp) -> Result<Source, LaunchError> {
         let Some(Target::Id(id)) = &launch.purchase.asked.target else {
             return Err(LaunchError::WrongMarket);
         };
         let found = self.find_reservation(id)?;
+        let of_its_own = match found.nature {
+            Nature::OnDemand => Lifecycle::OnDemand,
+            Nature::Block(_) => Lifecycle::CapacityBlock,
+            Nature::Interruptible { .. } => Lifecycle::Interruptible,
+        };
+        if launch.purchase.lifecycle != of_its_own {
+            return Err(LaunchError::WrongMarket);
+        }
         match (&found.nature, found.state(now)) {
-            (Nature::OnDemand, _) => Err(LaunchError::WrongMarket),
             (Nature::Block(_), State::Scheduled | State::PaymentPending | State::Pending) => {
                 Err(LaunchError::NotActive(id.clone()))
             }
-            (Nature::Block(_), _) => Ok(within(found, launch, now)),
+            (Nature::Interruptible { .. }, State::Unavailable | State::Cancelling) => {
+                Err(LaunchError::Reclaimed(id.clone()))
+            }
+            _ => Ok(within(found, launch, now)),
         }
     }
 
@@ -95,6 +119,9 @@ impl Cloud {
         now: Timestamp,
     ) -> (Purchase, Option<String>) {
         let mut purchase = launch.purchase.clone();
+        if let Some(spot) = &mut purchase.spot {
+            spot.id = ids::fresh_short("sir");
+        }
         purchase.reservation = source.reservations.iter().find(|id| self.available(id, now) > 0).cloned();
         let taken = purchase.reservation.as_ref().and_then(|id| self.reservations.get(id));
         purchase.block = taken.and_then(Reservation::block).map(|block| block.id.clone());
@@ -137,20 +164,9 @@ impl Cloud {
                 Nature::Block(_) if reservation.drains_at().is_some_and(|at| at <= now) => {
                     instance.end(Reason::new(BLOCK_ENDS), String::new(), Power::Button, now);
                 }
-                Nature::Block(_) => {}
+                Nature::Block(_) | Nature::Interruptible { .. } => {}
             }
         }
-    }
-
-    /// When something happens next that nobody asks for.
-    #[must_use]
-    pub fn next_due(&self) -> Option<Timestamp> {
-        let due = |instance: &Instance| {
-            let living = !instance.state.ending();
-            let reservation = instance.purchase.reservation.as_ref().filter(|_| living)?;
-            self.reservations.get(reservation)?.drains_at()
-        };
-        self.instances.values().filter_map(due).min()
     }
 }
 

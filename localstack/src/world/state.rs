@@ -11,7 +11,11 @@ use super::estate::Estate;
 use super::instance::{Instance, State, Timing};
 use super::launch::TokenUse;
 use super::pools::{Market, Pools};
+use super::prices::Prices;
+use super::purchase::Lifecycle;
+use super::quotas::Quotas;
 use super::reservations::Reservation;
+use super::throttle::Throttle;
 use crate::clock;
 
 /// How long EC2 remembers a token after its instance's end.
@@ -20,11 +24,16 @@ const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// The cloud's changing part.
 #[derive(Debug)]
 pub struct Cloud {
+    /// Our account id.
+    pub(super) account: String,
     /// By id.
     pub instances: BTreeMap<String, Instance>,
     /// By token and zone.
     pub(super) tokens: HashMap<(String, String), TokenUse>,
     pub pools: Pools,
+    pub prices: Prices,
+    pub quotas: Quotas,
+    pub throttle: Throttle,
     /// Capacity Reservations by id, also those that have ended.
     pub reservations: BTreeMap<String, Reservation>,
     subnets: BTreeMap<String, Addresses>,
@@ -36,12 +45,16 @@ pub struct Cloud {
 
 impl Cloud {
     #[must_use]
-    pub fn new(estate: &Estate, timing: Timing) -> Self {
+    pub fn new(estate: &Estate, timing: Timing, account: &str, now: Timestamp) -> Self {
         let subnet = |subnet: &super::estate::Subnet| (subnet.id.clone(), Addresses::new(subnet.cidr));
         Self {
             instances: BTreeMap::new(),
             tokens: HashMap::new(),
             pools: Pools::default(),
+            prices: Prices::new(estate, now),
+            quotas: Quotas::default(),
+            throttle: Throttle::default(),
+            account: account.to_owned(),
             reservations: BTreeMap::new(),
             subnets: estate.subnets.iter().map(subnet).collect(),
             tags: BTreeMap::new(),
@@ -54,6 +67,7 @@ impl Cloud {
     pub fn settle(&mut self, now: Timestamp) {
         let timing = self.timing;
         self.settle_reservations(now);
+        self.settle_notices(now);
         let mut ended = Vec::new();
         for instance in self.instances.values_mut().filter(|instance| instance.state != State::Terminated) {
             let addresses: Vec<_> = instance.addresses().collect();
@@ -73,8 +87,13 @@ impl Cloud {
     fn released(&mut self, id: &str, addresses: Vec<Ipv4Addr>, now: Timestamp) {
         let instance = &self.instances[id];
         let zone = instance.subnet.zone.clone();
-        if instance.purchase.reservation.is_none() {
-            self.pools.give_back(instance.kind.name, &zone, Market::OnDemand);
+        let market = match (instance.purchase.lifecycle, &instance.purchase.reservation) {
+            (Lifecycle::OnDemand, None) => Some(Market::OnDemand),
+            (Lifecycle::Spot, _) => Some(Market::Spot),
+            (Lifecycle::OnDemand, Some(_)) | (Lifecycle::CapacityBlock | Lifecycle::Interruptible, _) => None,
+        };
+        if let Some(market) = market {
+            self.pools.give_back(instance.kind.name, &zone, market);
         }
         let token = instance.client_token.clone().map(|token| (token, zone));
         if let Some(used) = token.and_then(|token| self.tokens.get_mut(&token)) {

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use localstack::machine::{Freeze, MachineEvent, MachineSpec, Machines};
+use localstack::machine::{Freeze, MachineEvent, MachineSpec, Machines, Notices};
 use localstack::ssm::{Cut, InstanceFacts, JsonError, Ssm, SsmWorld};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -150,6 +150,7 @@ impl Machines for Sockets {
             _ => Err(io::Error::new(io::ErrorKind::ConnectionRefused, "connect: connection refused")),
         }
     }
+    fn notify(&self, _: &str, _: Notices) {}
     fn events(&self) -> broadcast::Receiver<MachineEvent> {
         broadcast::channel(1).1
     }

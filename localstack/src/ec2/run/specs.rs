@@ -85,6 +85,7 @@ pub(super) fn tags(scope: &Scope<'_>) -> Result<Specified, Refusal> {
             "instance" => specified.instance = tags,
             "volume" => specified.volume = tags,
             "network-interface" => specified.interface = tags,
+            "spot-instances-request" => specified.spot = Some(tags),
             other => {
                 let message = format!("'{other}' is not a valid taggable resource type for this operation.");
                 return Err(Refusal::new("InvalidParameterValue", message));

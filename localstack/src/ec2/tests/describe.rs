@@ -140,39 +140,6 @@ async fn tags_given_at_launch_are_on_each_resource_and_replaced_by_new_ones() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn types_have_their_figures_and_their_zones() {
-    let cloud = TestCloud::start();
-    let types =
-        cloud.ec2(&[("Action", "DescribeInstanceTypes"), ("InstanceType.1", "p4d.24xlarge")]).await.ok();
-    assert_eq!(types.one("defaultVCpus"), "96");
-    assert_eq!(types.one("totalGpuMemoryInMiB"), "327680");
-    assert!(
-        types.one("gpus").contains("<name>A100</name><manufacturer>NVIDIA</manufacturer><count>8</count>")
-    );
-    let all = cloud.ec2(&[("Action", "DescribeInstanceTypes")]).await.ok();
-    assert_eq!(all.all("defaultVCpus").len(), crate::ec2::catalog::CATALOG.len());
-    let arm = [
-        ("Action", "DescribeInstanceTypes"),
-        ("Filter.1.Name", "processor-info.supported-architecture"),
-        ("Filter.1.Value.1", "arm64"),
-    ];
-    assert_eq!(cloud.ec2(&arm).await.ok().all("instanceType"), ["m7g.large"]);
-    for (kind, zones) in [
-        ("availability-zone", vec!["us-east-1a", "us-east-1b"]),
-        ("availability-zone-id", vec!["use1-az1", "use1-az2"]),
-        ("region", vec!["us-east-1"]),
-    ] {
-        let offers = [
-            ("Action", "DescribeInstanceTypeOfferings"),
-            ("LocationType", kind),
-            ("Filter.1.Name", "instance-type"),
-            ("Filter.1.Value.1", "g5.xlarge"),
-        ];
-        assert_eq!(cloud.ec2(&offers).await.ok().all("location"), zones);
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn the_documented_ids_exist() {
     let cloud = TestCloud::start();
     for (action, ids, id) in [

@@ -33,7 +33,7 @@ async fn unknown_and_missing_parameters() {
         (&[("InstanceType", "")], "400 MissingParameter"),
         (&[("NetworkInterface.1.SubnetId", "")], "400 VPCIdNotSpecified"),
         (&[("LaunchTemplate.LaunchTemplateId", "lt-1")], "400 UnsupportedOperation"),
-        (&[("InstanceMarketOptions.MarketType", "spot")], "400 UnsupportedOperation"),
+        (&[("InstanceMarketOptions.Colour", "red")], "400 UnknownParameter"),
     ])
     .await;
 }
@@ -324,6 +324,7 @@ async fn every_description_refuses_what_it_does_not_know() {
         "DescribeImages",
         "DescribeCapacityReservations",
         "DescribeCapacityBlocks",
+        "DescribeSpotPriceHistory",
     ] {
         let refused = async |pairs: &[(&str, &str)]| {
             cloud.ec2(&[&[("Action", action)], pairs].concat()).await.refusal()

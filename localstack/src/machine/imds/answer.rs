@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::tree::{Entry, Tree};
-use crate::machine::{ImdsOptions, MachineSpec};
+use crate::machine::{ImdsOptions, MachineSpec, Notices};
 
 /// Six hours; more is refused, as on EC2.
 const MAX_TOKEN_SECONDS: u64 = 21600;
@@ -71,6 +71,10 @@ impl Metadata {
 
     pub(super) fn instance(&self) -> &str {
         &self.instance
+    }
+
+    pub(super) fn notify(&mut self, notices: Notices) {
+        self.tree.notify(notices);
     }
 
     pub(super) fn answer(&mut self, asked: &Asked<'_>, now: Instant) -> Reply {
@@ -258,6 +262,34 @@ mod tests {
         let credentials: serde_json::Value =
             serde_json::from_str(&read("/latest/meta-data/iam/security-credentials/node")).unwrap();
         assert_eq!(credentials["Expiration"], "2026-01-31T18:00:00Z");
+    }
+
+    #[test]
+    fn what_ec2_announces_is_there_from_then_on() {
+        let mut metadata = metadata(OPTIONAL);
+        let read = |metadata: &mut Metadata, path: &str| {
+            let path = format!("/latest/meta-data/{path}");
+            let reply = metadata.answer(&get(&path, None), Instant::now());
+            (reply.status, String::from_utf8(reply.body).unwrap())
+        };
+        let paths =
+            ["spot/instance-action", "spot/termination-time", "events/recommendations/rebalance", "spot/"];
+        for path in paths {
+            assert_eq!(read(&mut metadata, path).0, 404, "{path}");
+        }
+        let at = |text: &str| Some(text.parse().unwrap());
+        let (interruption, rebalance) = (at("2026-01-31T12:02:00.9Z"), at("2026-01-31T11:00:00Z"));
+        metadata.notify(Notices { interruption, rebalance });
+        for (path, text) in [
+            (paths[0], r#"{"action":"terminate","time":"2026-01-31T12:02:00Z"}"#),
+            (paths[1], "2026-01-31T12:02:00Z"),
+            (paths[2], r#"{"noticeTime":"2026-01-31T11:00:00Z"}"#),
+            (paths[3], "instance-action\ntermination-time"),
+        ] {
+            assert_eq!(read(&mut metadata, path), (200, text.to_owned()), "{path}");
+        }
+        metadata.notify(Notices::default());
+        assert_eq!(read(&mut metadata, paths[0]).0, 404);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::clock;
-use crate::machine::MachineSpec;
+use crate::machine::{MachineSpec, Notices};
 
 /// Role credentials last this long on EC2.
 const CREDENTIALS_LIFE: std::time::Duration = std::time::Duration::from_secs(6 * 60 * 60);
@@ -40,7 +40,7 @@ impl Tree {
             ("hostname", &hostname),
             ("instance-action", "none"),
             ("instance-id", &spec.id),
-            ("instance-life-cycle", "on-demand"),
+            ("instance-life-cycle", spec.life_cycle),
             ("instance-type", &spec.instance_type),
             ("local-hostname", &hostname),
             ("local-ipv4", &spec.private_ip.to_string()),
@@ -119,6 +119,24 @@ impl Tree {
         });
         put("dynamic/instance-identity/document".to_owned(), &format!("{document:#}"));
         Self(tree)
+    }
+
+    /// Says what EC2 has announced, and nothing of what it has not: without a notice there is no such path.
+    pub(super) fn notify(&mut self, notices: Notices) {
+        let Notices { interruption, rebalance } = notices;
+        let action = |at| json!({ "action": "terminate", "time": seconds(at) }).to_string();
+        let noticed = |at| json!({ "noticeTime": seconds(at) }).to_string();
+        for (path, text) in [
+            ("spot/instance-action", interruption.map(action)),
+            ("spot/termination-time", interruption.map(seconds)),
+            ("events/recommendations/rebalance", rebalance.map(noticed)),
+        ] {
+            let path = format!("meta-data/{path}");
+            match text {
+                Some(text) => drop(self.0.insert(path, text)),
+                None => drop(self.0.remove(&path)),
+            }
+        }
     }
 
     /// `path` without a leading slash; a closing one is a folder asked for as such.

@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::aws::query::Params;
 use crate::ec2;
-use crate::machine::{Freeze, MachineEvent, MachineSpec, Machines};
+use crate::machine::{Freeze, MachineEvent, MachineSpec, Machines, Notices};
 use crate::testing::{form, mk_launch};
 use crate::world::instance::State;
 use crate::world::{World, WorldConfig};
@@ -82,6 +82,10 @@ impl Machines for Slow {
     }
     async fn dial(&self, _id: &str, _port: u16) -> io::Result<UnixStream> {
         Err(io::ErrorKind::ConnectionRefused.into())
+    }
+    fn notify(&self, _id: &str, notices: Notices) {
+        let told = [("interruption", notices.interruption), ("rebalance", notices.rebalance)];
+        told.iter().filter(|(_, at)| at.is_some()).for_each(|(what, _)| self.note(what));
     }
     fn events(&self) -> broadcast::Receiver<MachineEvent> {
         self.events.subscribe()
@@ -213,4 +217,23 @@ async fn the_end_of_the_cloud_destroys_every_machine_also_those_that_boot() {
     sleep(Duration::from_secs(1)).await;
     world.end().await;
     assert_eq!(machines.asked(), ["boot", "booted", "boot", "destroy", "destroy", "destroyed", "destroyed"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_is_told_once_of_what_was_announced_while_it_booted() {
+    let machines = Arc::new(Slow::new());
+    let world = World::start(WorldConfig::default(), machines.clone());
+    let pairs = mk_launch();
+    let mut pairs: Vec<(&str, &str)> = pairs.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    pairs.push(("InstanceMarketOptions.MarketType", "spot"));
+    call(&world, &pairs);
+    let id = world.instances().pop().unwrap().id;
+    sleep(Duration::from_secs(1)).await;
+    let at = crate::clock::after(crate::clock::now(), Duration::from_secs(10));
+    world.change(|cloud, _| cloud.instances.get_mut(&id).unwrap().interrupt(at));
+    until(&world, &id, State::Running).await;
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(machines.asked(), ["boot", "booted", "interruption"]);
+    assert_eq!(machines.specs.lock().unwrap()[0].life_cycle, "spot");
+    until(&world, &id, State::Terminated).await;
 }

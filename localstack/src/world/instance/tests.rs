@@ -43,6 +43,8 @@ pub fn mk_instance(id: &str) -> Instance {
         power: Power::Button,
         console: String::new(),
         doomed: None,
+        notices: Notices::default(),
+        told: Notices::default(),
     }
 }
 
@@ -55,6 +57,7 @@ const TIMING: Timing = Timing {
     terminated: Duration::from_secs(3600),
     describe_lag: Duration::ZERO,
     shutdown_grace: Duration::from_secs(10),
+    spot_notice: Duration::from_secs(120),
 };
 
 fn running() -> Instance {
