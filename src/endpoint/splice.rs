@@ -6,6 +6,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use anyhow::Context;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -42,7 +43,8 @@ pub async fn exchange(
             told = &mut down => told,
             asked = up => {
                 let told = tokio::time::timeout(LINGER, down).await;
-                return Ok(asked.and(told.map_err(std::io::Error::from).flatten())?);
+                asked?;
+                return Ok(told.context("the client has gone, and the guest does not end")??);
             }
         }
     };
