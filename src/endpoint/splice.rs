@@ -135,6 +135,9 @@ async fn down(
 }
 
 async fn send(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> std::io::Result<()> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
     to.write_all(bytes).await?;
     to.flush().await
 }
