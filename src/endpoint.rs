@@ -1,15 +1,18 @@
 //! The node's own HTTPS endpoint, as the API server and monitoring know it from any kubelet (port 10250).
 //!
-//! Authenticate, authorize, find the pod's machine, and splice the connection to the kubelet there: no SPDY or
-//! WebSocket is parsed here. Nothing here knows clouds or SSH; a machine's kubelet is a stream from [`Links`].
+//! Authenticate, authorize, find the pod's machine, and splice the connection to the kubelet there: of SPDY and WebSocket
+//! only the borders of frames are known here. Nothing here knows clouds or SSH; a machine's kubelet is a stream from
+//! [`Links`].
 
 pub mod authn;
 pub mod authz;
 pub mod csr;
 pub mod error;
+pub mod frames;
 pub mod guest;
 pub mod route;
 pub mod server;
+pub mod splice;
 pub mod tls;
 
 use std::sync::Arc;

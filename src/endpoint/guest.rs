@@ -2,12 +2,11 @@
 //!
 //! Every request gets a connection of its own: one unread stream must not stall another's.
 
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty};
@@ -16,19 +15,16 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Endpoint;
 use super::error::{ApiError, Body, text};
+use super::frames::Protocol;
+use super::splice;
 
 /// How long reaching the guest kubelet may take: SSM session, SSH, TLS and the first answer.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// How long a guest may go on after its client has ended.
-const LINGER: Duration = Duration::from_mins(5);
-/// Copy buffers of a spliced stream, each way: an SSH packet.
-const BUFFER: usize = 32 * 1024;
 
 type Sender = http1::SendRequest<Empty<Bytes>>;
 
@@ -60,7 +56,7 @@ pub async fn logs(
     Ok(response)
 }
 
-/// `/exec`, `/attach`, `/portForward`: the upgrade is the guest kubelet's; the bytes are passed both ways.
+/// `/exec`, `/attach`, `/portForward`: the upgrade is the guest kubelet's; the bytes are passed by [`splice`].
 pub async fn stream(
     endpoint: &Endpoint,
     mut request: Request<Incoming>,
@@ -96,9 +92,11 @@ pub async fn stream(
     for (name, value) in answer.headers() {
         response.headers_mut().append(name, value.clone());
     }
+    let agreed = answer.headers().get(header::UPGRADE).and_then(|name| name.to_str().ok());
+    let protocol = agreed.and_then(Protocol::named);
     endpoint.streams.spawn(async move {
         let connection = connection;
-        if let Err(error) = splice(client, guest).await {
+        if let Err(error) = joined(protocol, client, guest).await {
             tracing::debug!(error = %error, "a spliced stream ended");
         }
         drop(connection);
@@ -106,41 +104,13 @@ pub async fn stream(
     Ok(response)
 }
 
-async fn splice(client: hyper::upgrade::OnUpgrade, guest: hyper::upgrade::OnUpgrade) -> anyhow::Result<()> {
-    let (client, guest) = tokio::time::timeout(DEADLINE, async { tokio::try_join!(client, guest) }).await??;
-    exchange(TokioIo::new(client), TokioIo::new(guest)).await
-}
-
-/// Passes bytes both ways until the guest has said everything. That the client's bytes are not wanted any more is no
-/// reason to drop what the guest still says: a process that ended leaves output on the way, and a slow one at that.
-async fn exchange(
-    client: impl AsyncRead + AsyncWrite,
-    guest: impl AsyncRead + AsyncWrite,
+async fn joined(
+    protocol: Option<Protocol>,
+    client: hyper::upgrade::OnUpgrade,
+    guest: hyper::upgrade::OnUpgrade,
 ) -> anyhow::Result<()> {
-    let (from_client, to_client) = tokio::io::split(client);
-    let (from_guest, to_guest) = tokio::io::split(guest);
-    let mut down = pin!(pass(from_guest, to_client));
-    tokio::select! {
-        told = &mut down => told,
-        asked = pass(from_client, to_guest) => {
-            let told = tokio::time::timeout(LINGER, down).await.context("the guest says nothing and does not end")?;
-            asked.and(told)
-        }
-    }
-}
-
-/// Copies to the end, and closes the writer then, also when reading failed.
-async fn pass(from: impl AsyncRead, to: impl AsyncWrite) -> anyhow::Result<()> {
-    let mut from = pin!(tokio::io::BufReader::with_capacity(BUFFER, from));
-    let mut to = pin!(to);
-    let copied = tokio::io::copy_buf(&mut from, &mut to).await;
-    let closed = to.shutdown().await;
-    match copied {
-        // A TLS peer that ends without close_notify: an ordinary end.
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(closed?),
-        Err(error) => Err(error.into()),
-        Ok(_) => Ok(closed?),
-    }
+    let (client, guest) = tokio::time::timeout(DEADLINE, async { tokio::try_join!(client, guest) }).await??;
+    splice::exchange(protocol, TokioIo::new(client), TokioIo::new(guest)).await
 }
 
 fn find(endpoint: &Endpoint, namespace: &str, name: &str) -> Result<Arc<Pod>, ApiError> {
@@ -253,33 +223,5 @@ impl HttpBody for Guarded {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt as _, duplex, join};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_guest_that_hears_nothing_any_more_is_heard_to_the_end() {
-        let (mut says, hears) = duplex(1024);
-        let (deaf, ear) = duplex(16);
-        drop(ear);
-        let (client, user) = duplex(1024);
-        let (mut reads, mut writes) = tokio::io::split(user);
-        let talk = async {
-            writes.write_all(b"are you there?").await.unwrap();
-            // The ping has failed by now, and only then does the guest go on.
-            tokio::task::yield_now().await;
-            says.write_all(&[7; 100_000]).await.unwrap();
-            says.shutdown().await.unwrap();
-        };
-        let mut heard = Vec::new();
-        let (ended, (), read) =
-            tokio::join!(exchange(client, join(hears, deaf)), talk, reads.read_to_end(&mut heard));
-        assert!(ended.is_err(), "the failed ping is told");
-        assert_eq!((read.unwrap(), heard.len()), (100_000, 100_000));
     }
 }

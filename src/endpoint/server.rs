@@ -20,7 +20,7 @@ use super::authn::PeerCertificate;
 /// How long a TLS handshake, and the headers of a request, may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const HEADERS: Duration = Duration::from_secs(90);
-/// Connections at most: each user stream is one, and each costs two buffers of 32 KiB when spliced.
+/// Connections at most: each user stream is one, and each costs four buffers of 32 KiB when spliced.
 const CONNECTIONS: usize = 4096;
 
 /// Binds the address.

@@ -1,6 +1,7 @@
 //! Everything a user does with kubectl on a running pod, over both of kubectl's streaming protocols.
 
 use std::io::{Read, Write};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -21,11 +22,12 @@ pub(crate) const TESTS: &[crate::Test] = &[
 ];
 
 /// WebSocket, which kubectl prefers, and SPDY, which it falls back to.
-const PROTOCOLS: [(&str, &str); 2] = [("WebSocket", "true"), ("SPDY", "false")];
+pub(crate) const PROTOCOLS: [(&str, &str); 2] = [("WebSocket", "true"), ("SPDY", "false")];
 
 const SLEEP: &str = "containers: [{name: main, image: 'busybox:stable', command: [sleep, infinity]}]";
 
-fn over(mut command: Command, websockets: &str) -> Command {
+/// The same, over WebSocket (`true`) or SPDY (`false`).
+pub(crate) fn over(mut command: Command, websockets: &str) -> Command {
     command
         .env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", websockets)
         .env("KUBECTL_PORT_FORWARD_WEBSOCKETS", websockets);
@@ -95,19 +97,21 @@ fn exec(ns: &Namespace<'_>) -> Result<()> {
     Ok(())
 }
 
-fn exec_stdin(ns: &Namespace<'_>) -> Result<()> {
-    ns.ready_pod("sink", SLEEP)?;
-    // Not a repetition of anything, so that a lost or doubled block changes the checksum.
+/// Not a repetition of anything, so that a lost or doubled block shows.
+fn noise(count: usize) -> Vec<u8> {
     let mut state = 1_u64;
-    let bytes: Vec<u8> = std::iter::repeat_with(|| {
+    let words = std::iter::repeat_with(|| {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
         state.to_le_bytes()
-    })
-    .take(50 * 1024 * 1024 / 8)
-    .flatten()
-    .collect();
+    });
+    words.take(count / 8).flatten().collect()
+}
+
+fn exec_stdin(ns: &Namespace<'_>) -> Result<()> {
+    ns.ready_pod("sink", SLEEP)?;
+    let bytes = noise(50 * 1024 * 1024);
     let mut local = Command::new("sha256sum").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     local.stdin.take().context("stdin")?.write_all(&bytes)?;
     let expected = text(&local.wait_with_output()?.stdout);
@@ -226,16 +230,26 @@ fn cp(ns: &Namespace<'_>) -> Result<()> {
     let folder = std::env::temp_dir().join(format!("orca-{}", ns.name));
     std::fs::create_dir_all(&folder)?;
     let (there, back) = (folder.join("there"), folder.join("back"));
-    // More than what lies between the runtime and here may be cut short by the kubelet: docs/architecture.md, known limits.
-    let bytes: Vec<u8> = (0..250_000_u32).flat_map(u32::to_le_bytes).collect();
+    let bytes = noise(8 * 1024 * 1024);
     std::fs::write(&there, &bytes)?;
-    let path = |path: &std::path::Path| path.to_string_lossy().into_owned();
-    let result = ns
-        .run(&["cp", &path(&there), "files:/tmp/copied"])
-        .and_then(|_| ns.run(&["cp", "files:/tmp/copied", &path(&back)]))
-        .and_then(|_| Ok(std::fs::read(&back)? == bytes));
+    let copies = |websockets: &str| -> Result<bool> {
+        copy(ns, &there, Path::new("files:/tmp/copied"), websockets)?;
+        copy(ns, Path::new("files:/tmp/copied"), &back, websockets)?;
+        Ok(std::fs::read(&back)? == bytes)
+    };
+    let results = PROTOCOLS.map(|(protocol, websockets)| (protocol, copies(websockets)));
     std::fs::remove_dir_all(&folder)?;
-    ensure!(result?, "what came back is not what went there");
+    for (protocol, result) in results {
+        ensure!(result?, "{protocol}: what came back is not what went there");
+    }
+    Ok(())
+}
+
+/// `kubectl cp`.
+pub(crate) fn copy(ns: &Namespace<'_>, from: &Path, to: &Path, websockets: &str) -> Result<()> {
+    let mut command = over(ns.command(&["cp"]), websockets);
+    let output = command.args([from, to]).output().context("kubectl cp")?;
+    ensure!(output.status.success(), "{command:?}: {}", text(&output.stderr));
     Ok(())
 }
 

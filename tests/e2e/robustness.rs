@@ -1,11 +1,14 @@
 //! Crashes, cuts and restarts. These disturb the whole world, so they run one at a time.
 
 use std::io::Read;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
+use crate::kubectl;
 use crate::world::{Namespace, START, condition, container, eventually, exit_code, http};
 
 pub(crate) const TESTS: &[crate::Test] = &[
@@ -13,6 +16,7 @@ pub(crate) const TESTS: &[crate::Test] = &[
     ("robust::a_rebooted_machine_runs_its_pod_again", reboot),
     ("robust::a_cut_tunnel_hurts_no_pod", cut),
     ("robust::a_paused_reader_stalls_nobody_else", paused_reader),
+    ("robust::a_slow_tunnel_cuts_no_copy", slow_copy),
     ("robust::a_killed_kubelet_comes_back", kubelet_killed),
     ("robust::a_killed_machine_fails_its_pod_with_disruption_target", machine_killed),
     ("robust::a_lost_or_late_answer_to_runinstances_makes_one_instance", lost_answer),
@@ -90,6 +94,39 @@ fn paused_reader(ns: &Namespace<'_>) -> Result<()> {
     ns.run(&["label", "pod", "flood", "seen=yes"])?;
     drop((follow, stalled));
     ns.run(&["delete", "pod", "flood", "--timeout=60s"])?;
+    Ok(())
+}
+
+fn slow_copy(ns: &Namespace<'_>) -> Result<()> {
+    ns.ready_pod("files", SLEEP)?;
+    let sum = ns.run(&[
+        "exec",
+        "files",
+        "--",
+        "sh",
+        "-c",
+        "cd /tmp && head -c 8388608 /dev/urandom > much && sha256sum much",
+    ])?;
+    let folder = std::env::temp_dir().join(format!("orca-{}", ns.name));
+    std::fs::create_dir_all(&folder)?;
+    let limit = |bytes: Option<u32>| {
+        http("PATCH", "/_local/ssm", Some(&json!({"output_bytes_per_second": bytes}))).map(drop)
+    };
+    // What a real session carries: tar has ended long before the first of kubectl's pings, half of the file comes after.
+    limit(Some(600_000))?;
+    let copy = |websockets: &str| -> Result<String> {
+        let to = folder.join(websockets);
+        kubectl::copy(ns, Path::new("files:/tmp/much"), &to, websockets)?;
+        let output = Command::new("sha256sum").stdin(std::fs::File::open(&to)?).output()?;
+        Ok(crate::world::text(&output.stdout))
+    };
+    let copied = kubectl::PROTOCOLS.map(|(protocol, websockets)| (protocol, copy(websockets)));
+    limit(None)?;
+    std::fs::remove_dir_all(&folder)?;
+    for (protocol, got) in copied {
+        let got = got?;
+        ensure!(got.get(..64) == sum.get(..64), "{protocol}: {got:?}, expected {sum:?}");
+    }
     Ok(())
 }
 

@@ -1,5 +1,8 @@
 //! The endpoint between a TLS client and a guest kubelet: who gets in, and what comes out.
 
+// Streams whose process has ended before its output arrived.
+mod ended;
+
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -99,7 +102,7 @@ impl Links for OneMachine {
     }
 }
 
-/// Answers logs with what it was asked, and upgrades everything else to an echo.
+/// Answers logs with what it was asked, and upgrades everything else: to an echo, or to [`ended::kubelet`].
 async fn kubelet(accept: TlsAcceptor, stream: DuplexStream) {
     let stream = accept.accept(stream).await.unwrap();
     let service = service_fn(|mut request: Request<Incoming>| async move {
@@ -115,8 +118,14 @@ async fn kubelet(accept: TlsAcceptor, stream: DuplexStream) {
             *response.body_mut() = Full::new(Bytes::from_static(b"container not found (\"missing\")"));
         } else {
             let upgrade = hyper::upgrade::on(&mut request);
+            let protocol = request.headers()[header::UPGRADE].clone();
+            response.headers_mut().insert(header::UPGRADE, protocol.clone());
+            let has_ended = request.uri().path().ends_with("/ended");
             tokio::spawn(async move {
                 let mut stream = TokioIo::new(upgrade.await.unwrap());
+                if has_ended {
+                    return ended::kubelet(protocol.to_str().unwrap(), stream).await;
+                }
                 let mut buffer = [0; 1024];
                 while let Ok(n @ 1..) = stream.read(&mut buffer).await {
                     stream.write_all(&buffer[..n]).await.unwrap();
@@ -125,7 +134,6 @@ async fn kubelet(accept: TlsAcceptor, stream: DuplexStream) {
             });
             *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
             response.headers_mut().insert(header::CONNECTION, "Upgrade".parse().unwrap());
-            response.headers_mut().insert(header::UPGRADE, "SPDY/3.1".parse().unwrap());
             response.headers_mut().insert("x-stream-protocol-version", "v4.channel.k8s.io".parse().unwrap());
         }
         Ok::<_, Infallible>(response)

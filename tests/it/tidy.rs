@@ -106,6 +106,7 @@ fn the_core_decides_without_the_world() {
         "src/pod",
         "src/capacity/plan.rs",
         "src/guest",
+        "src/endpoint/frames.rs",
         "src/tunnel/ssm/codec.rs",
         "src/tunnel/ssm/handshake.rs",
         "src/tunnel/ssm/channel.rs",

@@ -23,7 +23,7 @@ use super::faults::{Dice, Fate};
 use super::handshake::Plan;
 use super::link::{Happened, Link, Reading};
 use super::payload::ChannelClosed;
-use super::settings::{Pace, Settings, millis};
+use super::settings::{Settings, millis};
 use super::smux::Port;
 use super::socket::{Incoming, Socket};
 
@@ -130,7 +130,7 @@ impl Session {
                 },
                 incoming = next_frame(&mut self.socket), if takes => self.incoming(incoming),
                 happened = self.link.happens(&mut buffer[..chunk], reading) => {
-                    self.happened(happened, &buffer, pace);
+                    self.happened(happened, &buffer);
                 }
                 Some(_) = self.closing.join_next() => {}
                 () = sleep_until(wake) => {}
@@ -271,14 +271,14 @@ impl Session {
         }
     }
 
-    fn happened(&mut self, happened: Happened, buffer: &[u8], pace: Pace) {
+    fn happened(&mut self, happened: Happened, buffer: &[u8]) {
         let since = self.born.elapsed();
         match happened {
             Happened::Read(count) => {
                 for part in buffer[..count].chunks(MAX_OUTPUT) {
                     self.agent.output(since, Bytes::copy_from_slice(part));
                 }
-                self.rested = Instant::now() + pace.rest();
+                self.rested = Instant::now() + self.seat.settings.borrow().rest(count);
             }
             Happened::Wrote => {}
             Happened::Connected => self.agent.connected(since),

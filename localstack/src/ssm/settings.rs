@@ -1,5 +1,6 @@
 //! What tests and people may change while the service runs. Durations are milliseconds.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,8 @@ use serde_json::{Map, Value};
 use super::channel::Resend;
 use super::faults::FrameFaults;
 
-/// The service's settings. New sessions take them all; `pace` and `faults` apply to running ones too.
+/// The service's settings. New sessions take them all; `pace`, `output_bytes_per_second` and `faults` apply to
+/// running ones too.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
@@ -26,6 +28,8 @@ pub struct Settings {
     /// within which no client answers over a real network, but one in 25 does over loopback. Default 0.
     pub handshake_gap_ms: u64,
     pub pace: Pace,
+    /// Most bytes per second that each session carries out of its machine; default none. Real ones carry about 0.6 MB/s.
+    pub output_bytes_per_second: Option<NonZeroU32>,
     /// WebSockets are closed after this time; default 60 min.
     pub recycle_after_ms: u64,
     /// Without a message of the client, sessions end after this time; default 20 min.
@@ -69,6 +73,7 @@ impl Default for Settings {
             handshake_timeout_ms: 15_000,
             handshake_gap_ms: 0,
             pace: Pace::Unlimited,
+            output_bytes_per_second: None,
             recycle_after_ms: 3_600_000,
             idle_timeout_ms: 1_200_000,
             max_duration_ms: None,
@@ -87,6 +92,15 @@ impl Settings {
         let mut merged: Map<String, Value> = serde_json::from_value(serde_json::to_value(self)?)?;
         merged.extend(changes);
         serde_json::from_value(Value::Object(merged))
+    }
+
+    /// How long to read nothing after so many bytes were read.
+    pub(super) fn rest(&self, bytes: usize) -> Duration {
+        let limited = self.output_bytes_per_second.map_or(Duration::ZERO, |most| {
+            let nanos = bytes as u128 * 1_000_000_000 / u128::from(most.get());
+            Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        });
+        limited.max(self.pace.rest())
     }
 
     pub(super) fn resend(&self) -> Resend {
@@ -138,5 +152,17 @@ mod tests {
         let wrong = Settings::default().patched(&serde_json::json!({ "idle_timeout": 1 })).unwrap_err();
         assert!(wrong.to_string().contains("idle_timeout"), "{wrong}");
         assert!(Settings::default().patched(&serde_json::json!([1])).is_err());
+    }
+
+    #[test]
+    fn the_rest_after_a_read_is_what_the_slower_of_pace_and_limit_asks_for() {
+        let patched = |patch| Settings::default().patched(&patch).unwrap();
+        assert_eq!(Settings::default().rest(1024), Duration::ZERO);
+        let limited = serde_json::json!({ "pace": "agent", "output_bytes_per_second": 1000 });
+        assert_eq!(patched(limited).rest(500), Duration::from_millis(500));
+        let limited = serde_json::json!({ "pace": "agent", "output_bytes_per_second": u32::MAX });
+        assert_eq!(patched(limited).rest(500), Duration::from_millis(1));
+        let none = serde_json::json!({ "output_bytes_per_second": 0 });
+        assert!(Settings::default().patched(&none).is_err());
     }
 }
