@@ -10,8 +10,8 @@ mod files;
 mod notice;
 mod user_data;
 
-pub use archive::archive;
-pub use bootstrap::{CONTACT, Inputs, RECEIVE, Snat, bootstrap, receive_plugins};
+pub use archive::{end, part};
+pub use bootstrap::{CONTACT, Inputs, Snat, bootstrap, receive};
 pub use capacity::{MAX_PODS, capacity};
 pub use facts::{CNI_PLUGINS, Cgroup, FactsError, GuestFacts, OomScore, PROBE};
 pub use notice::{AWAIT_NOTICE, Notice, SHUT_DOWN};

@@ -4,12 +4,14 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use aws_lc_rs::{constant_time, hmac};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::Refusal;
@@ -32,6 +34,7 @@ pub struct Session {
     gpu_resource: String,
     token: String,
     progress: watch::Sender<Progress>,
+    prepared: watch::Sender<bool>,
     reported: watch::Sender<Reported>,
     /// Microseconds since 1970; 0 is never.
     contact: AtomicI64,
@@ -91,6 +94,8 @@ pub(crate) struct Kept {
     pub version: u64,
 }
 
+/// How long a list of the pods waits for the machine; the kubelet then asks again.
+const PREPARATION: Duration = Duration::from_secs(60);
 /// Connections of one guest at a time; client-go uses one or two.
 const CONNECTIONS: usize = 16;
 /// Watches of one guest at a time: a handful, and one for each Secret and ConfigMap.
@@ -116,6 +121,7 @@ impl Session {
             guest,
             gpu_resource: settings.gpu_resource.clone(),
             progress: watch::Sender::default(),
+            prepared: watch::Sender::new(true),
             reported: watch::Sender::default(),
             contact: AtomicI64::new(0),
             closed: CancellationToken::new(),
@@ -144,6 +150,23 @@ impl Session {
     #[must_use]
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
+    }
+
+    /// Whether the machine has what its pod needs, to be set by who brings it there: while it is false, a list of the
+    /// pods waits.
+    #[must_use]
+    pub fn prepared(&self) -> watch::Sender<bool> {
+        self.prepared.clone()
+    }
+
+    /// Waits until the machine is [`Session::prepared`].
+    pub(crate) async fn preparation(&self) -> Result<(), Refusal> {
+        let mut prepared = self.prepared.subscribe();
+        let waited = timeout(PREPARATION, prepared.wait_for(|prepared| *prepared)).await;
+        match waited {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Refusal::NotNow("the machine is being prepared for its pod")),
+        }
     }
 
     /// What the kubelet says about itself (features, versions), with changes.

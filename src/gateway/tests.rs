@@ -224,6 +224,25 @@ async fn a_dismissed_guests_connections_end() {
 }
 
 #[tokio::test]
+async fn a_kubelet_is_shown_nothing_before_its_machine_is_prepared() {
+    let (world, session) = World::with_pod("7").await;
+    until_ready(&session, &world).await;
+    session.prepared().send_replace(false);
+    let client = world.client(&session).await;
+    assert_eq!(client.get("/api/v1/nodes/burst").await.0, 200, "its own start goes on");
+    for uri in [PODS, WATCH_LIST] {
+        let wait = Duration::from_millis(200);
+        assert!(tokio::time::timeout(wait, client.get(uri)).await.is_err(), "{uri} was answered");
+    }
+    assert!(!session.progress().borrow().shown);
+    let listed = async { client.get(PODS).await };
+    let prepared = async { session.prepared().send_replace(true) };
+    let ((status, list), _) = tokio::join!(listed, prepared);
+    assert_eq!((status, &list["items"][0]["metadata"]["uid"]), (200, &json!("6a1")));
+    assert!(session.progress().borrow().shown);
+}
+
+#[tokio::test]
 async fn the_node_is_private_and_has_the_real_ones_labels() {
     let (world, session) = World::with_pod("7").await;
     until_ready(&session, &world).await;

@@ -5,30 +5,29 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::archive::archive;
 use super::files::{CNI_CONF_DIR, ETC, KEYS, PAUSE_IMAGE, REGISTRY_HOSTS, containerd, kubelet, network};
-use super::{File, GuestFacts, archive, fill};
+use super::{File, GuestFacts, fill};
 
 const APPLY: &str = include_str!("scripts/apply.sh");
+const PLUGINS: &str = include_str!("scripts/plugins.sh");
 
-/// Unpacks the archive on its standard input and runs the script in it. Nothing of it is left behind, and it never
-/// touches the disk.
-pub const RECEIVE: &str = "umask 077 && mkdir -p /run/orca && chmod 0755 /run/orca \
-    && stage=$(mktemp -d /run/orca/stage.XXXXXX) && trap 'rm -rf \"$stage\"' EXIT \
-    && tar -xpf - -C \"$stage\" && sh \"$stage/apply\"";
+/// The command that takes `bootstrap` (see [`bootstrap()`]) on its standard input, behind it an archive of the plugins of
+/// [`GuestFacts::cni_missing`] if there are any, and runs the script that is in it. Nothing of it is left behind, and
+/// what is secret never touches the disk.
+#[must_use]
+pub fn receive(bootstrap: &[u8]) -> String {
+    // `dd` reads no byte more than it was told to; what follows is for the script.
+    format!(
+        "umask 077 && mkdir -p /run/orca && chmod 0755 /run/orca \
+         && stage=$(mktemp -d /run/orca/stage.XXXXXX) && trap 'rm -rf \"$stage\"' EXIT \
+         && dd bs={} count=1 iflag=fullblock 2> /dev/null | tar -xzpf - -C \"$stage\" && sh \"$stage/apply\"",
+        bootstrap.len()
+    )
+}
 
 /// Puts off the machine's own end, which waits for the uptime in this file to grow old.
 pub const CONTACT: &str = "cut -d. -f1 /proc/uptime > /run/orca/contact";
-
-/// The command that takes an archive of the plugins of [`GuestFacts::cni_missing`]. They are moved into their folder when
-/// they are whole and on the disk: one that is there is taken for good at the next connect.
-#[must_use]
-pub fn receive_plugins(facts: &GuestFacts) -> String {
-    let dir = &facts.cni_dir;
-    format!(
-        "umask 022 && mkdir -p {dir} && stage=$(mktemp -d {dir}/.orca.XXXXXX) && trap 'rm -rf \"$stage\"' EXIT \
-         && tar -xpf - -C \"$stage\" && sync \"$stage\"/* && mv -f \"$stage\"/* {dir}/"
-    )
-}
 
 /// Where an image without a pause image of its own gets one.
 const PAUSE_SOURCE: &str = "registry.k8s.io/pause:3.10";
@@ -95,15 +94,19 @@ enum Reader {
     Nobody,
 }
 
-/// Everything but plugins, as a tar archive for [`RECEIVE`].
+/// Everything but plugins, as an archive for [`receive`].
 #[must_use]
 pub fn bootstrap(facts: &GuestFacts, inputs: &Inputs) -> Vec<u8> {
     let placed = placed(facts, inputs);
-    let mut files = vec![File {
-        name: "apply".to_owned(),
+    let script = |name: &str, content: String| File {
+        name: name.to_owned(),
         mode: 0o700,
-        content: apply(&placed, facts, inputs.gpus).into_bytes(),
-    }];
+        content: content.into_bytes(),
+    };
+    let mut files = vec![script("apply", apply(&placed, facts, inputs.gpus))];
+    if !facts.cni_missing.is_empty() {
+        files.push(script("plugins", plugins(facts)));
+    }
     files.extend(placed.into_iter().enumerate().map(|(index, file)| File {
         name: index.to_string(),
         mode: file.mode,
@@ -153,21 +156,23 @@ fn placed(facts: &GuestFacts, inputs: &Inputs) -> Vec<Placed> {
 }
 
 fn apply(placed: &[Placed], facts: &GuestFacts, gpus: u32) -> String {
-    let put =
-        placed.iter().enumerate().map(|(index, file)| format!("put {index} {} {:o}", file.path, file.mode));
+    let all = || placed.iter().enumerate();
+    let put = |(index, file): (usize, &Placed)| format!("put {index} {} {:o}", file.path, file.mode);
+    let lines = |lines: Vec<String>| lines.join("\n");
     let of = |reader| {
         let files = placed.iter().filter(|file| file.reader == reader);
         files.map(|file| file.path.as_str()).collect::<Vec<_>>().join(" ")
     };
-    let plugins = facts.cni_missing.iter().map(|name| format!("{}/{name}", facts.cni_dir));
+    let is_first = |(_, file): &(usize, &Placed)| file.reader == Reader::Containerd;
     fill(
         APPLY,
         &[
-            ("put", &put.collect::<Vec<_>>().join("\n")),
+            ("put_first", &lines(all().filter(is_first).map(put).collect())),
+            ("put", &lines(all().filter(|one| !is_first(one)).map(put).collect())),
             ("containerd_files", &of(Reader::Containerd)),
             ("kubelet_files", &of(Reader::Kubelet)),
             ("network", &format!("{ETC}/network")),
-            ("plugins", &plugins.collect::<Vec<_>>().join(" ")),
+            ("plugins", if facts.cni_missing.is_empty() { "" } else { "plugins" }),
             ("keys", KEYS),
             ("pause_source", PAUSE_SOURCE),
             ("pause", PAUSE_IMAGE),
@@ -178,9 +183,14 @@ fn apply(placed: &[Placed], facts: &GuestFacts, gpus: u32) -> String {
     )
 }
 
+fn plugins(facts: &GuestFacts) -> String {
+    fill(PLUGINS, &[("dir", &facts.cni_dir)])
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::guest::archive;
     use crate::guest::facts::tests::{EKS, LOCAL};
 
     pub(in crate::guest) fn mk_inputs() -> Inputs {
@@ -230,32 +240,68 @@ pub(super) mod tests {
                 assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
             }
         }
-        for command in [RECEIVE.to_owned(), receive_plugins(&GuestFacts::parse(EKS).unwrap())] {
-            let out = std::process::Command::new("sh").args(["-n", "-c", &command]).output().unwrap();
+        for script in [receive(b"12345"), plugins(&GuestFacts::parse(EKS).unwrap())] {
+            let out = std::process::Command::new("sh").args(["-n", "-c", &script]).output().unwrap();
             assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
         }
     }
 
+    /// Runs a script of a machine with bytes on its standard input.
+    fn run(script: &str, input: &[u8]) -> std::process::Output {
+        use std::process::{Command, Stdio};
+        let mut shell = Command::new("sh")
+            .args(["-c", script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::io::Write::write_all(&mut shell.stdin.take().unwrap(), input).unwrap();
+        shell.wait_with_output().unwrap()
+    }
+
+    fn scratch(name: &str) -> std::path::PathBuf {
+        let dir = std::env::temp_dir().join(format!("orca-{name}-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir_all(&dir).unwrap();
+        dir
+    }
+
     #[test]
     fn plugins_arrive_whole_and_replace_what_was_torn() {
-        use std::io::Write;
-        let dir = std::env::temp_dir().join(format!("orca-plugins-{}", uuid::Uuid::new_v4()));
-        std::fs::create_dir_all(&dir).unwrap();
+        let dir = scratch("plugins");
         std::fs::write(dir.join("ptp"), "torn").unwrap();
         let facts =
             GuestFacts { cni_dir: dir.to_string_lossy().into_owned(), ..GuestFacts::parse(EKS).unwrap() };
-        let file = |name: &str| File { name: name.to_owned(), mode: 0o755, content: vec![7; 3000] };
-        let mut shell = std::process::Command::new("sh")
-            .args(["-c", &receive_plugins(&facts)])
-            .stdin(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        shell.stdin.take().unwrap().write_all(&archive(&[file("ptp"), file("static")])).unwrap();
-        assert!(shell.wait().unwrap().success());
+        // Of a size that gzip cannot take away.
+        let noise: Vec<u8> =
+            (0..40_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()).collect();
+        let file = |name: &str| File { name: name.to_owned(), mode: 0o755, content: noise.clone() };
+        let sent = [archive::part(&file("ptp")), archive::part(&file("static")), archive::end()].concat();
+        assert!(!run(&plugins(&facts), &sent[..sent.len() / 3]).status.success());
+        assert_eq!(std::fs::read(dir.join("ptp")).unwrap(), b"torn", "a part of it is not taken");
+        assert!(run(&plugins(&facts), &sent).status.success());
         for name in ["ptp", "static"] {
-            assert_eq!(std::fs::read(dir.join(name)).unwrap(), vec![7; 3000]);
+            assert_eq!(std::fs::read(dir.join(name)).unwrap(), noise);
         }
         assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 2, "nothing else is left behind");
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn the_script_runs_with_its_files_and_what_follows_is_its_input() {
+        let dir = scratch("receive");
+        let script = File {
+            name: "apply".to_owned(),
+            mode: 0o700,
+            content: b"cd \"${0%/*}\" && ls && cat\n".to_vec(),
+        };
+        let other = File { name: "0".to_owned(), mode: 0o600, content: b"secret".to_vec() };
+        let sent = archive::archive(&[script, other]);
+        let command = receive(&sent).replace("/run/orca", &dir.to_string_lossy());
+        let out = run(&command, &[&sent[..], b"the rest"].concat());
+        assert_eq!(String::from_utf8_lossy(&out.stdout), "0\napply\nthe rest");
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0, "nothing is left behind");
         std::fs::remove_dir_all(dir).unwrap();
     }
 

@@ -3,6 +3,7 @@
 //! Equal input gives equal bytes, because EC2 compares them when a launch is repeated. Anybody who may describe the
 //! instance can read it, and so can its pod's neighbours in the account: it holds a public key and no secret.
 
+use super::files::kubelet;
 use super::{GATEWAY_PORT, KUBELET_PORT, Listen, SSH_PORT, UserData, fill};
 
 const SCRIPT: &str = include_str!("scripts/user-data.sh");
@@ -32,6 +33,7 @@ pub fn user_data(input: &UserData) -> String {
             ("listen", listen),
             ("kubelet_port", &KUBELET_PORT.to_string()),
             ("gateway_port", &GATEWAY_PORT.to_string()),
+            ("kubelet_unit", kubelet::unit().trim_end()),
             ("console_begin", CONSOLE_BEGIN),
             ("console_end", CONSOLE_END),
         ],
@@ -91,6 +93,11 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_kubelets_unit_is_the_one_that_the_bootstrap_puts() {
+        assert_eq!(written("/etc/systemd/system/orca-kubelet.service"), kubelet::unit());
     }
 
     #[test]

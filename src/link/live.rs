@@ -100,7 +100,7 @@ impl LiveLinks {
             cloud,
             tls: keys.kubelet_client_tls()?,
             keys,
-            plugins: Plugins::new(&settings.cni_plugins_dir),
+            plugins: Arc::new(Plugins::new(&settings.cni_plugins_dir)),
             settings,
             changes: broadcast::Sender::new(CHANGES),
         };
@@ -125,6 +125,7 @@ impl LiveLinks {
         let upstream = Upstream {
             token: session.token(),
             progress: session.progress(),
+            prepared: session.prepared(),
             serve: Box::new(move |stream| Box::pin(Arc::clone(&gateway).serve(Arc::clone(&served), stream))),
         };
         let link = Arc::new(Link::new(Arc::clone(&self.hub), machine, upstream));

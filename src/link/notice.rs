@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::task::{Link, Setback};
-use super::wire::Wire;
+use super::wire::{Wire, input};
 use crate::cloud::Lifecycle;
 use crate::guest::{AWAIT_NOTICE, Notice, SHUT_DOWN};
 
@@ -25,7 +25,7 @@ pub(super) async fn watch(link: &Link, wire: &dyn Wire) -> Result<Infallible, Se
     }
     loop {
         // A machine that cannot be asked is no reason to give the connection up: others watch over that.
-        let found = match wire.exec(AWAIT_NOTICE, &[], NOTICE_DEADLINE).await {
+        let found = match wire.exec(AWAIT_NOTICE, input(""), NOTICE_DEADLINE).await {
             Ok(done) => Notice::parse(&done.stdout),
             Err(_) => None,
         };
@@ -51,7 +51,7 @@ pub(super) async fn shut_down(link: &Link, wire: &dyn Wire) -> Result<Infallible
         return pending().await;
     }
     loop {
-        let failed = match wire.exec(SHUT_DOWN, &[], SHUT_DOWN_DEADLINE).await {
+        let failed = match wire.exec(SHUT_DOWN, input(""), SHUT_DOWN_DEADLINE).await {
             Ok(done) if done.code == Some(0) => return pending().await,
             Ok(done) => String::from_utf8_lossy(&done.stderr).trim().to_owned(),
             Err(error) => error.to_string(),

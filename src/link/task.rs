@@ -16,7 +16,7 @@ use super::health::healthz;
 use super::live::LinkSettings;
 use super::notice;
 use super::pin::pin;
-use super::wire::{Dial, Wire};
+use super::wire::{Dial, Wire, input};
 use super::{LinkState, LinkStatus, Machine};
 use crate::cloud::Cloud;
 use crate::gateway::Progress;
@@ -41,7 +41,7 @@ pub(super) struct Hub {
     pub(super) cloud: Arc<dyn Cloud>,
     pub(super) keys: Keys,
     pub(super) settings: LinkSettings,
-    pub(super) plugins: Plugins,
+    pub(super) plugins: Arc<Plugins>,
     pub(super) tls: Arc<ClientConfig>,
     pub(super) changes: broadcast::Sender<String>,
 }
@@ -50,6 +50,8 @@ pub(super) struct Hub {
 pub(super) struct Upstream {
     pub(super) token: String,
     pub(super) progress: watch::Receiver<Progress>,
+    /// Whether the kubelet may list its pod: not before the machine has all that the pod needs.
+    pub(super) prepared: watch::Sender<bool>,
     /// Serves one connection of the machine's kubelet.
     pub(super) serve: Box<dyn Fn(ByteStream) -> BoxFuture<'static, ()> + Send + Sync>,
 }
@@ -173,24 +175,33 @@ impl Past {
 
 /// Keeps the link until it is dropped, or broken.
 pub(super) async fn run(link: Arc<Link>) {
-    tokio::join!(follow_progress(&link), keep(&link));
+    // In this order: a first attachment is one change of the status, not a pod that was shown by a machine that is not
+    // attached, which looks as after a reboot.
+    tokio::join!(
+        biased;
+        keep(&link),
+        follow_progress(&link),
+        link.hub.plugins.prepare(&link.machine.instance_type.arch)
+    );
 }
 
 async fn follow_progress(link: &Link) {
     let mut progress = link.upstream.progress.clone();
     loop {
         let now = *progress.borrow_and_update();
-        link.update(|status| {
-            status.usable = now.usable;
-            if now.shown && !status.shown {
-                status.shown = true;
-                status.attached = Some(clock::now());
-            }
-        });
+        link.update(|status| note(status, now));
         // An error means that the gateway has forgotten the guest: it will never be shown.
         if progress.changed().await.is_err() {
             return;
         }
+    }
+}
+
+fn note(status: &mut LinkStatus, progress: Progress) {
+    status.usable = progress.usable;
+    if progress.shown && !status.shown {
+        status.shown = true;
+        status.attached = Some(clock::now());
     }
 }
 
@@ -258,6 +269,8 @@ async fn attempt(link: &Link, past: &mut Past) -> Result<Infallible, Setback> {
         }
     };
     let streams = watch::Sender::new(0_usize);
+    // The kubelet comes up while the rest still goes over.
+    link.upstream.prepared.send_replace(false);
     let work = async {
         link.step("sending files and starting the kubelet");
         if let Err(setback) = bootstrap::apply(link, wire, &facts).await {
@@ -265,6 +278,7 @@ async fn attempt(link: &Link, past: &mut Past) -> Result<Infallible, Setback> {
             return Err(if facts.bootstrapped { setback } else { past.lose_patience(setback) });
         }
         past.fails_since = None;
+        link.upstream.prepared.send_replace(true);
         link.step("waiting for the kubelet to list its pod");
         let attached = async {
             // After a reboot the pod was shown before; then the new kubelet must have come, too. A pod that was
@@ -280,7 +294,11 @@ async fn attempt(link: &Link, past: &mut Past) -> Result<Infallible, Setback> {
             past.attached = Some(facts.boot_id.clone());
             past.succeeded = true;
             let boot_id = facts.boot_id.clone();
-            link.update(|status| status.state = LinkState::Attached { since: clock::now(), boot_id });
+            let now = *progress.borrow();
+            link.update(|status| {
+                status.state = LinkState::Attached { since: clock::now(), boot_id };
+                note(status, now);
+            });
             tracing::info!(
                 pod.uid = link.machine.pod_uid,
                 instance.id = link.machine.instance_id,
@@ -332,7 +350,7 @@ async fn keep_contact(link: &Link, wire: &dyn Wire) -> Result<Infallible, Setbac
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let done = wire.exec(guest::CONTACT, &[], CONTACT_DEADLINE).await?;
+        let done = wire.exec(guest::CONTACT, input(""), CONTACT_DEADLINE).await?;
         if done.code != Some(0) {
             let text = String::from_utf8_lossy(&done.stderr).trim().to_owned();
             return Err(Setback::Again(format!("contact failed: {text}")));

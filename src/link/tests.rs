@@ -1,11 +1,15 @@
 //! The link of one machine, with a machine that is told what to answer.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io::Read as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
+use futures::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::{sleep, timeout};
@@ -15,7 +19,7 @@ use super::bootstrap::Plugins;
 use super::live::LinkSettings;
 use super::pool::Pool;
 use super::task::{Hub, Link, Upstream, run};
-use super::wire::{Dial, Wire};
+use super::wire::{Dial, Input, Wire};
 use super::{LinkState, Machine};
 use crate::cloud::{Cloud, CloudError, Instance, InstanceType, LaunchSpec};
 use crate::config::TunnelKind;
@@ -27,7 +31,7 @@ use crate::tunnel::{ByteStream, TunnelError};
 
 const TOKEN: &str = "the-machine's-token";
 const KEY: &str = "ssh-ed25519 AAAAhost";
-const PROBE_OUTPUT: &str = "\
+pub(super) const PROBE_OUTPUT: &str = "\
 boot_id=boot-1
 machine=x86_64
 run_is=tmpfs
@@ -136,22 +140,30 @@ impl Wire for FakeWire {
         self.world.host_key.lock().unwrap().clone()
     }
 
-    async fn exec(&self, command: &str, stdin: &[u8], _: Duration) -> Result<ExecOutput, TunnelError> {
+    async fn exec(&self, command: &str, input: Input, _: Duration) -> Result<ExecOutput, TunnelError> {
         sleep(Duration::from_millis(10)).await;
         let done = |stdout: String, stderr: String, code| ExecOutput {
             stdout: stdout.into_bytes(),
             stderr: stderr.into_bytes(),
             code: Some(code),
         };
-        let secret = String::from_utf8_lossy(stdin).contains(TOKEN);
+        let input = input.collect::<Vec<Bytes>>().await.concat();
+        let mut files = Vec::new();
+        // What is no archive is looked at as it is.
+        if MultiGzDecoder::new(&input[..]).read_to_end(&mut files).is_err() {
+            files = input;
+        }
+        let secret = String::from_utf8_lossy(&files).contains(TOKEN);
         let with = if secret { " with secrets" } else { "" };
         match command {
             "sh -s" => {
                 self.world.note(format!("probe{with}"));
                 Ok(done(self.world.probe.lock().unwrap().clone(), String::new(), 0))
             }
-            guest::RECEIVE => {
+            command if command.starts_with("umask 077") => {
                 self.world.note(format!("bootstrap{with}"));
+                // Longer than the kubelet takes to ask for its pod.
+                sleep(Duration::from_secs(1)).await;
                 let error = self.world.bootstrap.lock().unwrap().clone();
                 let code = u32::from(!error.is_empty());
                 Ok(done(String::new(), error, code))
@@ -247,6 +259,7 @@ struct Bench {
     world: Arc<World>,
     link: Arc<Link>,
     progress: watch::Sender<Progress>,
+    prepared: watch::Sender<bool>,
     changes: broadcast::Receiver<String>,
     _task: AbortOnDropHandle<()>,
 }
@@ -293,14 +306,16 @@ impl Bench {
             cloud: Arc::new(FakeCloud(Arc::clone(world))),
             tls: keys.kubelet_client_tls().unwrap(),
             keys,
-            plugins: Plugins::new(&settings.cni_plugins_dir),
+            plugins: Arc::new(Plugins::new(&settings.cni_plugins_dir)),
             settings,
             changes: sender,
         };
         let progress = watch::Sender::new(Progress::default());
+        let prepared = watch::Sender::new(true);
         let upstream = Upstream {
             token: TOKEN.to_owned(),
             progress: progress.subscribe(),
+            prepared: prepared.clone(),
             serve: Box::new(|mut stream| {
                 Box::pin(async move {
                     let mut rest = Vec::new();
@@ -310,7 +325,7 @@ impl Bench {
         };
         let link = Arc::new(Link::new(Arc::new(hub), machine, upstream));
         let task = AbortOnDropHandle::new(tokio::spawn(run(Arc::clone(&link))));
-        Self { world: Arc::clone(world), link, progress, changes, _task: task }
+        Self { world: Arc::clone(world), link, progress, prepared, changes, _task: task }
     }
 
     /// Waits for the state that `wanted` accepts.
@@ -403,6 +418,43 @@ async fn a_link_is_attached_when_the_kubelet_was_told_that_its_pod_is_gone() {
     bench.until(|state| matches!(state, LinkState::Attached { .. })).await;
     let status = bench.link.status();
     assert!(!status.shown && status.attached.is_none(), "{status:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_kubelet_may_list_its_pod_when_all_files_are_there_and_not_before() {
+    let world = World::new();
+    let mut bench = Bench::start(&world, mk_machine(), TunnelKind::Ssm);
+    let step = "sending files and starting the kubelet";
+    bench.until(|state| matches!(state, LinkState::Bootstrapping { step: now, .. } if *now == step)).await;
+    assert!(!*bench.prepared.borrow());
+    bench.until_waiting_for_the_pod().await;
+    assert!(*bench.prepared.borrow());
+    bench.kubelet_comes(shown).await;
+    bench.until(|state| matches!(state, LinkState::Attached { .. })).await;
+    // The next connection may find that something is missing.
+    *world.bootstrap.lock().unwrap() = "no".to_owned();
+    world.cut_all();
+    bench.until(|state| error(state).starts_with("bootstrap")).await;
+    assert!(!*bench.prepared.borrow());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_attachment_is_one_change() {
+    let world = World::new();
+    let mut bench = Bench::start(&world, mk_machine(), TunnelKind::Ssm);
+    bench.until_waiting_for_the_pod().await;
+    let seen = async {
+        loop {
+            let status = bench.link.status();
+            let attached = matches!(status.state, LinkState::Attached { .. });
+            assert_eq!((status.shown, status.attached.is_some()), (attached, attached), "{status:?}");
+            if attached {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::join!(seen, bench.kubelet_comes(shown));
 }
 
 #[tokio::test(start_paused = true)]

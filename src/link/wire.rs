@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::{self, BoxStream, StreamExt};
 use tokio::sync::mpsc;
 
 use super::Machine;
@@ -13,6 +15,14 @@ use crate::tunnel::{ByteStream, Target, Transport, TunnelError};
 
 /// For handshake and login; the transport has a deadline of its own before.
 const LOGIN_DEADLINE: Duration = Duration::from_secs(15);
+
+/// What a command reads from its standard input, in pieces.
+pub(super) type Input = BoxStream<'static, Bytes>;
+
+/// All of it in one piece.
+pub(super) fn input(text: &'static str) -> Input {
+    stream::iter((!text.is_empty()).then(|| Bytes::from_static(text.as_bytes()))).boxed()
+}
 
 /// Makes connections to machines.
 #[async_trait]
@@ -25,7 +35,7 @@ pub(super) trait Dial: Send + Sync {
 #[async_trait]
 pub(super) trait Wire: Send + Sync {
     fn host_key(&self) -> String;
-    async fn exec(&self, command: &str, stdin: &[u8], deadline: Duration) -> Result<ExecOutput, TunnelError>;
+    async fn exec(&self, command: &str, input: Input, deadline: Duration) -> Result<ExecOutput, TunnelError>;
     async fn open(&self, host: &str, port: u16, deadline: Duration) -> Result<ByteStream, TunnelError>;
     async fn listen(&self, address: &str, port: u16) -> Result<mpsc::Receiver<ByteStream>, TunnelError>;
     async fn closed(&self) -> String;
@@ -39,8 +49,8 @@ impl Wire for SshConnection {
         Self::host_key(self)
     }
 
-    async fn exec(&self, command: &str, stdin: &[u8], deadline: Duration) -> Result<ExecOutput, TunnelError> {
-        Self::exec(self, command, stdin, deadline).await
+    async fn exec(&self, command: &str, input: Input, deadline: Duration) -> Result<ExecOutput, TunnelError> {
+        self.exec_fed(command, input, deadline).await
     }
 
     async fn open(&self, host: &str, port: u16, deadline: Duration) -> Result<ByteStream, TunnelError> {

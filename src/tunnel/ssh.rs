@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::stream::{BoxStream, StreamExt};
 use russh::client::{AuthResult, Handle, connect_stream};
 use russh::keys::{PrivateKeyWithHashAlg, decode_secret_key};
 use russh::{ChannelOpenFailure, Disconnect};
@@ -148,9 +149,22 @@ impl SshConnection {
         stdin: &[u8],
         deadline: Duration,
     ) -> Result<ExecOutput, TunnelError> {
+        let stdin = Bytes::copy_from_slice(stdin);
+        self.exec_fed(command, futures::stream::iter([stdin]).boxed(), deadline).await
+    }
+
+    /// [`SshConnection::exec`] with a standard input that comes in pieces, which are not copied.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn exec_fed(
+        &self,
+        command: &str,
+        stdin: BoxStream<'static, Bytes>,
+        deadline: Duration,
+    ) -> Result<ExecOutput, TunnelError> {
         let handle = Arc::clone(&self.inner.handle);
         let command = command.to_owned();
-        let stdin = Bytes::copy_from_slice(stdin);
         let (answer, result) = oneshot::channel();
         self.inner.spawn(async move {
             match handle.channel_open_session().await {

@@ -31,8 +31,9 @@ impl Gate for Shown {
     }
 }
 
-/// The pods of this node, as far as this guest is concerned.
+/// The pods of this node, as far as this guest is concerned, once its machine can run them.
 pub(super) async fn list(cx: Context<'_>, read: Read) -> Answer {
+    cx.session.preparation().await?;
     cx.session.settle(&cx.shared.settings.pods, &cx.shared.upstream).await?;
     cx.session.asked(match &read {
         Read::List(ask) => ask.version,

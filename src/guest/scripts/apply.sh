@@ -1,33 +1,37 @@
 #!/bin/sh
 # Brings the machine to what the files beside this script say. Repeating it changes nothing, and nothing
 # restarts whose files are the same. The last line of an error says what is wrong.
+# The kubelet starts as early as it can: it is shown no pod before this script has ended.
 umask 022
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/bin LC_ALL=C
+plugins=
 fail() {
 	echo "$*" >&2
+	# What is on its way need not come again.
+	[ -z "$plugins" ] || wait "$plugins"
 	exit 1
 }
 cd "${0%/*}" || fail "the files did not arrive"
+if [ "@plugins@" ]; then
+	# What runs in the background has no standard input unless it is given one.
+	exec 3<&0
+	sh plugins <&3 2> plugins.err &
+	plugins=$!
+	exec 3<&-
+fi
 exec 9> /run/orca/lock
 flock -w 60 9 || fail "an earlier bootstrap is still running"
 cut -d. -f1 /proc/uptime > /run/orca/contact
-
-mkdir -p -m 0700 @keys@
 
 # put NAME FILE MODE: a file that is there already, with the same content, is left alone.
 put() {
 	if [ -f "$2" ] && [ "$(sha256sum < "$1")" = "$(sha256sum < "$2")" ] && [ "$(stat -c %a "$2")" = "$3" ]; then
 		return
 	fi
-	mkdir -p "${2%/*}"
 	# Within one folder, so that it is there whole or not at all.
-	cp "$1" "$2.new" && chmod "$3" "$2.new" && mv -f "$2.new" "$2" || fail "$2 can't be written"
+	install -D -m "$3" "$1" "$2.new" && mv -f "$2.new" "$2" || fail "$2 can't be written"
 	case $2 in *.service) reload=yes ;; esac
 }
-reload=
-@put@
-[ "$reload" ] && systemctl daemon-reload
-
 # same NAME FILE...: whether NAME was last brought up with exactly these files, in this boot.
 same() {
 	stamp=/run/orca/$1.sum
@@ -49,26 +53,21 @@ ensure() {
 	echo "$wanted" > "$stamp"
 }
 
+@put_first@
+ensure containerd containerd.service @containerd_files@ &
+containerd=$!
+
+mkdir -p -m 0700 @keys@
+reload=
+@put@
 network=
 if ! same network @network@; then
 	@network@ 2> network.err &
 	network=$!
 fi
-ensure containerd containerd.service @containerd_files@
-has_pause() { ctr -n k8s.io images ls -q | grep -qxF @pause@; }
-if ! has_pause; then
-	# Not one of Amazon's images: any pause image will do.
-	ctr -n k8s.io images pull --hosts-dir @registry_hosts@ @pause_source@ > /dev/null &&
-		ctr -n k8s.io images tag @pause_source@ @pause@ > /dev/null &&
-		ctr -n k8s.io images label @pause@ io.cri-containerd.pinned=pinned > /dev/null
-	has_pause || fail "the image has no @pause@, and @pause_source@ can't be pulled"
-fi
-
-if [ "$network" ]; then
-	wait "$network" || fail "network: $(tail -n 1 network.err)"
-	same network @network@
-	echo "$wanted" > "$stamp"
-fi
+wait "$containerd" || fail "containerd.service does not start"
+# The unit came with the user data, unless that is an older ORCA's.
+[ -z "$reload" ] || systemctl daemon-reload
 
 # Nothing else waits for the driver.
 gpus=@gpus@
@@ -87,15 +86,26 @@ if [ "$gpus" -gt 0 ]; then
 	fi
 fi
 
-# They travel beside this script.
-tries=0
-for plugin in @plugins@; do
-	until [ -s "$plugin" ]; do
-		tries=$((tries + 1))
-		[ "$tries" -lt 400 ] || fail "$plugin did not arrive"
-		sleep 0.05
-	done
-done
-
 ensure kubelet orca-kubelet.service @kubelet_files@
+
+# What pods need and the kubelet's own start does not.
+has_pause() { ctr -n k8s.io images ls -q | grep -qxF @pause@; }
+if ! has_pause; then
+	# Not one of Amazon's images: any pause image will do.
+	ctr -n k8s.io images pull --hosts-dir @registry_hosts@ @pause_source@ > /dev/null &&
+		ctr -n k8s.io images tag @pause_source@ @pause@ > /dev/null &&
+		ctr -n k8s.io images label @pause@ io.cri-containerd.pinned=pinned > /dev/null
+	has_pause || fail "the image has no @pause@, and @pause_source@ can't be pulled"
+fi
+if [ "$network" ]; then
+	wait "$network" || fail "network: $(tail -n 1 network.err)"
+	same network @network@
+	echo "$wanted" > "$stamp"
+fi
+if [ "$plugins" ]; then
+	wait "$plugins" || {
+		plugins=
+		fail "CNI plugins: $(tail -n 1 plugins.err)"
+	}
+fi
 mkdir -p /var/lib/orca && : > /var/lib/orca/bootstrapped

@@ -123,6 +123,11 @@ KillMode=process
 WantedBy=multi-user.target
 END
 
+# Not enabled: it runs when its files have come. Here it is known to systemd before anybody waits for it.
+put /etc/systemd/system/orca-kubelet.service 0644 << 'END'
+@kubelet_unit@
+END
+
 # The host key: made here, never elsewhere. One that a power cut tore is made again.
 key=/etc/orca/ssh_host_ed25519_key
 if ! ssh-keygen -y -P '' -f "$key" > /dev/null 2>&1; then

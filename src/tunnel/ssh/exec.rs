@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::stream::{BoxStream, StreamExt};
 use russh::client::Msg;
 use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use tokio::sync::oneshot;
@@ -21,7 +22,12 @@ const STDERR: u32 = 1;
 const GRACE: Duration = Duration::from_secs(2);
 
 /// Runs `command` and answers; closes the channel early when nobody waits for the answer any more.
-pub(super) async fn run(channel: Channel<Msg>, command: String, stdin: Bytes, mut answer: Answer) {
+pub(super) async fn run(
+    channel: Channel<Msg>,
+    command: String,
+    stdin: BoxStream<'static, Bytes>,
+    mut answer: Answer,
+) {
     let (mut read, write) = channel.split();
     let result = tokio::select! {
         result = converse(&mut read, &write, command, stdin) => Some(result),
@@ -45,12 +51,14 @@ async fn converse(
     read: &mut ChannelReadHalf,
     write: &ChannelWriteHalf<Msg>,
     command: String,
-    stdin: Bytes,
+    mut stdin: BoxStream<'static, Bytes>,
 ) -> Result<ExecOutput, TunnelError> {
     let lost = |error: russh::Error| TunnelError::Lost(error.to_string());
     write.exec(true, command).await.map_err(lost)?;
     let feeding = async {
-        write.data_bytes(stdin).await?;
+        while let Some(piece) = stdin.next().await {
+            write.data_bytes(piece).await?;
+        }
         write.eof().await
     };
     tokio::pin!(feeding);
