@@ -1,6 +1,7 @@
 //! The one place that reads the wall clock. Pure code takes the time as an argument.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -16,4 +17,10 @@ pub fn now() -> Timestamp {
     static START: OnceLock<(Timestamp, Instant)> = OnceLock::new();
     let (wall, tick) = START.get_or_init(|| (Timestamp::now(), Instant::now()));
     wall.checked_add(tick.elapsed()).unwrap_or(*wall)
+}
+
+/// `at + by`, or the end of time. Pure.
+#[must_use]
+pub fn after(at: Timestamp, by: Duration) -> Timestamp {
+    at.checked_add(by).unwrap_or(Timestamp::MAX)
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::avoid::{Attempt, Avoid, Class, Scope, family_of, market, reservation_target};
+use crate::clock::after;
 
 /// Failures that lie further apart than this are not in a row.
 const IN_A_ROW: Duration = Duration::from_secs(30 * 60);
@@ -100,11 +101,6 @@ fn concerns(scope: &Scope, at: &Attempt<'_>) -> bool {
         Scope::Spot => is_spot,
         Scope::GroupInZone { group, zone } => Some(group.as_str()) == at.placement_group && zone == at.zone,
     }
-}
-
-/// `at + by`, or the end of time.
-fn after(at: Timestamp, by: Duration) -> Timestamp {
-    at.checked_add(by).unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]

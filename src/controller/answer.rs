@@ -201,7 +201,7 @@ impl Core {
     }
 
     fn held(&self, uid: &str, pod: &Pod, reason: &'static str, message: String, delay: Duration) -> Duration {
-        let until = clock::now().checked_add(delay).unwrap_or(Timestamp::MAX);
+        let until = clock::after(clock::now(), delay);
         self.tell(
             pod,
             NoteKind::Warning,

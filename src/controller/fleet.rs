@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use crate::clock::after;
 use crate::cloud::{Instance, InstanceState};
 
 /// For so long, an answer of our own counts for more than a list.
@@ -193,10 +194,6 @@ impl Inner {
         entry.instance = instance;
         changed
     }
-}
-
-fn after(at: Timestamp, by: Duration) -> Timestamp {
-    at.checked_add(by).unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]

@@ -74,10 +74,12 @@ impl Sight {
         }
     }
 
-    /// After a guest has shown that it knows a newer version than we do of a pod that is gone.
+    /// After a guest has shown that it knows a newer version than we do of a pod that is gone: what we know comes
+    /// after that, so that a guest that saw the pod there is sent to list anew.
     pub(crate) fn after_asking(&self, version: u64) -> Option<Self> {
         match self {
             Self::Gone(snapshot) if version > snapshot.version => {
+                let version = version.saturating_add(1);
                 Some(Self::Gone(Arc::new(Snapshot { version, items: BTreeMap::new() })))
             }
             Self::Unknown | Self::Present(..) | Self::Gone(_) => None,
@@ -189,9 +191,12 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_that_has_seen_more_of_a_gone_pod_is_answered_at_its_own_version() {
-        let gone = Sight::Unknown.after_proof();
-        assert_eq!(gone.after_asking(500).unwrap().snapshot().unwrap().version, 500);
+    fn a_guest_that_has_seen_more_of_a_gone_pod_lists_anew_once() {
+        let gone = Sight::Unknown.after_proof().after_asking(500).unwrap();
+        let now = gone.snapshot().unwrap();
+        let from = |version| now.watch(&WatchAsk { version: Some(version), ..WatchAsk::default() });
+        assert_eq!((now.version, from(500), from(501)), (501, Start::Gone, Start::Here));
+        assert!(gone.after_asking(501).is_none());
         assert!(present("7").after_asking(500).is_none());
     }
 

@@ -140,6 +140,22 @@ async fn an_absence_is_not_believed_without_the_api_servers_word() {
 }
 
 #[tokio::test]
+async fn a_kubelet_that_goes_on_after_a_restart_learns_that_its_pod_is_gone() {
+    let world = World::new().await;
+    let session = world.gateway.admit(guest("6a1", "i-1"));
+    let client = world.client(&session).await;
+    world.pods.replace(HashMap::new());
+    world.api.pod_is_absent();
+    assert_eq!(client.get(&watch_from("7")).await.0, 410);
+    assert!(!session.progress().borrow().told_gone);
+    let (status, list) = client.get(&format!("{PODS}&resourceVersion=7")).await;
+    assert_eq!((status, &list["items"]), (200, &json!([])));
+    assert!(session.progress().borrow().told_gone);
+    let version = list["metadata"]["resourceVersion"].as_str().unwrap();
+    assert!(client.watch(&watch_from(version)).await.is_silent().await);
+}
+
+#[tokio::test]
 async fn a_pod_that_the_cache_lost_is_still_shown_if_it_lives() {
     let (world, session) = World::with_pod("7").await;
     let client = world.client(&session).await;

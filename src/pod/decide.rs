@@ -20,6 +20,7 @@ use super::intent::Intent;
 use super::state::State;
 use super::status::StatusChange;
 use super::{ask, status};
+use crate::clock::after;
 use crate::cloud::{Instance, Purchase};
 use crate::config::DaemonSetPolicy;
 use crate::link::LinkStatus;
@@ -279,11 +280,6 @@ impl Decision {
 fn until(now: Timestamp, at: Timestamp) -> Duration {
     // A deadline may be far away, by its nature or by a clock that jumped: somebody looks every few minutes all the same.
     Duration::try_from(at.duration_since(now)).unwrap_or_default().clamp(Duration::from_millis(50), AT_REST)
-}
-
-/// `at + by`, or the end of time.
-fn after(at: Timestamp, by: Duration) -> Timestamp {
-    at.checked_add(by).unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]

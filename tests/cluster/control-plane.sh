@@ -63,7 +63,7 @@ launch "$state" apiserver "$bin/kubernetes/kube-apiserver" --etcd-servers=http:/
   --requestheader-username-headers=X-Remote-User --requestheader-group-headers=X-Remote-Group \
   --requestheader-extra-headers-prefix=X-Remote-Extra- \
   --proxy-client-cert-file=front-proxy-client.crt --proxy-client-key-file=front-proxy-client.key \
-  --audit-policy-file="$state/audit-policy.yaml" --audit-log-path="$state/audit.log" --audit-log-mode=batch \
+  --audit-policy-file="$state/audit-policy.yaml" --audit-log-path="$state/audit.log" --audit-log-mode=batch --audit-log-batch-max-wait=1s \
   --enable-aggregator-routing ${ORCA_APISERVER_FLAGS:-}
 
 await 60 "the API server" "$state/apiserver.log" "$bin/kubernetes/kubectl" --kubeconfig="$state/admin.conf" get --raw /readyz

@@ -3,7 +3,7 @@
 launch() { # STATE_DIR NAME COMMAND...
   local state=$1 name=$2
   shift 2
-  setsid "$@" > "$state/$name.log" 2>&1 < /dev/null &
+  setsid "$@" >> "$state/$name.log" 2>&1 < /dev/null &
   echo $! > "$state/$name.pid"
 }
 

@@ -1,6 +1,6 @@
 #!/bin/bash
 # The local world: a control plane, the local cloud with its registry, and ORCA, all on this machine.
-# usage: world.sh up [CONFIG] | down | orca-stop | orca-start | apiserver-stop | apiserver-start
+# usage: world.sh up [CONFIG] | down | orca-stop | orca-start [CONFIG] | apiserver-stop | apiserver-start
 # State is under target/local (another folder: ORCA_WORLD). One world at a time: its ports and addresses are fixed.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -21,7 +21,7 @@ kubectl="$bin/kubernetes/kubectl --kubeconfig=$world/admin.conf"
 say() { printf '%s %s\n' "==>" "$*" >&2; }
 
 start_orca() {
-  local config=${1:-$world/orca.yaml}
+  local config=$1
   AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_EC2_METADATA_DISABLED=true POD_IP=$host \
     launch "$world" orca "$programs/orca" run --config "$config" --kubeconfig "$world/orca.conf"
 }
@@ -49,7 +49,7 @@ up() {
   $kubectl apply -f "$top/manifests/namespace.yaml" -f "$top/manifests/rbac.yaml" > /dev/null
   sed "s#\${CACHE}#$cache#" "$config" > "$world/orca.yaml"
   identity > /dev/null
-  start_orca
+  start_orca "$world/orca.yaml"
   await 30 "the node" "$world/orca.log" \
     $kubectl wait --for=condition=Ready --timeout=1s node/orca
   await 30 "the default service account" "$world/controller-manager.log" $kubectl -n default get serviceaccount default
@@ -77,7 +77,7 @@ down() {
 case ${1:-} in
   up) up "${2:-}" ;;
   down) down ;;
-  orca-start) start_orca ;;
+  orca-start) start_orca "${2:-$world/orca.yaml}" ;;
   orca-stop) finish "$world" orca ;;
   apiserver-stop) for name in scheduler controller-manager apiserver etcd; do finish "$world" $name; done ;;
   apiserver-start) "$here/control-plane.sh" "$bin" "$world" "$host" ;;

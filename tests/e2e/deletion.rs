@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use crate::world::{Namespace, START, condition, eventually};
 
 pub(crate) const TESTS: &[crate::Test] = &[
-    ("deletion::a_deleted_pod_takes_its_machine_with_it", plain),
+    ("deletion::a_deleted_pod_takes_its_machine_with_it_by_its_own_grace_or_with_none", plain),
     ("deletion::a_forced_deletion_takes_the_object_at_once_and_the_machine_soon", forced),
     ("deletion::a_pod_deleted_while_its_machine_boots_is_gone_at_once", booting),
     ("deletion::a_deleted_namespace_leaves_no_machine", namespace),
@@ -18,10 +18,16 @@ const SLEEP: &str = "containers: [{name: main, image: 'busybox:stable', command:
 const GONE: Duration = Duration::from_secs(60);
 
 fn plain(ns: &Namespace<'_>) -> Result<()> {
-    ns.ready_pod("plain", SLEEP)?;
-    let instance = ns.instance()?;
-    ensure!(instance["state"] == "running", "{instance}");
+    ns.pod("plain", SLEEP)?;
+    // Which takes no notice of SIGTERM, and is given no time to.
+    ns.ready_pod("quick", &format!("terminationGracePeriodSeconds: 300\n{SLEEP}"))?;
+    ns.run(&["wait", "pod/plain", "--for=condition=Ready", "--timeout=120s"])?;
+    for pod in ["plain", "quick"] {
+        let instance = ns.instance_of(pod)?;
+        ensure!(instance["state"] == "running", "{instance}");
+    }
     ns.run(&["delete", "pod", "plain", "--timeout=60s"])?;
+    ns.run(&["delete", "pod", "quick", "--grace-period=0", "--timeout=60s"])?;
     ns.await_no_instance(GONE)
 }
 
@@ -29,7 +35,8 @@ fn forced(ns: &Namespace<'_>) -> Result<()> {
     ns.ready_pod("forced", SLEEP)?;
     ns.run(&["delete", "pod", "forced", "--force", "--grace-period=0"])?;
     ns.await_gone("forced", Duration::from_secs(5))?;
-    ns.await_no_instance(GONE)
+    // Its kubelet is asked whether it is done; the deadline, should it not answer, is later than this.
+    ns.await_no_instance(Duration::from_secs(25))
 }
 
 fn booting(ns: &Namespace<'_>) -> Result<()> {
@@ -51,11 +58,11 @@ fn namespace(ns: &Namespace<'_>) -> Result<()> {
 
 fn same_name(ns: &Namespace<'_>) -> Result<()> {
     ns.ready_pod("twin", SLEEP)?;
-    let first = ns.get("pod", "twin")?;
+    let first = ns.get_pod("twin")?;
     ns.run(&["exec", "twin", "--", "touch", "/mark"])?;
     ns.run(&["delete", "pod", "twin", "--force", "--grace-period=0"])?;
     ns.ready_pod("twin", SLEEP)?;
-    let second = ns.get("pod", "twin")?;
+    let second = ns.get_pod("twin")?;
     ensure!(first["metadata"]["uid"] != second["metadata"]["uid"]);
     ensure!(first["status"]["podIP"] != second["status"]["podIP"], "both have {}", first["status"]["podIP"]);
     let (code, ..) = ns.exit(&["exec", "twin", "--", "test", "-e", "/mark"])?;
@@ -64,6 +71,6 @@ fn same_name(ns: &Namespace<'_>) -> Result<()> {
         let all = ns.instances()?;
         Ok(if all.len() == 1 { Ok(()) } else { Err(all) })
     })?;
-    ensure!(condition(&ns.get("pod", "twin")?, "Ready") == Some("True"), "the second pod was hurt");
+    ensure!(condition(&ns.get_pod("twin")?, "Ready") == Some("True"), "the second pod was hurt");
     Ok(())
 }

@@ -11,7 +11,7 @@ use orca::config::{Config, Facts};
 use orca::telemetry::CloudCalls;
 use serde_json::Value;
 
-use crate::world::{Background, CLOUD, Namespace, cache, text};
+use crate::world::{Background, CLOUD, Namespace, World, cache, text};
 
 pub(crate) const TESTS: &[crate::Test] = &[
     ("interop::boto3_runs_describes_and_terminates_an_instance", boto3),
@@ -72,6 +72,7 @@ fn check(ns: &Namespace<'_>) -> Result<()> {
             ("AWS_ACCESS_KEY_ID", "test"),
             ("AWS_SECRET_ACCESS_KEY", "test"),
             ("AWS_EC2_METADATA_DISABLED", "true"),
+            ("POD_IP", "10.88.0.10"),
         ])
         .output()?;
     ensure!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
@@ -102,16 +103,30 @@ fn moto(_: &Namespace<'_>) -> Result<()> {
         word("group"),
         word("image"),
     );
-    let facts = Facts { pod_ip: Some([10, 0, 0, 1].into()), outward_ip: None };
-    let (config, _) = Config::resolve(&file, &facts).map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
-    tokio::runtime::Runtime::new()?.block_on(launch_and_end(&config))
+    tokio::runtime::Runtime::new()?.block_on(launch_and_end(&config(&file)?))
 }
 
-async fn launch_and_end(config: &Config) -> Result<()> {
+/// Ends an instance of the local cloud by EC2's own call, as a person with the right to may.
+pub(crate) fn terminate(world: &World, id: &str) -> Result<()> {
+    let config = config(&world.log("orca.yaml")?)?;
+    tokio::runtime::Runtime::new()?.block_on(async { Ok(ec2(&config).await.terminate(id).await?) })
+}
+
+fn config(file: &str) -> Result<Config> {
+    let facts = Facts { pod_ip: Some([10, 0, 0, 1].into()), outward_ip: None };
+    let (config, _) = Config::resolve(file, &facts).map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
+    Ok(config)
+}
+
+async fn ec2(config: &Config) -> Ec2 {
     let keys = aws_credential_types::Credentials::new("test", "test", None, None, "interop");
     let provider = aws_credential_types::provider::SharedCredentialsProvider::new(keys);
     let sdk = sdk_config(&config.aws).await.into_builder().credentials_provider(provider).build();
-    let ec2 = Ec2::new(&sdk, config, "cluster-1", 36, CloudCalls::default());
+    Ec2::new(&sdk, config, "cluster-1", 36, CloudCalls::default())
+}
+
+async fn launch_and_end(config: &Config) -> Result<()> {
+    let ec2 = ec2(config).await;
     let types = ec2.instance_types(&["m5.large".to_owned()]).await?;
     let kind = types.first().context("moto's m5.large")?;
     ensure!(kind.vcpus == 2 && kind.memory_mib == 8192, "{kind:?}");

@@ -61,8 +61,8 @@ containers: [{name: main, image: 'busybox:stable', command: [sleep, infinity], v
     ns.pod("intruder2", INTRUDER)?;
     ns.ready_pod("intruder", INTRUDER)?;
     ns.run(&["wait", "pod/victim", "pod/intruder2", "--for=condition=Ready", "--timeout=120s"])?;
-    let own = ns.get("pod", "intruder")?["metadata"]["uid"].clone();
-    let victim = ns.get("pod", "victim")?["metadata"]["uid"].clone();
+    let own = ns.get_pod("intruder")?["metadata"]["uid"].clone();
+    let victim = ns.get_pod("victim")?["metadata"]["uid"].clone();
     let here = format!("/api/v1/namespaces/{}", ns.name);
     let merge = "application/strategic-merge-patch+json";
     let status = |uid: &Value, status: Value| json!({"metadata": {"uid": uid}, "status": status});

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::world::{Namespace, START, eventually, exit_code, text};
+use crate::world::{Namespace, START, container, eventually, exit_code, text};
 
 pub(crate) const TESTS: &[crate::Test] = &[
     ("kubectl::logs_takes_every_option", logs),
@@ -35,25 +35,38 @@ pub(crate) fn over(mut command: Command, websockets: &str) -> Command {
 }
 
 fn logs(ns: &Namespace<'_>) -> Result<()> {
-    ns.ready_pod(
+    ns.pod(
         "talker",
         r#"
 containers:
-- {name: loud, image: 'busybox:stable', command: [sh, -c, 'for i in 1 2 3 4 5; do echo line $i; done; test -e /tmp/go || { touch /tmp/go; }; sleep infinity']}
+- {name: loud, image: 'busybox:stable', command: [sh, -c, 'for i in 1 2 3 4 5; do echo line $i; done; sleep infinity']}
 - {name: crash, image: 'busybox:stable', command: [sh, -c, 'echo attempt; exit 1']}
 "#,
-    )
-    .or_else(|_| ns.await_pod("talker", "to have run twice", START, |pod| {
-        crate::world::container(pod, "crash").is_some_and(|it| it["restartCount"].as_i64() >= Some(1))
-    }).map(drop))?;
-    ensure!(ns.run(&["logs", "talker", "-c", "loud"])? == "line 1\nline 2\nline 3\nline 4\nline 5\n");
+    )?;
+    ns.await_pod("talker", "to have run twice", START, |pod| {
+        container(pod, "crash").is_some_and(|it| it["restartCount"].as_i64() >= Some(1))
+            && container(pod, "loud").is_some_and(|it| it["ready"] == true)
+    })?;
+    // A container that runs may not have said anything yet.
+    eventually("five lines", Duration::from_secs(20), || {
+        let seen = ns.run(&["logs", "talker", "-c", "loud"])?;
+        Ok(if seen == "line 1\nline 2\nline 3\nline 4\nline 5\n" { Ok(()) } else { Err(seen) })
+    })?;
     ensure!(ns.run(&["logs", "talker", "-c", "loud", "--tail=2"])? == "line 4\nline 5\n");
     ensure!(ns.run(&["logs", "talker", "-c", "loud", "--tail=0"])?.is_empty());
     ensure!(ns.run(&["logs", "talker", "-c", "loud", "--limit-bytes=6"])? == "line 1");
     ensure!(ns.run(&["logs", "talker", "-c", "loud", "--since=1h"])?.lines().count() == 5);
     let stamped = ns.run(&["logs", "talker", "-c", "loud", "--timestamps", "--tail=1"])?;
     ensure!(stamped.starts_with("20") && stamped.ends_with("Z line 5\n"), "{stamped:?}");
-    ensure!(ns.run(&["logs", "talker", "-c", "crash", "--previous"])? == "attempt\n");
+    eventually("the last second to have no line", Duration::from_secs(10), || {
+        let recent = ns.run(&["logs", "talker", "-c", "loud", "--since=1s"])?;
+        Ok(if recent.is_empty() { Ok(()) } else { Err(recent) })
+    })?;
+    // The kubelet says so in a log's stead while it clears an older attempt away.
+    eventually("the log of an attempt before", Duration::from_secs(30), || {
+        let seen = ns.run(&["logs", "talker", "-c", "crash", "--previous"])?;
+        Ok(if seen == "attempt\n" { Ok(()) } else { Err(seen) })
+    })?;
     let (code, _, error) = ns.exit(&["logs", "talker", "-c", "nobody"])?;
     ensure!(code != 0 && error.contains("container nobody is not valid"), "{error}");
     Ok(())
@@ -203,25 +216,23 @@ fn attach(ns: &Namespace<'_>) -> Result<()> {
         ensure!(text(&seen) == expected, "{protocol}: {:?}", text(&seen));
     }
     let overrides = r#"{"spec":{"nodeSelector":{"type":"virtual-kubelet"},"terminationGracePeriodSeconds":1,"tolerations":[{"key":"virtual-kubelet.io/provider","operator":"Exists"}]}}"#;
-    let output = ns.pipe(
-        &[
-            "run",
-            "once",
-            "-i",
-            "--rm",
-            "--restart=Never",
-            "--image=busybox:stable",
-            "--overrides",
-            overrides,
-            "--pod-running-timeout=120s",
-            "--",
-            "sh",
-            "-c",
-            "read line; echo hello $line; exit 0",
-        ],
-        b"there\n",
-    )?;
-    ensure!(output.status.success() && text(&output.stdout).contains("hello there"), "{output:?}");
+    let mut run = vec!["run", "once", "-it", "--rm", "--restart=Never", "--image=busybox:stable"];
+    run.extend(["--overrides", overrides, "--pod-running-timeout=120s"]);
+    run.extend(["--", "sh", "-c", "read line; echo hello $line; test -t 0"]);
+    let kubectl = ns.command(&run);
+    let mut child = Command::new("python3")
+        .args(["-c", "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)"])
+        .arg(kubectl.get_program())
+        .args(kubectl.get_args())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    // Its end would be the end of the terminal, so it stays open until the answer is there.
+    child.stdin.as_mut().context("stdin")?.write_all(b"there\n")?;
+    let mut seen = String::new();
+    child.stdout.take().context("stdout")?.read_to_string(&mut seen)?;
+    let status = child.wait()?;
+    ensure!(status.success() && seen.contains("hello there"), "{status}: {seen}");
     ns.await_gone("once", Duration::from_secs(30))
 }
 
@@ -304,5 +315,17 @@ fn describe(ns: &Namespace<'_>) -> Result<()> {
         let all = [id, "m7i.large", "us-east-1a", "Scheduled", "Launched", "Attached", "Pulled", "Started"];
         let missing: Vec<&str> = all.into_iter().filter(|word| !told.contains(word)).collect();
         Ok(if missing.is_empty() { Ok(()) } else { Err(format!("{missing:?} missing in {told}")) })
-    })
+    })?;
+    ns.run(&["delete", "pod", "story", "--timeout=60s"])?;
+    ns.await_no_instance(Duration::from_secs(60))?;
+    // The operator's side of it: each change of the cloud once, with its pod.
+    let log = ns.world.log("orca.log")?;
+    let id = format!("instance.id=\"{}\"", instance["id"].as_str().unwrap_or_default());
+    let pod = format!("pod=\"{}/story\"", ns.name);
+    let lines =
+        log.lines().filter(|line| line.contains("orca::audit") && line.contains(&id) && line.contains(&pod));
+    let done: Vec<&str> =
+        lines.filter_map(|line| line.split("action=\"").nth(1)?.split('"').next()).collect();
+    ensure!(done == ["RunInstances", "CreateTags", "TerminateInstances"], "on record: {done:?}");
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! End-to-end tests: a real control plane, the local cloud, real machines, kubectl.
 //!
 //! One world for all of them, started and taken down here; a namespace for each test. Tests that disturb the world
-//! (a restart of ORCA, a cut tunnel) run afterwards, one at a time.
+//! (a restart of ORCA, a lost answer of the cloud) run afterwards, one at a time. How long each took is printed last.
 #![expect(clippy::print_stderr, reason = "a test program tells what went wrong")]
 
 // The world itself: starting it, asking it, taking it down.
@@ -9,6 +9,8 @@ mod world;
 
 // What a Pod may ask of its machine, field by field.
 mod pods;
+// Probes of every kind.
+mod probes;
 // Everything a user does with kubectl on a running pod.
 mod kubectl;
 // Every way a pod goes, and what is left: nothing.
@@ -17,15 +19,22 @@ mod deletion;
 mod isolation;
 // What ORCA refuses, and how it says so.
 mod refusals;
-// Crashes, cuts and restarts.
+// Machines that end, hang, reboot or cannot be reached.
+mod machines;
+// Crashes and restarts of what all pods share.
 mod robustness;
 // The endpoint's certificate, signed by the cluster, before an API server that verifies it.
 mod certificate;
+// The node as the cluster sees it, and its own port.
+mod node;
+// What the API server has on record at the end.
+mod record;
 // Other people's programs against the local cloud.
 mod interop;
 
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Conclusion, Trial};
 
@@ -36,11 +45,17 @@ type Test = (&'static str, fn(&Namespace<'_>) -> anyhow::Result<()>);
 
 /// Tests that run at the same time: each is a machine that boots, on a host of two cores.
 const PARALLEL: usize = 5;
+/// The slowest tests that are named at the end.
+const SLOWEST: usize = 10;
+
+/// How long each test took.
+type Times = Arc<Mutex<Vec<(Duration, &'static str)>>>;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     if arguments.list {
-        return libtest_mimic::run(&arguments, trials(&together(), None)).exit_code();
+        let all = [together(), alone()].concat();
+        return libtest_mimic::run(&arguments, trials(&all, None, &Times::default())).exit_code();
     }
     let world = match World::start() {
         Ok(world) => Arc::new(world),
@@ -50,9 +65,15 @@ fn main() -> ExitCode {
         }
     };
     arguments.test_threads.get_or_insert(PARALLEL);
-    let first = libtest_mimic::run(&arguments, trials(&together(), Some(&world)));
+    let times = Times::default();
+    let first = libtest_mimic::run(&arguments, trials(&together(), Some(&world), &times));
     arguments.test_threads = Some(1);
-    let second = libtest_mimic::run(&arguments, trials(&alone(), Some(&world)));
+    let second = libtest_mimic::run(&arguments, trials(&alone(), Some(&world), &times));
+    let mut times = times.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    times.sort_unstable_by(|a, b| b.cmp(a));
+    for (took, name) in times.iter().take(SLOWEST) {
+        eprintln!("{:6.1} s  {name}", took.as_secs_f64());
+    }
     let failed = |conclusion: &Conclusion| conclusion.has_failed();
     match world.stop() {
         Ok(()) if !failed(&first) && !failed(&second) => ExitCode::SUCCESS,
@@ -65,19 +86,34 @@ fn main() -> ExitCode {
 }
 
 fn together() -> Vec<Test> {
-    [pods::TESTS, kubectl::TESTS, deletion::TESTS, isolation::TESTS, refusals::TESTS, interop::TESTS].concat()
+    // The longest first, so that none of them is waited for at the end.
+    [
+        machines::TESTS,
+        pods::TESTS,
+        probes::TESTS,
+        kubectl::TESTS,
+        deletion::TESTS,
+        isolation::TESTS,
+        refusals::TESTS,
+        node::TOGETHER,
+        interop::TESTS,
+    ]
+    .concat()
 }
 
 fn alone() -> Vec<Test> {
-    [robustness::TESTS, certificate::TESTS].concat()
+    [node::ALONE, robustness::TESTS, certificate::TESTS, record::TESTS].concat()
 }
 
-fn trials(tests: &[Test], world: Option<&Arc<World>>) -> Vec<Trial> {
+fn trials(tests: &[Test], world: Option<&Arc<World>>, times: &Times) -> Vec<Trial> {
     let trial = |(name, test): &Test| {
-        let (test, world) = (*test, world.cloned());
-        Trial::test(*name, move || match &world {
-            Some(world) => world.in_namespace(test).map_err(|error| format!("{error:#}").into()),
-            None => Ok(()),
+        let (name, test, world, times) = (*name, *test, world.cloned(), Arc::clone(times));
+        Trial::test(name, move || {
+            let Some(world) = &world else { return Ok(()) };
+            let begin = Instant::now();
+            let result = world.in_namespace(test).map_err(|error| format!("{error:#}").into());
+            times.lock().unwrap_or_else(PoisonError::into_inner).push((begin.elapsed(), name));
+            result
         })
     };
     tests.iter().map(trial).collect()

@@ -14,7 +14,6 @@ pub(crate) const TESTS: &[crate::Test] = &[
     ("pod::containers_share_an_emptydir_and_an_init_container_goes_first", shared_volume),
     ("pod::a_failing_init_container_fails_the_pod", failing_init),
     ("pod::a_job_with_a_native_sidecar_completes", sidecar_job),
-    ("pod::startup_readiness_and_liveness_probes_are_kept", probes),
     ("pod::poststart_and_prestop_hooks_run", hooks),
     ("pod::the_grace_period_is_honoured_then_killed", grace),
     ("pod::restart_policies_are_kept_with_backoff", restarts),
@@ -100,7 +99,7 @@ fn token(ns: &Namespace<'_>) -> Result<()> {
     let user = &answer["status"]["user"];
     ensure!(answer["status"]["authenticated"] == true, "the token was refused: {answer}");
     ensure!(user["username"] == format!("system:serviceaccount:{}:default", ns.name).as_str(), "{user}");
-    let pod = ns.get("pod", "holder")?;
+    let pod = ns.get_pod("holder")?;
     ensure!(user["extra"]["authentication.kubernetes.io/pod-uid"][0] == pod["metadata"]["uid"], "{user}");
     ensure!(user["extra"]["authentication.kubernetes.io/node-name"][0] == "orca", "{user}");
     Ok(())
@@ -164,34 +163,6 @@ spec:
     ns.run(&["wait", "job/work", "--for=condition=Complete", "--timeout=120s"])?;
     ensure!(ns.run(&["logs", "job/work", "-c", "main"])? == "done\n");
     ensure!(ns.run(&["logs", "job/work", "-c", "side"])? == "beside\n");
-    Ok(())
-}
-
-fn probes(ns: &Namespace<'_>) -> Result<()> {
-    ns.pod(
-        "probed",
-        r#"
-containers:
-- name: web
-  image: python:3
-  command: [sh, -c, 'mkdir -p /www && cd /www && touch index.html && sleep 2 && exec python3 -m http.server 8080']
-  startupProbe: {tcpSocket: {port: 8080}, periodSeconds: 1, failureThreshold: 60}
-  readinessProbe: {httpGet: {path: /ready, port: 8080}, periodSeconds: 1}
-  livenessProbe: {exec: {command: [test, '!', -e, /www/sick]}, periodSeconds: 1, failureThreshold: 1}
-"#,
-    )?;
-    let started = ns.await_pod("probed", "to have started", START, |pod| {
-        container(pod, "web").is_some_and(|web| web["started"] == true)
-    })?;
-    ensure!(condition(&started, "Ready") == Some("False"), "ready before its page is there");
-    ns.run(&["exec", "probed", "--", "touch", "/www/ready"])?;
-    ns.run(&["wait", "pod/probed", "--for=condition=Ready", "--timeout=30s"])?;
-    ns.run(&["exec", "probed", "--", "touch", "/www/sick"])?;
-    ns.await_pod("probed", "to be restarted by its liveness probe", Duration::from_secs(60), |pod| {
-        container(pod, "web").is_some_and(|web| web["restartCount"] == 1)
-    })?;
-    let events = ns.events("probed")?;
-    ensure!(events.contains("Unhealthy: Liveness probe failed"), "{events}");
     Ok(())
 }
 
@@ -386,7 +357,7 @@ fn addresses(ns: &Namespace<'_>) -> Result<()> {
     ns.pod("a", WEB)?;
     ns.ready_pod("b", WEB)?;
     ns.run(&["wait", "pod/a", "--for=condition=Ready", "--timeout=120s"])?;
-    let (a, b) = (pod_ip(&ns.get("pod", "a")?)?, pod_ip(&ns.get("pod", "b")?)?);
+    let (a, b) = (pod_ip(&ns.get_pod("a")?)?, pod_ip(&ns.get_pod("b")?)?);
     let page = Command::new("curl").args(["-sS", "-m", "5", &format!("http://{a}:8080/")]).output()?;
     ensure!(text(&page.stdout) == "a\n", "from the host: {}{}", text(&page.stdout), text(&page.stderr));
     let fetch = format!(
@@ -399,7 +370,7 @@ fn addresses(ns: &Namespace<'_>) -> Result<()> {
 
 fn host_network(ns: &Namespace<'_>) -> Result<()> {
     ns.ready_pod("host", &format!("hostNetwork: true\n{}", WEB.trim_start()))?;
-    let pod = ns.get("pod", "host")?;
+    let pod = ns.get_pod("host")?;
     ensure!(pod["status"]["podIP"] == pod["status"]["hostIP"], "{}", pod["status"]);
     let instance = ns.instance()?;
     ensure!(

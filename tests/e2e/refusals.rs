@@ -108,9 +108,8 @@ fn refused(ns: &Namespace<'_>) -> Result<()> {
     Ok(())
 }
 
-fn daemonset(ns: &Namespace<'_>) -> Result<()> {
-    ns.apply(
-        r#"
+/// One whose pods go everywhere.
+pub(crate) const DAEMON_SET: &str = r#"
 apiVersion: apps/v1
 kind: DaemonSet
 metadata: {name: everywhere}
@@ -121,8 +120,10 @@ spec:
     spec:
       tolerations: [{operator: Exists}]
       containers: [{name: main, image: 'busybox:stable', command: [sleep, infinity]}]
-"#,
-    )?;
+"#;
+
+fn daemonset(ns: &Namespace<'_>) -> Result<()> {
+    ns.apply(DAEMON_SET)?;
     let told =
         crate::world::eventually("an event about the DaemonSet's pod", Duration::from_secs(30), || {
             let all = ns.run(&[

@@ -1,25 +1,39 @@
 //! The world of the tests: `tests/cluster/world.sh` starts it and takes it down.
 
-use std::io::Write;
+// Named by path, since the benchmarks include this file from another folder.
+#[path = "world/cluster.rs"]
+mod cluster;
+#[path = "world/namespace.rs"]
+mod namespace;
+
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use cluster::Cluster;
+pub(crate) use namespace::{Background, Namespace};
+
 /// How long a pod may take to its first container: boot, bootstrap, kubelet and pull, beside four others on two cores.
 pub(crate) const START: Duration = Duration::from_secs(120);
 /// The local cloud.
 pub(crate) const CLOUD: &str = "http://127.0.0.1:4566";
+
+/// The image registry beside it.
+pub(crate) const REGISTRY: &str = "127.0.0.1:5000";
+/// What the names of the tests' namespaces begin with.
+const PREFIX: &str = "e2e-";
 
 /// A control plane, the local cloud and ORCA.
 pub(crate) struct World {
     top: PathBuf,
     state: PathBuf,
     kubectl: PathBuf,
+    cluster: Cluster,
     count: AtomicU32,
 }
 
@@ -33,26 +47,27 @@ impl World {
     pub(crate) fn start_with(variables: &[(&str, &str)]) -> Result<Self> {
         let top = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
         let state = top.join("target/local");
-        let world =
-            Self { state, kubectl: cache().join("bin/kubernetes/kubectl"), top, count: AtomicU32::new(0) };
-        if !world.kept() {
-            world.script_with(&["up"], variables)?;
+        if !kept(&state) {
+            script(&top, &["up"], variables)?;
         }
-        Ok(world)
+        let cluster = Cluster::new(&state.join("kubeconfig"))?;
+        let kubectl = cache().join("bin/kubernetes/kubectl");
+        Ok(Self { top, state, kubectl, cluster, count: AtomicU32::new(0) })
     }
 
-    /// `make up` was there before us.
-    fn kept(&self) -> bool {
-        self.state.join("up").exists() && std::env::var_os("ORCA_KEEP_WORLD").is_some()
-    }
-
-    /// Ends it. An instance that is left is a failure: every test deletes its namespace, and machines follow their pods.
+    /// Ends it. A namespace or an instance that is left is a failure: every test has its namespace deleted, and
+    /// machines follow their pods.
     pub(crate) fn stop(&self) -> Result<()> {
-        let left = eventually("the last instance to end", Duration::from_secs(90), || {
-            let left = self.instances(|_| true)?;
-            Ok(left.is_empty().then_some(()).ok_or(left))
+        let left = eventually("the last namespace and instance to end", Duration::from_secs(90), || {
+            let instances = self.instances(|_| true)?;
+            let namespaces = self.cluster.get("/api/v1/namespaces")?.unwrap_or_default()["items"].take();
+            let names =
+                namespaces.as_array().into_iter().flatten().filter_map(|it| it["metadata"]["name"].as_str());
+            let names: Vec<String> =
+                names.filter(|name| name.starts_with(PREFIX)).map(str::to_owned).collect();
+            Ok(if instances.is_empty() && names.is_empty() { Ok(()) } else { Err((instances, names)) })
         });
-        if !self.kept() {
+        if !kept(&self.state) {
             self.script(&["down"])?;
         }
         left
@@ -65,26 +80,19 @@ impl World {
 
     /// The same, with variables for it.
     pub(crate) fn script_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Result<()> {
-        let script = self.top.join("tests/cluster/world.sh");
-        let programs = Path::new(env!("CARGO_BIN_EXE_orca")).parent().context("programs folder")?.to_owned();
-        let status = Command::new(script)
-            .args(arguments)
-            .env("ORCA_PROGRAMS", programs)
-            .envs(variables.iter().copied())
-            .status()?;
-        ensure!(status.success(), "world.sh {arguments:?} ended with {status}");
-        Ok(())
+        script(&self.top, arguments, variables)
     }
 
     /// Runs a test in a namespace of its own, which is deleted afterwards; on failure everything about it is shown.
     pub(crate) fn in_namespace(&self, test: impl FnOnce(&Namespace<'_>) -> Result<()>) -> Result<()> {
-        let name = format!("e2e-{}-{}", std::process::id(), self.count.fetch_add(1, Ordering::Relaxed));
+        let name = format!("{PREFIX}{}-{}", std::process::id(), self.count.fetch_add(1, Ordering::Relaxed));
         let namespace = Namespace { world: self, name };
         namespace.create()?;
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(&namespace)));
         if !matches!(result, Ok(Ok(()))) {
             namespace.dump();
         }
+        // Its machines go while other tests go on; that they do is looked at in the end.
         let deleted = namespace.delete();
         match result {
             Ok(result) => result.and(deleted),
@@ -97,6 +105,11 @@ impl World {
         let all = http("GET", "/_local/instances", None)?;
         let all = all.as_array().cloned().context("the local cloud's list of instances")?;
         Ok(all.into_iter().filter(|instance| instance["state"] != "terminated").filter(keep).collect())
+    }
+
+    /// The object at a path of the API; `None` if there is none.
+    pub(crate) fn get(&self, path: &str) -> Result<Option<Value>> {
+        self.cluster.get(path)
     }
 
     /// The kubeconfig of the cluster's administrator.
@@ -116,185 +129,21 @@ impl World {
     }
 }
 
-/// A namespace of one test.
-pub(crate) struct Namespace<'a> {
-    pub(crate) world: &'a World,
-    pub(crate) name: String,
+/// `make up` was there before us.
+fn kept(state: &Path) -> bool {
+    state.join("up").exists() && std::env::var_os("ORCA_KEEP_WORLD").is_some()
 }
 
-impl Namespace<'_> {
-    fn create(&self) -> Result<()> {
-        self.run(&["create", "namespace", &self.name])?;
-        eventually("the default service account", Duration::from_secs(30), || {
-            let output = self.output(&["get", "serviceaccount", "default"])?;
-            Ok(output.status.success().then_some(()).ok_or_else(|| text(&output.stderr)))
-        })
-    }
-
-    fn delete(&self) -> Result<()> {
-        self.run(&["delete", "namespace", &self.name, "--ignore-not-found", "--timeout=120s"])?;
-        Ok(())
-    }
-
-    /// `kubectl -n NAMESPACE …`, ready to run.
-    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.world.kubectl);
-        command.arg("--kubeconfig").arg(self.world.kubeconfig()).args(["-n", &self.name]).args(arguments);
-        command
-    }
-
-    /// Its output, whatever the exit code.
-    pub(crate) fn output(&self, arguments: &[&str]) -> Result<Output> {
-        self.command(arguments).stdin(Stdio::null()).output().context("running kubectl")
-    }
-
-    /// Its standard output; another exit code than 0 is an error.
-    pub(crate) fn run(&self, arguments: &[&str]) -> Result<String> {
-        let output = self.output(arguments)?;
-        ensure!(
-            output.status.success(),
-            "kubectl {arguments:?} ended with {}: {}",
-            output.status,
-            text(&output.stderr)
-        );
-        Ok(text(&output.stdout))
-    }
-
-    /// Its exit code, standard output and standard error.
-    pub(crate) fn exit(&self, arguments: &[&str]) -> Result<(i32, String, String)> {
-        let output = self.output(arguments)?;
-        Ok((output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr)))
-    }
-
-    /// With bytes on its standard input.
-    pub(crate) fn pipe(&self, arguments: &[&str], input: &[u8]) -> Result<Output> {
-        let mut child = self
-            .command(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let mut stdin = child.stdin.take().context("stdin")?;
-        std::thread::scope(|scope| {
-            scope.spawn(move || drop(stdin.write_all(input)));
-            child.wait_with_output().context("running kubectl")
-        })
-    }
-
-    /// In the background; ended when the answer is dropped.
-    pub(crate) fn background(&self, arguments: &[&str]) -> Result<Background> {
-        let child = self
-            .command(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        Ok(Background(child))
-    }
-
-    /// Applies manifests.
-    pub(crate) fn apply(&self, manifests: &str) -> Result<()> {
-        let output = self.pipe(&["apply", "-f", "-"], manifests.as_bytes())?;
-        ensure!(output.status.success(), "kubectl apply: {}\n{manifests}", text(&output.stderr));
-        Ok(())
-    }
-
-    /// Applies a pod whose spec is `spec` (YAML, not indented).
-    pub(crate) fn pod(&self, name: &str, spec: &str) -> Result<()> {
-        self.apply(&pod(name, spec))
-    }
-
-    /// Applies a pod and waits until it is Ready.
-    pub(crate) fn ready_pod(&self, name: &str, spec: &str) -> Result<()> {
-        self.pod(name, spec)?;
-        self.await_pod(name, "to be Ready", START, |pod| condition(pod, "Ready") == Some("True"))?;
-        Ok(())
-    }
-
-    /// The object, as JSON.
-    pub(crate) fn get(&self, kind: &str, name: &str) -> Result<Value> {
-        serde_json::from_str(&self.run(&["get", kind, name, "-o", "json"])?).context("kubectl's JSON")
-    }
-
-    /// Waits until the pod is as wanted, and returns it.
-    pub(crate) fn await_pod(
-        &self,
-        name: &str,
-        what: &str,
-        deadline: Duration,
-        wanted: impl Fn(&Value) -> bool,
-    ) -> Result<Value> {
-        eventually(&format!("pod {name} {what}"), deadline, || {
-            let pod = self.get("pod", name)?;
-            Ok(if wanted(&pod) { Ok(pod) } else { Err(pod["status"].clone()) })
-        })
-    }
-
-    /// Waits for a phase, and returns the pod.
-    pub(crate) fn await_phase(&self, name: &str, phase: &str) -> Result<Value> {
-        self.await_pod(name, &format!("to be {phase}"), START, |pod| pod["status"]["phase"] == phase)
-    }
-
-    /// Waits until there is no such pod.
-    pub(crate) fn await_gone(&self, name: &str, deadline: Duration) -> Result<()> {
-        eventually(&format!("pod {name} to be gone"), deadline, || {
-            let output = self.output(&["get", "pod", name, "-o", "jsonpath={.status.phase}"])?;
-            let gone = text(&output.stderr).contains("NotFound");
-            Ok(gone.then_some(()).ok_or_else(|| text(&output.stdout)))
-        })
-    }
-
-    /// Instances of this namespace's pods that may still run.
-    pub(crate) fn instances(&self) -> Result<Vec<Value>> {
-        self.world.instances(|instance| instance["tags"]["orca.research/pod-namespace"] == self.name.as_str())
-    }
-
-    /// Waits until no instance of this namespace is left.
-    pub(crate) fn await_no_instance(&self, deadline: Duration) -> Result<()> {
-        eventually("no instance to be left", deadline, || {
-            let left = self.instances()?;
-            Ok(left.is_empty().then_some(()).ok_or(left))
-        })
-    }
-
-    /// The one instance of this namespace.
-    pub(crate) fn instance(&self) -> Result<Value> {
-        let mut all = self.instances()?;
-        ensure!(all.len() == 1, "{} instances where one was expected: {all:?}", all.len());
-        all.pop().context("one instance")
-    }
-
-    /// Reasons and messages of the events about an object.
-    pub(crate) fn events(&self, name: &str) -> Result<String> {
-        let selector = format!("involvedObject.name={name}");
-        let format = "jsonpath={range .items[*]}{.reason}: {.message}{\"\\n\"}{end}";
-        self.run(&["get", "events", "--field-selector", &selector, "-o", format])
-    }
-
-    fn dump(&self) {
-        eprintln!("--- namespace {} ---", self.name);
-        for arguments in [&["get", "pods", "-o", "yaml"][..], &["get", "events", "--sort-by=.lastTimestamp"]]
-        {
-            match self.output(arguments) {
-                Ok(output) => eprintln!("{}{}", text(&output.stdout), text(&output.stderr)),
-                Err(error) => eprintln!("{error:#}"),
-            }
-        }
-        eprintln!("instances: {:#?}", self.instances().unwrap_or_default());
-        let log = self.world.log("orca.log").unwrap_or_default();
-        let about: Vec<&str> = log.lines().filter(|line| line.contains(&self.name)).collect();
-        eprintln!("orca: {}", about[about.len().saturating_sub(60)..].join("\n"));
-    }
-}
-
-/// A kubectl in the background.
-pub(crate) struct Background(pub(crate) Child);
-
-impl Drop for Background {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
+fn script(top: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Result<()> {
+    let script = top.join("tests/cluster/world.sh");
+    let programs = Path::new(env!("CARGO_BIN_EXE_orca")).parent().context("programs folder")?.to_owned();
+    let status = Command::new(script)
+        .args(arguments)
+        .env("ORCA_PROGRAMS", programs)
+        .envs(variables.iter().copied())
+        .status()?;
+    ensure!(status.success(), "world.sh {arguments:?} ended with {status}");
+    Ok(())
 }
 
 /// A pod for the virtual node, with a short grace period unless the spec says otherwise.

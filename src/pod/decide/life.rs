@@ -349,7 +349,9 @@ fn loss(instance: Option<&Instance>) -> (&'static str, String) {
         code if code.starts_with("Server.") => reasons::HOST_FAILED,
         _ => reasons::INSTANCE_TERMINATED,
     };
-    (reason, format!("is terminated ({}: {})", why.code, why.message))
+    // EC2's messages begin with the code.
+    let code = if why.message.contains(&why.code) { String::new() } else { format!("{}: ", why.code) };
+    (reason, format!("is terminated ({code}{})", why.message))
 }
 
 /// A duration as people read it.

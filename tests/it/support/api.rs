@@ -248,23 +248,22 @@ async fn read(State(api): Server, Path(key): Name) -> Response {
 }
 
 /// Finds the pod that a patch is for and checks its UID.
-fn target(store: &Store, key: &(String, String), patch: &Value) -> Result<Value, Refusal> {
-    let Some(pod) = store.pods.get(key) else {
-        return Err((StatusCode::NOT_FOUND, "NotFound"));
-    };
+fn target<'a>(
+    api: &'a ApiServer,
+    key: &(String, String),
+    patch: &Value,
+) -> Result<(MutexGuard<'a, Store>, Value), Refusal> {
+    let store = api.admit()?;
+    let pod = store.pods.get(key).cloned().ok_or((StatusCode::NOT_FOUND, "NotFound"))?;
     if patch["metadata"]["uid"] != pod["metadata"]["uid"] {
         return Err((StatusCode::UNPROCESSABLE_ENTITY, "Invalid"));
     }
-    Ok(pod.clone())
+    Ok((store, pod))
 }
 
 async fn patch_meta(State(api): Server, Path(key): Name, axum::Json(patch): axum::Json<Value>) -> Response {
-    let mut store = match api.admit() {
-        Ok(store) => store,
-        Err(refusal) => return status(refusal.0, refusal.1),
-    };
-    let mut pod = match target(&store, &key, &patch) {
-        Ok(pod) => pod,
+    let (mut store, mut pod) = match target(&api, &key, &patch) {
+        Ok(target) => target,
         Err(refusal) => return status(refusal.0, refusal.1),
     };
     store.writes += 1;
@@ -283,12 +282,8 @@ async fn patch_meta(State(api): Server, Path(key): Name, axum::Json(patch): axum
 }
 
 async fn patch_status(State(api): Server, Path(key): Name, axum::Json(patch): axum::Json<Value>) -> Response {
-    let mut store = match api.admit() {
-        Ok(store) => store,
-        Err(refusal) => return status(refusal.0, refusal.1),
-    };
-    let mut pod = match target(&store, &key, &patch) {
-        Ok(pod) => pod,
+    let (mut store, mut pod) = match target(&api, &key, &patch) {
+        Ok(target) => target,
         Err(refusal) => return status(refusal.0, refusal.1),
     };
     store.writes += 1;
