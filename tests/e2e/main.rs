@@ -21,6 +21,8 @@ mod refusals;
 mod robustness;
 // The endpoint's certificate, signed by the cluster, before an API server that verifies it.
 mod certificate;
+// The manifests, as an API server sees them.
+mod manifests;
 // Other people's programs against the local cloud.
 mod interop;
 
@@ -65,7 +67,16 @@ fn main() -> ExitCode {
 }
 
 fn together() -> Vec<Test> {
-    [pods::TESTS, kubectl::TESTS, deletion::TESTS, isolation::TESTS, refusals::TESTS, interop::TESTS].concat()
+    [
+        pods::TESTS,
+        kubectl::TESTS,
+        deletion::TESTS,
+        isolation::TESTS,
+        refusals::TESTS,
+        manifests::TESTS,
+        interop::TESTS,
+    ]
+    .concat()
 }
 
 fn alone() -> Vec<Test> {
