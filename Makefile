@@ -1,7 +1,7 @@
 # `make` alone lists what can be made.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help deps claim programs image check test up down demo bench
+.PHONY: help deps claim programs image check test up down demo bench fuzz
 
 CLUSTER := tests/cluster
 PACKAGES := ca-certificates curl debootstrap gcc iproute2 iptables libc6-dev make openssh-client openssh-server openssl \
@@ -66,3 +66,10 @@ demo: image ## a pod's whole life on a machine of its own
 
 bench: image ## measure, as ratios within one run
 	@cargo test --workspace --quiet --test bench
+
+# Without coverage, which only nightly compilers instrument for: it keeps the targets building. The real thing: docs/contributing.md.
+fuzz: ## build the fuzz targets and try each with random input for ten seconds
+	@cp Cargo.lock tests/fuzz/
+	@cd tests/fuzz && cargo build --quiet && for target in $$(sed -n 's/^name = "\([a-z_]*\)"$$/\1/p' Cargo.toml); do \
+	  echo "==> $$target"; cargo run --quiet --bin $$target -- -max_total_time=10 -max_len=4096 2>&1 | tail -n 1; test $${PIPESTATUS[0]} = 0 || exit 1; \
+	done

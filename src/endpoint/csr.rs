@@ -59,7 +59,7 @@ pub struct Metrics {
 impl Metrics {
     /// Adds them to the registry.
     pub fn register(&self, registry: &mut Registry) {
-        registry.sub_registry_with_prefix("orca_endpoint").register(
+        registry.sub_registry_with_prefix("endpoint").register(
             "certificate_expiry_timestamp_seconds",
             "When the serving certificate that the cluster issued ends; 0 without one",
             self.expiry.clone(),

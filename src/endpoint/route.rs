@@ -123,4 +123,18 @@ mod tests {
             assert_eq!(Route::parse(path).unwrap(), Route::Other, "{path}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_path_is_parsed_or_refused_and_names_hold_no_slash(path in "[/.%a-zA-Z0-9-]{0,60}", any: String) {
+            drop(Route::parse(&any));
+            if let Ok(Route::ContainerLogs { namespace, pod, container }) =
+                Route::parse(&format!("/containerLogs/{path}"))
+            {
+                for name in [namespace, pod, container] {
+                    proptest::prop_assert!(!name.is_empty() && !name.contains(['/', '%']) && name != "..");
+                }
+            }
+        }
+    }
 }

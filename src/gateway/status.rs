@@ -213,4 +213,13 @@ mod tests {
         let large = json!({ "metadata": { "uid": UID }, "status": { "message": "x".repeat(LARGEST) } });
         assert_eq!(refused(large), Rule::PodStatus);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_checked_or_refused_but_never_panic(bytes: Vec<u8>, text in "[{}\\[\\]:,\"a-z0-9]{0,80}") {
+            drop(check(&bytes, author()));
+            drop(check(text.as_bytes(), author()));
+            drop(check(format!("{{\"status\":{text}}}").as_bytes(), author()));
+        }
+    }
 }

@@ -368,4 +368,18 @@ mtu=1500
             assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_machine_prints_is_read_or_refused_but_never_panics(
+            line in 0..20_usize, value in "\\PC{0,40}", rest: String
+        ) {
+            let mut lines: Vec<_> = EKS.lines().map(str::to_owned).collect();
+            let at = line % lines.len();
+            let name = lines[at].split('=').next().unwrap_or_default().to_owned();
+            lines[at] = format!("{name}={value}");
+            drop(GuestFacts::parse(&lines.join("\n")));
+            drop(GuestFacts::parse(&rest));
+        }
+    }
 }

@@ -348,4 +348,16 @@ mod tests {
         let mirror = json!({"metadata": {"annotations": {"kubernetes.io/config.mirror": "x"}}});
         assert!(is_mirror(&serde_json::from_value(mirror).unwrap()));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_annotation_and_no_amount_makes_it_panic(
+            name in "[a-z.-]{0,20}", value: String, amount in "[0-9.eEimKMGkn+-]{0,12}"
+        ) {
+            drop(read(json!({
+                "metadata": {"annotations": {format!("{PREFIX}{name}"): value, ANNOTATION_INSTANCE_TYPE: value}},
+                "spec": {"containers": [container(&json!({"limits": {"cpu": amount, "nvidia.com/gpu": value}}))]},
+            })));
+        }
+    }
 }

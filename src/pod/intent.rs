@@ -297,4 +297,14 @@ mod tests {
         assert!(matches!(Intent::read(&pod("u", "{")), Err(IntentError::Malformed(_))));
         assert!(matches!(Intent::read(&pod("u", "{}")), Err(IntentError::Malformed(_))));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_annotation_makes_it_panic(text: String, cut in 0..400_usize) {
+            drop(Intent::read(&pod("u", &text)));
+            // The beginning of a good one is nearer to what a careless hand leaves.
+            let good = Intent::new("u", 1, 0, &candidate("subnet-a"), Timestamp::UNIX_EPOCH).to_annotation();
+            drop(Intent::read(&pod("u", &good.chars().take(cut).collect::<String>())));
+        }
+    }
 }

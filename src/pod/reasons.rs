@@ -101,10 +101,6 @@ pub const POD_INITIALIZING: &str = "PodInitializing";
 pub const LAUNCHING: &str = "Launching";
 /// Event: there is a machine.
 pub const LAUNCHED: &str = "Launched";
-/// Event: the call failed.
-pub const LAUNCH_FAILED: &str = "LaunchFailed";
-/// Event: a machine that an earlier call made was found.
-pub const ADOPTED: &str = "Adopted";
 /// Event: the machine runs and is being dialled.
 pub const BOOTING: &str = "Booting";
 /// Event: the kubelet of the machine has the pod.

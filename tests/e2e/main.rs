@@ -29,6 +29,8 @@ mod certificate;
 mod node;
 // What the API server has on record at the end.
 mod record;
+// The manifests, as an API server sees them.
+mod manifests;
 // Other people's programs against the local cloud.
 mod interop;
 
@@ -96,6 +98,7 @@ fn together() -> Vec<Test> {
         isolation::TESTS,
         refusals::TESTS,
         node::TOGETHER,
+        manifests::TESTS,
         interop::TESTS,
     ]
     .concat()

@@ -7,6 +7,8 @@ mod audit;
 mod certificate;
 // The binary's command line and its exit codes.
 mod cli;
+// The documentation keeps up with the code.
+mod docs;
 // The EC2 adapter against a loopback server.
 mod ec2;
 // The node's HTTPS endpoint over real TLS, in front of a stand-in for a guest kubelet.

@@ -181,3 +181,15 @@ fn one_hyper_one_rustls_one_crypto_provider() {
         assert_eq!(count, 0, "more than one {single}:\n{duplicates}");
     }
 }
+
+#[test]
+fn every_fuzz_target_is_built_and_calls_orca() {
+    let manifest = std::fs::read_to_string(top().join("tests/fuzz/Cargo.toml")).unwrap();
+    let targets = sources("tests/fuzz/targets");
+    for (path, text) in &targets {
+        let path = path.strip_prefix("tests/fuzz/").unwrap();
+        assert!(manifest.contains(&format!("path = \"{path}\"")), "{path} is not in tests/fuzz/Cargo.toml");
+        assert!(text.starts_with("//!") && text.contains("orca::"), "{path}");
+    }
+    assert_eq!(manifest.matches("[[bin]]").count(), targets.len());
+}

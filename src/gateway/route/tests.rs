@@ -244,3 +244,14 @@ fn everything_else_is_refused() {
         assert!(matches!(refused(line), Rule::Unlisted | Rule::Path), "{line}");
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn nothing_that_a_guest_asks_makes_it_panic(
+        method in "(GET|POST|PATCH|DELETE|PUT)", path in "(/api/v1|/apis)[/.%a-z0-9-]{0,60}", query in "\\PC{0,60}", any: String
+    ) {
+        let method = method.parse().unwrap();
+        drop(parse(&method, &path, Some(&query), NODE));
+        drop(parse(&method, &any, None, NODE));
+    }
+}

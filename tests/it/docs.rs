@@ -1,0 +1,188 @@
+//! The documentation keeps up with the code: every reason, metric and cloud call that there is has its line.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+fn top() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(top().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The text of every Rust file under a folder, tests included.
+fn sources(folder: &str) -> Vec<String> {
+    let (mut texts, mut open) = (Vec::new(), vec![top().join(folder)]);
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                texts.push(std::fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    texts
+}
+
+/// What stands in quotes right after `start`, wherever that occurs.
+fn quoted_after(text: &str, start: &str) -> Vec<String> {
+    let rest = text.match_indices(start).map(|(at, _)| text[at + start.len()..].trim_start());
+    rest.filter_map(|rest| rest.strip_prefix('"')?.split('"').next().map(str::to_owned)).collect()
+}
+
+#[test]
+fn every_reason_has_its_line_in_troubleshooting() {
+    let page = read("docs/troubleshooting.md");
+    let reasons = quoted_after(&read("src/pod/reasons.rs"), ": &str =");
+    assert!(reasons.len() > 40, "{reasons:?}");
+    let missing: Vec<_> = reasons.iter().filter(|reason| !page.contains(&format!("`{reason}`"))).collect();
+    assert!(missing.is_empty(), "docs/troubleshooting.md does not mention {missing:?}");
+}
+
+#[test]
+fn every_metric_has_its_line_in_operations() {
+    let page = read("docs/operations.md");
+    // Tests register names of their own.
+    let code = sources("src").into_iter().map(|text| text.split("\nmod tests {").next().unwrap().to_owned());
+    let names: BTreeSet<_> = code.flat_map(|text| quoted_after(&text, ".register(")).collect();
+    assert!(names.len() >= 10, "{names:?}");
+    let missing: Vec<_> = names.iter().filter(|name| !page.contains(name.as_str())).collect();
+    assert!(missing.is_empty(), "docs/operations.md does not mention {missing:?}");
+}
+
+/// The statements of the policy under a heading of docs/operations.md.
+fn policy(heading: &str) -> Vec<Value> {
+    let page = read("docs/operations.md");
+    let section = page.split(&format!("\n### {heading}\n")).nth(1).unwrap();
+    let json = section.split("```json\n").nth(1).unwrap().split("```").next().unwrap();
+    let policy: Value = serde_json::from_str(json).unwrap();
+    policy["Statement"].as_array().unwrap().clone()
+}
+
+fn actions(statements: &[Value]) -> BTreeSet<String> {
+    let one_or_more = |value: &Value| match value {
+        Value::Array(all) => all.iter().map(|it| it.as_str().unwrap().to_owned()).collect(),
+        one => vec![one.as_str().unwrap().to_owned()],
+    };
+    statements.iter().flat_map(|statement| one_or_more(&statement["Action"])).collect()
+}
+
+#[test]
+fn the_policy_of_orca_allows_the_calls_that_it_makes_and_no_other() {
+    // What is called through `calls` bears its name as the first text after it; sessions are the SDK's own methods.
+    let mut called = BTreeSet::new();
+    for text in sources("src/cloud") {
+        for line in text.split(';') {
+            for start in [".read(", ".repeat(", ".unless_throttled(", "call("] {
+                if let Some(at) = line.find(start) {
+                    let name = line[at..].split('"').nth(1).unwrap_or_default();
+                    let is_action = name.chars().all(|c| c.is_ascii_alphanumeric())
+                        && name.starts_with(|c: char| c.is_ascii_uppercase());
+                    if is_action {
+                        called.insert(name.to_owned());
+                    }
+                }
+            }
+        }
+    }
+    for text in sources("src/tunnel/ssm") {
+        for (method, action) in [
+            (".start_session()", "StartSession"),
+            (".resume_session()", "ResumeSession"),
+            (".terminate_session()", "TerminateSession"),
+        ] {
+            if text.contains(method) {
+                called.insert(action.to_owned());
+            }
+        }
+    }
+    assert!(
+        called.contains("RunInstances") && called.contains("StartSession") && called.len() > 15,
+        "{called:?}"
+    );
+    // Everybody may ask who they are.
+    called.remove("GetCallerIdentity");
+    let mut wanted: BTreeSet<String> = called
+        .iter()
+        .map(|action| match action.as_str() {
+            "GetProducts" => format!("pricing:{action}"),
+            "GetParameter" | "DescribeInstanceInformation" => format!("ssm:{action}"),
+            session if session.ends_with("Session") => format!("ssm:{action}"),
+            _ => format!("ec2:{action}"),
+        })
+        .collect();
+    // By the instance profile of a launch, and by the WebSocket of a session.
+    wanted.extend(["iam:PassRole", "ssmmessages:OpenDataChannel"].map(str::to_owned));
+    assert_eq!(
+        actions(&policy("ORCA")),
+        wanted,
+        "the policy in docs/operations.md (left) and the calls (right)"
+    );
+}
+
+#[test]
+fn nothing_that_changes_is_allowed_on_everything() {
+    let looks = |action: &str| {
+        let verb = action.split(':').nth(1).unwrap();
+        verb.starts_with("Describe") || verb.starts_with("Get")
+    };
+    for statement in policy("ORCA") {
+        let changes = !actions(std::slice::from_ref(&statement)).iter().all(|action| looks(action));
+        assert!(!changes || statement["Resource"] != "*", "{statement}");
+    }
+    let own = ["ssm:UpdateInstanceInformation", "ssmmessages:", "ecr:"];
+    for action in actions(&policy("Machines")) {
+        assert!(own.iter().any(|start| action.starts_with(start)), "{action}");
+    }
+}
+
+/// `[text](target)` of a page.
+fn links(text: &str) -> Vec<&str> {
+    text.split("](").skip(1).filter_map(|rest| rest.split(')').next()).collect()
+}
+
+/// As GitHub makes anchors of headings.
+fn anchors(text: &str) -> Vec<String> {
+    let headings = text
+        .lines()
+        .filter_map(|line| line.strip_prefix('#').map(|rest| rest.trim_start_matches('#').trim()));
+    headings
+        .map(|heading| {
+            let kept = heading
+                .to_lowercase()
+                .chars()
+                .filter(|c| c.is_alphanumeric() || " -_".contains(*c))
+                .collect::<String>();
+            kept.replace(' ', "-")
+        })
+        .collect()
+}
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    let mut pages = vec![top().join("README.md")];
+    for folder in ["docs", "docs/decisions"] {
+        let entries = std::fs::read_dir(top().join(folder)).unwrap().map(|entry| entry.unwrap().path());
+        pages.extend(entries.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
+    }
+    for page in pages {
+        let text = std::fs::read_to_string(&page).unwrap();
+        for link in links(&text).into_iter().filter(|link| !link.contains("://")) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() {
+                page.clone()
+            } else {
+                page.parent().unwrap_or(Path::new("")).join(file)
+            };
+            assert!(target.exists(), "{}: `{link}` leads nowhere", page.display());
+            let leads = anchor.is_empty()
+                || anchors(&std::fs::read_to_string(&target).unwrap()).iter().any(|it| it == anchor);
+            assert!(leads, "{}: `{link}` has no such heading", page.display());
+        }
+    }
+}
