@@ -306,4 +306,4 @@ fn listen_or_none(text: &str) -> Option<Option<SocketAddr>> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

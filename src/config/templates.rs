@@ -142,3 +142,6 @@ fn checked(read: &mut Reader, chain: &[&Layer], instances: &Instances) -> Layer 
     }
     layer
 }
+
+#[cfg(test)]
+mod tests;

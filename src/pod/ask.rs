@@ -302,7 +302,7 @@ mod tests {
             ),
             (
                 json!({"metadata": {"annotations": {"orca.research/instance-type": "G5 large"}}}),
-                "InvalidAnnotation: metadata.annotations[orca.research/instance-type]: is `G5 large`, expected an instance type such as `g5.xlarge`",
+                "InvalidAnnotation: metadata.annotations[orca.research/instance-type]: is `G5 large`, expected an instance type such as `g6.xlarge`",
             ),
         ] {
             assert_eq!(read(pod).unwrap_err(), expected);

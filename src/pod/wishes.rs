@@ -168,3 +168,6 @@ impl CapacityType {
         Self::ALL.into_iter().find(|one| one.name() == name)
     }
 }
+
+#[cfg(test)]
+mod tests;

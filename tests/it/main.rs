@@ -1,6 +1,8 @@
 //! Fast tests: no machine, no cluster.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
 
+// The documented annotations are read as documented.
+mod annotations;
 // What was done to the cloud is on record.
 mod audit;
 // The endpoint's certificate by CertificateSigningRequest.

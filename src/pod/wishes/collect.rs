@@ -21,6 +21,8 @@ pub(crate) struct Source<'a> {
     pub(crate) rank: usize,
     /// The same for what says which machine it is to be: a template stands right behind the layer that names it.
     pub(crate) machine_rank: usize,
+    /// The same for what narrows a choice of machine: a template is on the level of the layer that names it.
+    pub(crate) level: usize,
 }
 
 /// One key as it was written.
@@ -33,6 +35,7 @@ pub(crate) struct Said {
     pub(crate) value: Option<Value>,
     pub(crate) rank: usize,
     pub(crate) machine_rank: usize,
+    pub(crate) level: usize,
 }
 
 /// By field, the nearest.
@@ -136,6 +139,7 @@ fn said(
         value,
         rank: source.rank,
         machine_rank: source.machine_rank,
+        level: source.level,
     }
 }
 

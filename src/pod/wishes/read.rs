@@ -25,6 +25,7 @@ pub(super) fn read(
         trust: Trust::User,
         rank: 2 * at,
         machine_rank: 2 * at,
+        level: 2 * at,
     });
     let mut sources: Vec<Source<'_>> = users.collect();
     let last = 2 * layers.len();
@@ -32,7 +33,8 @@ pub(super) fn read(
     if let Some((template, rank)) = named {
         // A template that the node's defaults name stands before those.
         let machine_rank = rank.map_or(last, |rank| rank + 1);
-        sources.push(Source { layer: template, trust: Trust::Operator, rank: last, machine_rank });
+        let level = rank.unwrap_or(last);
+        sources.push(Source { layer: template, trust: Trust::Operator, rank: last, machine_rank, level });
     }
     let defaults = last + 2;
     sources.push(Source {
@@ -40,6 +42,7 @@ pub(super) fn read(
         trust: Trust::Operator,
         rank: defaults,
         machine_rank: defaults,
+        level: defaults,
     });
     let mut said = collect(&sources, rules, &mut problems);
     settle(&mut said, rules, deadline, &mut problems);

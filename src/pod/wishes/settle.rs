@@ -93,24 +93,25 @@ pub(super) const POD: usize = 0;
 
 /// Which machine it is to be. Exact types and reservations are choices; models, memory and patterns narrow one.
 fn machine(said: &mut Nearest, mode: SelectionMode) {
+    const NARROWING: [Field; 2] = [Field::GpuModels, Field::GpuMemory];
     let rank = |field: &Field| said.get(field).map(|it| it.machine_rank);
+    let level = |field: &Field| said.get(field).map(|it| it.level);
+    let nearer =
+        |one: Option<usize>, than: Option<usize>| one.zip(than).is_some_and(|(one, than)| one < than);
     let is_exact = matches!(value(said, Field::Types), Some(Value::Types(_)));
     let types = rank(&Field::Types);
     let target = TARGETS.iter().filter_map(rank).min().filter(|_| is_bound(said));
-    let narrowing = [Field::GpuModels, Field::GpuMemory];
     // Without the freedom to choose by models, the types of farther layers are all there is.
-    let nearest_narrowing = narrowing.iter().filter_map(rank).min().filter(|_| mode == SelectionMode::Auto);
-    let nearer =
-        |one: Option<usize>, than: Option<usize>| one.zip(than).is_some_and(|(one, than)| one < than);
-    let types_give_way = nearer(target, types) || (is_exact && nearer(nearest_narrowing, types));
+    let may_choose = is_exact && mode == SelectionMode::Auto;
+    let narrows_from = NARROWING.iter().filter_map(level).min().filter(|_| may_choose);
+    let types_give_way = nearer(target, types) || nearer(narrows_from, level(&Field::Types));
     let choice = [target, types.filter(|_| is_exact && !types_give_way)].into_iter().flatten().min();
-    let narrow: Vec<Field> = narrowing.into_iter().filter(|field| nearer(choice, rank(field))).collect();
+    let mut gone: Vec<Field> =
+        NARROWING.into_iter().filter(|narrowing| nearer(choice, rank(narrowing))).collect();
     if types_give_way {
-        said.remove(&Field::Types);
+        gone.push(Field::Types);
     }
-    for field in narrow {
-        said.remove(&field);
-    }
+    said.retain(|field, _| !gone.contains(field));
 }
 
 /// Whether the pod is in what it names, or nowhere.

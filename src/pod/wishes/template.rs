@@ -16,7 +16,7 @@ pub(crate) fn flatten(chain: &[&Layer], rules: &Instances) -> (Layer, Vec<Proble
         .iter()
         // Not the pod's rank: a limit for spot may stand alone in a template.
         .zip(1..)
-        .map(|(layer, rank)| Source { layer, trust: Trust::Operator, rank, machine_rank: rank })
+        .map(|(layer, rank)| Source { layer, trust: Trust::Operator, rank, machine_rank: rank, level: 0 })
         .collect();
     let mut said = collect(&sources, rules, &mut problems);
     settle(&mut said, rules, None, &mut problems);
