@@ -101,6 +101,6 @@ async fn the_ec2_adapter_leaves_the_record_to_its_callers() {
     drop(ec2.terminate("i-0001").await);
     drop(ec2.tag("i-0001", &[("a".to_owned(), "b".to_owned())].into()).await);
     drop(ec2.launch(&crate::ec2::spec()).await);
-    assert_eq!(fake.asked("TerminateInstances").len(), 1);
+    assert!(!fake.asked("TerminateInstances").is_empty());
     assert_eq!(record.lines(), [""; 0]);
 }

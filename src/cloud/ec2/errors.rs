@@ -58,6 +58,8 @@ pub(super) fn classify(code: &str, message: &str, status: u16) -> CloudError {
         // Not offered in that zone; a type that is unsupported for another reason is a wrong request.
         "Unsupported" | "UnsupportedOperation" if says("availability zone") => Kind::NoCapacity,
         "InvalidParameterValue" if says("max price") || says("maximum price") => Kind::NoCapacity,
+        // `.PendingActivation`: a Capacity Block that has not begun.
+        _ if code.starts_with("InvalidCapacityReservationState") => Kind::NoCapacity,
 
         "VcpuLimitExceeded" | "InstanceLimitExceeded" | "MaxSpotInstanceCountExceeded"
         | "MaxSpotFleetRequestCountExceeded" | "MaxFleetCountExceeded" | "ResourceLimitExceeded"
@@ -183,6 +185,7 @@ mod tests {
                 "no_capacity",
                 400,
                 "MaxScheduledInstanceCapacityExceeded ReservationCapacityExceeded SpotMaxPriceTooLow \
+                 InvalidCapacityReservationState InvalidCapacityReservationState.PendingActivation \
                  InsufficientFreeAddressesInSubnet VolumeTypeNotAvailableInZone",
             ),
             (
