@@ -355,7 +355,7 @@ mod tests {
             name in "[a-z.-]{0,20}", value: String, amount in "[0-9.eEimKMGkn+-]{0,12}"
         ) {
             drop(read(json!({
-                "metadata": {"annotations": {format!("{PREFIX}{name}"): value, ANNOTATION_INSTANCE_TYPE: value}},
+                "metadata": {"annotations": {format!("{PREFIX}{name}"): value, "orca.research/instance-type": value}},
                 "spec": {"containers": [container(&json!({"limits": {"cpu": amount, "nvidia.com/gpu": value}}))]},
             })));
         }

@@ -36,10 +36,6 @@ fn pods_without_a_machine() {
         let owner = json!([{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "n", "uid": "x", "controller": true}]);
         w.pod().metadata.owner_references = Some(serde_json::from_value(owner).unwrap());
     });
-    let windows = world().tweak(|w| {
-        w.pod().spec.get_or_insert_default().os =
-            Some(serde_json::from_value(json!({"name": "windows"})).unwrap());
-    });
     let mirror = world().tweak(|w| {
         w.pod().metadata.annotations =
             Some([("kubernetes.io/config.mirror".to_owned(), "x".to_owned())].into());
@@ -49,8 +45,6 @@ fn pods_without_a_machine() {
         ("nothing is concluded unread", world().tweak(|w| w.lists = Lists::NotYet), "unread"),
         ("a mirror is not ours", mirror, "ignored"),
         ("a new pod", world(), "launching launch(0,0)"),
-        ("the spec asks for too much", windows.clone(), "rejected Failed/PodOSNotSupported/Spec"),
-        ("a pod that runs is not rejected", windows.machine(Running).running().attached(), "attached"),
         (
             "the plan refused",
             world().tweak(|w| w.memory.refused = Some(Rejection::single("R", "p", "m"))),

@@ -289,7 +289,7 @@ fn is_wished(ask: &Ask, owned: &Owned, choice: &Choice<'_>) -> Result<(), TestCa
     let name = &choice.offer.shape.name;
     let listed = &ask.wishes.instance_types;
     prop_assert!(listed.is_empty() || listed.contains(name), "{name} is not listed");
-    prop_assert!(owned.rules.allows(name) || owned.rules.default_instance_type == *name);
+    prop_assert!(owned.rules.allows(name) || owned.rules.default_instance_type() == Some(name.as_str()));
     prop_assert!(choice.subnet.free_addresses >= 2);
     prop_assert_eq!(choice.placement.tenancy, ask.wishes.tenancy);
     Ok(())
