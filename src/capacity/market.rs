@@ -8,6 +8,7 @@ mod metrics;
 mod schedule;
 mod snapshot;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +28,9 @@ use crate::pod::wishes::{CapacityType, Preference};
 /// For one reading; the whole catalog has ten pages.
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// An image is looked up again after this.
+const IMAGES: Duration = Duration::from_secs(600);
+
 /// How often parts were read, so that whoever waits knows what is new.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reads {
@@ -43,6 +47,8 @@ pub struct MarketCache {
     market: Arc<dyn Market>,
     snapshot: Mutex<Arc<Snapshot>>,
     schedule: Mutex<Schedule>,
+    /// By instance type and wish.
+    images: Mutex<HashMap<(String, Option<ImageWish>), (Instant, Image)>>,
     /// One reading of a part at a time: a burst of pods asks once.
     reading: tokio::sync::Mutex<()>,
     reads: watch::Sender<Reads>,
@@ -61,6 +67,7 @@ impl MarketCache {
             market,
             snapshot: Mutex::new(Arc::new(snapshot)),
             schedule: Mutex::default(),
+            images: Mutex::default(),
             reading: tokio::sync::Mutex::default(),
             reads: watch::Sender::new(Reads::default()),
             due: tokio::sync::Notify::new(),
@@ -135,7 +142,15 @@ impl MarketCache {
         instance_type: &InstanceType,
         wish: Option<&ImageWish>,
     ) -> Result<Image, CloudError> {
-        within(self.market.image_for(instance_type, wish)).await
+        let key = (instance_type.name.clone(), wish.cloned());
+        if let Some((read, image)) = lock(&self.images).get(&key)
+            && read.elapsed() < IMAGES
+        {
+            return Ok(image.clone());
+        }
+        let image = within(self.market.image_for(instance_type, wish)).await?;
+        lock(&self.images).insert(key, (Instant::now(), image.clone()));
+        Ok(image)
     }
 
     /// A machine was launched there.

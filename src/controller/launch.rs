@@ -50,7 +50,8 @@ impl Core {
         match launch {
             Launch::Repeat(intent) => {
                 let Some(seat) = self.seat(uid) else { return Ok(self.no_seat(uid, &pod)) };
-                let answer = self.run_instances(uid, &pod, &intent, "repeated", slot).await;
+                let answer =
+                    self.run_instances(uid, &pod, &intent, "the call of an earlier intent again", slot).await;
                 match self.answer(uid, &pod, intent, Selection::Cheapest, answer, seat).await? {
                     Tried::Done(again) => Ok(again),
                     Tried::Refused => Ok(Duration::ZERO),
@@ -128,7 +129,9 @@ impl Core {
             return Ok(Tried::Done(Duration::ZERO));
         }
         self.table.update(uid, |row| row.memory.wrote = Some(intent.token.clone()));
-        let answer = self.run_instances(uid, pod, &intent, &intent.why, slot).await;
+        let answer = self
+            .run_instances(uid, pod, &intent, &format!("the pod has no machine: {}", intent.why), slot)
+            .await;
         self.answer(uid, pod, intent, one.selection, answer, seat).await
     }
 

@@ -74,12 +74,12 @@ async fn a_launch_and_an_end_are_recorded_once_with_who_what_why_and_how_it_went
 
     let token = machine.client_token.unwrap();
     let (id, pod) = (machine.id, format!("pod.uid=\"{uid}\" pod=\"default/a\""));
-    let detail = format!("detail=\"g5.xlarge in subnet-a with token {token}\"");
+    let detail = format!("detail=\"g5.xlarge (on-demand) in subnet-a with token {token}\"");
     assert_eq!(
         record.lines(),
         [
             format!(
-                "action=\"RunInstances\" {pod} instance.id=\"\" {detail} why=\"the pod has no machine\" \
+                "action=\"RunInstances\" {pod} instance.id=\"\" {detail} why=\"the pod has no machine: listed, first\" \
                  result=\"transient\" error=no definite answer (InternalError): try again"
             ),
             format!(

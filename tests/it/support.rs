@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
+use orca::capacity::market::MarketCache;
 use orca::cloud::CloudHealth;
 use orca::cloud::Instance;
 use orca::cloud::memory::MemoryCloud;
@@ -71,11 +72,12 @@ impl World {
         let metrics = controller::Metrics::default();
         let mut registry = Registry::default();
         metrics.register(&mut registry);
+        let market = Arc::new(MarketCache::new(self.cloud.clone()));
         let controller = Controller::new(Deps {
             client: client.clone(),
             pods: pods.clone(),
             cloud: self.cloud.clone(),
-            market: Arc::new(orca::capacity::market::MarketCache::new(self.cloud.clone())),
+            market: market.clone(),
             links,
             ssh_public: "ssh-ed25519 AAAA".to_owned(),
             config: Arc::new(self.config.clone()),
@@ -86,6 +88,7 @@ impl World {
         let mut tasks = JoinSet::new();
         tasks.spawn(pods.clone().run(client, NODE.to_owned()));
         tasks.spawn(controller.run());
+        tasks.spawn(async move { market.run().await });
         self.orca = Some(Orca { pods, health, registry, _tasks: tasks });
     }
 

@@ -49,6 +49,7 @@ impl ApiServer {
             .route("/api/v1/pods", get(list))
             .route(one, get(read).patch(patch_meta).delete(delete))
             .route(&format!("{one}/status"), patch(patch_status))
+            .route("/api/v1/namespaces/{namespace}", get(namespace))
             .route("/api/v1/namespaces/{namespace}/events", post(create_event))
             .route("/api/v1/namespaces/{namespace}/events/{name}", patch(count_event))
             .with_state(self.clone());
@@ -205,6 +206,14 @@ fn status(code: StatusCode, message: &str) -> Response {
 
 type Server = State<Arc<ApiServer>>;
 type Name = Path<(String, String)>;
+
+/// A namespace without wishes.
+async fn namespace(Path(name): Path<String>) -> axum::Json<Value> {
+    axum::Json(json!({
+        "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+        "metadata": {"name": name, "uid": format!("uid-of-{name}")},
+    }))
+}
 
 async fn list(State(api): Server, Query(query): Query<BTreeMap<String, String>>) -> Response {
     if query.get("watch").is_none_or(|watch| watch != "true") {
