@@ -112,8 +112,17 @@ impl Instances {
     /// The type that the node's defaults name first, if they name types.
     #[must_use]
     pub fn default_instance_type(&self) -> Option<&str> {
-        let named =
-            ["instance-type", "instance-types"].iter().find_map(|key| self.defaults.values.get(*key))?;
-        named.split(',').next().map(str::trim).filter(|name| !name.ends_with('*'))
+        types_of(&self.defaults).next().filter(|name| !name.ends_with('*'))
     }
+
+    /// Every type, and every pattern of types, of the node's defaults and of the templates, the defaults' first.
+    #[must_use]
+    pub fn named_types(&self) -> Vec<&str> {
+        std::iter::once(&self.defaults).chain(self.templates.values()).flat_map(types_of).collect()
+    }
+}
+
+fn types_of(layer: &Layer) -> impl Iterator<Item = &str> {
+    let named = ["instance-type", "instance-types"].iter().find_map(|key| layer.values.get(*key));
+    named.into_iter().flat_map(|types| types.split(',')).map(str::trim)
 }

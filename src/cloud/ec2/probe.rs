@@ -143,10 +143,18 @@ async fn security_groups(ec2: &Ec2, config: &Config) -> Vec<Finding> {
 
 /// Every type that the configuration names in full: does it exist, and is it offered where a subnet is?
 async fn instance_types(ec2: &Ec2, config: &Config) -> (Vec<Finding>, Option<InstanceType>) {
-    let default_type = config.instances.default_instance_type();
     let allowed = config.instances.allowed_instance_types.iter().flatten().map(String::as_str);
-    let allowed = allowed.filter(|name| !name.ends_with('*') && Some(*name) != default_type);
-    let names: Vec<String> = default_type.into_iter().chain(allowed).map(str::to_owned).collect();
+    let mut names: Vec<String> = Vec::new();
+    for name in config.instances.named_types().into_iter().chain(allowed).filter(|name| !name.ends_with('*'))
+    {
+        if !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    }
+    if names.is_empty() {
+        let detail = "none is named in full, so image and permission to launch are not tried";
+        return (vec![Finding::new("instance types", Ok(detail.to_owned()))], None);
+    }
     let known = match ec2.instance_types(&names).await {
         Ok(known) => known,
         Err(error) => {

@@ -87,6 +87,7 @@ fn a_template_has_what_it_extends_and_does_not_say_itself() {
         "instance-types=g6.xlarge,g5.xlarge; root-volume=size=100Gi,iops=6000; zones=us-east-1a"
     );
     assert_eq!(values(&instances, "empty"), "");
+    assert_eq!(instances.named_types(), ["g6.xlarge", "g5.xlarge", "p5.48xlarge", "p5.48xlarge"]);
 }
 
 #[test]
