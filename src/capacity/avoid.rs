@@ -335,3 +335,231 @@ impl fmt::Display for Scope {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attempt(purchase: &Purchase, selection: Selection) -> Attempt<'_> {
+        Attempt {
+            purchase,
+            selection,
+            instance_type: "g5.xlarge",
+            zone: "a",
+            subnet_id: "s-a",
+            volume_kind: "gp3",
+            placement_group: Some("pg-1"),
+        }
+    }
+
+    /// `class next scope seconds`, or `class next` if nothing is avoided.
+    fn show(answer: &Answer) -> String {
+        let next = match answer.next {
+            Next::Candidate => "next",
+            Next::SameCall => "again",
+            Next::FailPod => "fail",
+            Next::Wait => "wait",
+            Next::LookUp => "look-up",
+        };
+        let avoid = answer.avoid.as_ref().map(|avoid| {
+            let (first, cap) = (avoid.first.as_secs(), avoid.cap.as_secs());
+            let seconds = if first == cap { first.to_string() } else { format!("{first}..{cap}") };
+            format!(": {} {seconds}s", avoid.scope)
+        });
+        format!("{} {next}{}", answer.class.name(), avoid.unwrap_or_default())
+    }
+
+    fn of(code: &str, purchase: &Purchase, selection: Selection) -> String {
+        let (code, message) = code.split_once('~').unwrap_or((code, ""));
+        let error = CloudError::Invalid { code: code.to_owned(), message: message.replace('_', " ") };
+        show(&of_error(&error, &attempt(purchase, selection)))
+    }
+
+    const CAPACITY: &str = "InsufficientInstanceCapacity InsufficientCapacity UnfulfillableCapacity \
+        InsufficientReservedInstanceCapacity InsufficientReservedInstancesCapacity InsufficientHostCapacity \
+        InsufficientCapacityOnHost IncompatibleHostRequirements UnavailableHostRequirements \
+        MaxScheduledInstanceCapacityExceeded";
+    const CAPACITY_MEANS: &str = "capacity next: g5.xlarge in a, on-demand 180..900s";
+    const PLACE: &str = "InvalidSubnetID.NotFound InvalidGroup.NotFound InvalidIamInstanceProfileArn.Malformed \
+        InvalidKeyPair.NotFound InvalidPlacementGroup.Unknown InvalidLaunchTemplateId.NotFound VPCIdNotSpecified \
+        DefaultVpcDoesNotExist VPCResourceNotSpecified InvalidUserData.Malformed InvalidParameter~They_belong_to_\
+        different_networks InvalidParameterValue~Invalid_IAM_Instance_Profile_name SomethingThatNobodyListed";
+
+    /// Every code of RunInstances, on demand, where ORCA chose the type.
+    #[test]
+    fn every_code_says_what_is_done_next_and_what_is_avoided_for_how_long() {
+        for (codes, expected) in [
+            (CAPACITY, CAPACITY_MEANS),
+            (
+                "InsufficientInstanceCapacity~the_limit_of_instances_in_this_Spread_Placement_Group",
+                "capacity next: placement group pg-1 in a 180..900s",
+            ),
+            (
+                "VcpuLimitExceeded InstanceLimitExceeded MaxSpotInstanceCountExceeded \
+                 MaxSpotFleetRequestCountExceeded MaxFleetCountExceeded ResourceLimitExceeded ResourceCountExceeded \
+                 HostLimitExceeded NetworkInterfaceLimitExceeded PrivateIpAddressLimitExceeded \
+                 AttachmentLimitExceeded SecurityGroupsPerInstanceLimitExceeded TagLimitExceeded \
+                 AddressLimitExceeded MaxTemplateLimitExceeded MaxTemplateVersionLimitExceeded",
+                "quota next: quota of G and VT, on-demand 900s",
+            ),
+            ("InsufficientFreeAddressesInSubnet InsufficientAddressCapacity", "subnet next: s-a 180s"),
+            (
+                "InsufficientVolumeCapacity VolumeLimitExceeded VolumeIOPSLimit MaxIOPSLimitExceeded \
+                 VolumeTypeNotAvailableInZone",
+                "volume next: gp3 volumes in a 600s",
+            ),
+            (
+                "Unsupported~in_your_requested_Availability_Zone UnsupportedOperation~this_availability_zone",
+                "unsupported next: g5.xlarge in a 86400s",
+            ),
+            (
+                "Unsupported UnsupportedOperation InvalidInstanceType UnsupportedTenancy \
+                 UnsupportedInstanceTypeOnHost BootForVolumeTypeUnsupported UnsupportedHibernationConfiguration \
+                 UnsupportedHostConfiguration",
+                "unsupported next: g5.xlarge in a, on-demand 3600..86400s",
+            ),
+            (
+                "RequestLimitExceeded Throttling ThrottlingException EC2ThrottledException ConcurrentTagAccess \
+                 IncorrectInstanceState",
+                "throttled again",
+            ),
+            (
+                "InternalError InternalFailure ServerInternal ServiceUnavailable Unavailable RequestExpired Timeout \
+                 Unreachable",
+                "transient again",
+            ),
+            (
+                "UnauthorizedOperation AccessDenied AuthFailure InvalidClientTokenId SignatureDoesNotMatch \
+                 IncompleteSignature MissingAuthenticationToken ExpiredToken OptInRequired PendingVerification \
+                 Blocked CustomerKeyHasBeenRevoked NoCredentials",
+                "denied wait",
+            ),
+            (PLACE, "operator wait"),
+            (
+                "InvalidAMIID.Malformed InvalidAMIID.NotFound InvalidAMIID.Unavailable InvalidBlockDeviceMapping \
+                 InvalidSnapshot.NotFound InvalidZone.NotFound InvalidAvailabilityZone InvalidParameterCombination \
+                 InvalidParameterValue MissingParameter UnknownParameter InvalidVolume.ZoneMismatch \
+                 EncryptedVolumesNotSupported",
+                "pod next: g5.xlarge in a, on-demand 900s",
+            ),
+            ("IdempotentParameterMismatch IdempotentInstanceTerminated", "token look-up"),
+            ("InvalidInstanceID.NotFound InvalidSpotInstanceRequestID.NotFound", "not_found again"),
+        ] {
+            for code in codes.split_whitespace() {
+                assert_eq!(of(code, &Purchase::OnDemand, Selection::Cheapest), expected, "{code}");
+            }
+        }
+    }
+
+    #[test]
+    fn how_it_was_bought_and_chosen_matters() {
+        let spot = Purchase::Spot { max_price: None };
+        let named = Purchase::Reservation { id: "cr-1".to_owned() };
+        let block = Purchase::CapacityBlock { id: "cr-2".to_owned() };
+        let group = Purchase::ReservationGroup { arn: "arn:g".to_owned() };
+        use Selection::{Cheapest, Listed, Named};
+        for (code, purchase, selection, expected) in [
+            (
+                "InsufficientInstanceCapacity",
+                &spot,
+                Cheapest,
+                "capacity next: g5.xlarge in a, spot 180..900s",
+            ),
+            ("VcpuLimitExceeded", &spot, Cheapest, "quota next: quota of G and VT, spot 900s"),
+            ("SpotMaxPriceTooLow", &spot, Listed, "spot_price next: spot price of g5.xlarge in a 900s"),
+            (
+                "InvalidParameterValue~Your_max_price_is_too_low",
+                &spot,
+                Listed,
+                "spot_price next: spot price of g5.xlarge in a 900s",
+            ),
+            (
+                "AuthFailure.ServiceLinkedRoleCreationNotPermitted",
+                &spot,
+                Listed,
+                "spot_role next: spot 3600s",
+            ),
+            (
+                "InsufficientInstanceCapacity",
+                &named,
+                Named,
+                "reservation next: reservation cr-1 of g5.xlarge in a 60s",
+            ),
+            (
+                "ReservationCapacityExceeded",
+                &block,
+                Named,
+                "reservation next: reservation cr-2 of g5.xlarge in a 60s",
+            ),
+            (
+                "InsufficientInstanceCapacity",
+                &group,
+                Listed,
+                "reservation next: reservation arn:g of g5.xlarge in a 60s",
+            ),
+            (
+                "InsufficientInstanceCapacity",
+                &Purchase::OpenReservation,
+                Listed,
+                "reservation next: reservation open of g5.xlarge in a 60s",
+            ),
+            // Who names a reservation is told that it is none; one that was discovered is left for the next.
+            ("InvalidCapacityReservationId.NotFound", &named, Named, "reservation_id fail"),
+            ("InvalidCapacityReservationIdMalformedException", &named, Named, "reservation_id fail"),
+            ("UnsupportedException", &named, Named, "reservation_id fail"),
+            (
+                "InvalidCapacityReservationId.NotFound",
+                &named,
+                Cheapest,
+                "reservation_id next: reservation cr-1 of g5.xlarge in a 60s",
+            ),
+            ("InvalidParameterCombination", &Purchase::OnDemand, Listed, "pod fail"),
+            ("InvalidAMIID.NotFound", &Purchase::OnDemand, Named, "pod fail"),
+        ] {
+            assert_eq!(of(code, purchase, selection), expected, "{code} {purchase:?} {selection:?}");
+        }
+    }
+
+    /// A code that is in no row is taken for what the adapter took it for.
+    #[test]
+    fn codes_that_nobody_listed_never_fail_a_pod() {
+        let (code, message) = (|| "SomethingNew".to_owned(), String::new);
+        for (error, expected) in [
+            (CloudError::NoCapacity { code: code(), message: message() }, CAPACITY_MEANS),
+            (
+                CloudError::Quota { code: code(), message: message() },
+                "quota next: quota of G and VT, on-demand 900s",
+            ),
+            (CloudError::Throttled { code: code() }, "throttled again"),
+            (CloudError::Transient { code: code(), message: message() }, "transient again"),
+            (CloudError::Denied { code: code(), message: message() }, "denied wait"),
+            (CloudError::NotFound { code: code(), message: message() }, "operator wait"),
+            (CloudError::Invalid { code: code(), message: message() }, "operator wait"),
+            (CloudError::TokenMismatch { message: message() }, "token look-up"),
+            (CloudError::TokenSpent { message: message() }, "token look-up"),
+        ] {
+            let attempt = attempt(&Purchase::OnDemand, Selection::Listed);
+            assert_eq!(show(&of_error(&error, &attempt)), expected, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_launch_that_worked_and_then_died_means_what_a_refusal_means() {
+        let spot = Purchase::Spot { max_price: None };
+        for (code, expected) in [
+            ("Server.InsufficientInstanceCapacity", Some("capacity next: g5.xlarge in a, spot 180..900s")),
+            ("Server.SpotInstanceTermination", Some("capacity next: g5.xlarge in a, spot 180..900s")),
+            ("Server.SpotInstanceShutdown", Some("capacity next: g5.xlarge in a, spot 180..900s")),
+            ("Client.VolumeLimitExceeded", Some("volume next: gp3 volumes in a 600s")),
+            // The same call would only find the dead machine again.
+            ("Server.InternalError", Some("transient next")),
+            ("Client.InternalError", Some("operator wait")),
+            ("Client.InvalidSnapshot.NotFound", Some("pod fail")),
+            ("Client.UserInitiatedShutdown", None),
+            ("Client.InstanceInitiatedShutdown", None),
+        ] {
+            let answer = of_state_reason(code, "", &attempt(&spot, Selection::Listed));
+            assert_eq!(answer.as_ref().map(show).as_deref(), expected, "{code}");
+        }
+    }
+}

@@ -123,11 +123,14 @@ mod tests {
     }
 
     fn show(shape: &InstanceType, prices: &Prices) -> String {
-        let gpus = shape.gpus.as_ref().map_or("-".to_owned(), |gpus| {
-            let count =
-                if gpus.share_of > 1 { format!("1/{}", gpus.share_of) } else { gpus.count.to_string() };
-            format!("{count}x{} {}", gpus.model, gpus.memory_mib)
-        });
+        let gpus = shape.gpus.as_ref().map_or_else(
+            || "-".to_owned(),
+            |gpus| {
+                let count =
+                    if gpus.share_of > 1 { format!("1/{}", gpus.share_of) } else { gpus.count.to_string() };
+                format!("{count}x{} {}", gpus.model, gpus.memory_mib)
+            },
+        );
         let words = [
             (shape.nitro, "nitro"),
             (shape.bare_metal, "metal"),
@@ -137,7 +140,7 @@ mod tests {
             (shape.usage.capacity_block, "block"),
         ];
         let words: Vec<_> = words.iter().filter(|(is, _)| *is).map(|(_, word)| *word).collect();
-        let price = prices.on_demand.get(&shape.name).map_or("?".to_owned(), ToString::to_string);
+        let price = prices.on_demand.get(&shape.name).map_or_else(|| "?".to_owned(), ToString::to_string);
         format!(
             "{} {} {} {gpus} efa {} {} ${price}",
             shape.arch,

@@ -52,7 +52,37 @@ pub(super) fn none_fits(rule: Rule, ask: &Ask) -> Problem {
             ask.gpus, ask.cpu_milli, ask.memory_bytes
         ),
         Rule::TypeNotAllowed => "is in `instances.allowedInstanceTypes`".to_owned(),
-        other => format!("is left: {}", other.phrase()),
+        Rule::UnknownType
+        | Rule::CatalogNotRead
+        | Rule::DefaultType
+        | Rule::MoreGpus
+        | Rule::Exotic
+        | Rule::OtherArch
+        | Rule::NotReserved
+        | Rule::Storage
+        | Rule::MarketNotAllowed
+        | Rule::MarketNotSold
+        | Rule::ZoneNotWished
+        | Rule::SubnetNotWished
+        | Rule::UnknownSubnet
+        | Rule::NoSubnet
+        | Rule::NotOffered
+        | Rule::NoAddress
+        | Rule::PriceUnknown
+        | Rule::PriceLimit
+        | Rule::ReservationUnknown
+        | Rule::ReservationNone
+        | Rule::ReservationNotMeant
+        | Rule::ReservationOver
+        | Rule::ReservationType
+        | Rule::ReservationTenancy
+        | Rule::ReservationPlatform
+        | Rule::ReservationPlacement
+        | Rule::ReservationZone
+        | Rule::ReservationEnds
+        | Rule::ReservationScheduled
+        | Rule::ReservationFull
+        | Rule::Avoided(_) => format!("is left: {}", rule.phrase()),
     };
     let (_, path) = facts(rule, ask);
     let message = format!("no instance type that may be used {lacks}");

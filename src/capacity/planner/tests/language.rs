@@ -336,14 +336,14 @@ pub(super) fn show(planned: &Planned<'_>, how_many: usize) -> String {
     match &planned.verdict {
         Verdict::Refuse(rejection) => format!("refuse {}: {rejection}", rejection.reason()),
         Verdict::Wait { reason, message, until } => {
-            let until = until.map_or("?".to_owned(), |at| at.as_second().to_string());
+            let until = until.map_or_else(|| "?".to_owned(), |at| at.as_second().to_string());
             format!("wait {reason} {until}: {message}")
         }
         Verdict::Launch => {
             let mut groups: Vec<(String, Vec<&str>, String)> = Vec::new();
             for choice in &planned.choices {
                 let (name, zone) = (choice.offer.shape.name.clone(), choice.subnet.zone.as_str());
-                let price = choice.price.marginal.map_or("?".to_owned(), |price| price.to_string());
+                let price = choice.price.marginal.map_or_else(|| "?".to_owned(), |price| price.to_string());
                 let how = format!("{}{} {price}", bought(&choice.purchase), placed(&choice.placement));
                 match groups.last_mut().filter(|last| last.0 == name && last.2 == how) {
                     Some(last) => last.1.push(zone),
