@@ -23,12 +23,12 @@ use crate::aws::{self, Dialect, Refusal, auth_refusal};
 use crate::faults::{Call, Fault, Then};
 use crate::ssm::{JsonError, Ssm};
 use crate::world::World;
-use crate::{clock, control, ec2, sts};
+use crate::{clock, control, ec2, pricing, sts};
 
 /// Larger than any request of these services.
 const LARGEST_BODY: usize = 1 << 20;
-/// Of SSM's operations in `X-Amz-Target`.
-const SSM_TARGET: &str = "AmazonSSM.";
+/// What `X-Amz-Target` begins with, for each service that speaks JSON.
+const TARGETS: [(&str, &str); 2] = [("ssm", "AmazonSSM."), ("pricing", pricing::TARGET)];
 
 /// Marks a response that is not sent: the connection is closed instead.
 #[derive(Clone, Copy, Debug)]
@@ -51,9 +51,8 @@ pub fn router(world: Arc<World>, ssm: Arc<Ssm>) -> Router {
 /// A request to one service.
 struct Asked {
     dialect: Dialect,
-    /// For the signature.
-    services: &'static [&'static str],
-    name: &'static str,
+    /// Also the name that signatures are for.
+    service: &'static str,
     action: String,
     content: Content,
 }
@@ -89,7 +88,7 @@ impl App {
     /// Verifies, then acts, with whatever faults wait for this action.
     async fn act(&self, parts: &Parts, body: &[u8], asked: Asked, request_id: &str) -> Response {
         let dialect = asked.dialect;
-        let (service, action) = (asked.name, asked.action.clone());
+        let (service, action) = (asked.service, asked.action.clone());
         let record = |outcome: &str| {
             tracing::debug!(service, action, outcome, "call");
             let call = Call {
@@ -100,7 +99,7 @@ impl App {
             };
             self.world.calls.add(call);
         };
-        let access_key = match self.world.verify(parts, body, asked.services) {
+        let access_key = match self.world.verify(parts, body, service) {
             Ok(scope) => scope.access_key,
             Err(error) => {
                 let refusal = auth_refusal(&error, dialect);
@@ -161,6 +160,10 @@ impl App {
                     return Err(refusal);
                 }
                 let operation = asked.action;
+                if asked.service == "pricing" {
+                    return pricing::call(&self.world, &operation, &body)
+                        .map(|answer| aws::json(200, &answer));
+                }
                 let answer = self.ssm.call(&operation, body).await;
                 let JsonError { status, code, message } = match answer {
                     Ok(answer) => return Ok(aws::json(200, &answer)),
@@ -181,7 +184,7 @@ fn dialect(parts: &Parts, body: &[u8]) -> Dialect {
     let is_sts = |text: &str| text.split('&').any(|pair| pair == version);
     match claimed_scope(&parts.headers).as_ref().map(|scope| scope.service.as_str()) {
         Some("sts") => Dialect::Sts,
-        Some("ssm") => Dialect::Json,
+        Some("ssm" | "pricing") => Dialect::Json,
         Some("ec2") => Dialect::Ec2,
         Some(_) | None if is_sts(&String::from_utf8_lossy(body)) => Dialect::Sts,
         Some(_) | None => Dialect::Ec2,
@@ -207,26 +210,20 @@ fn read(parts: &Parts, body: &[u8], dialect: Dialect) -> Result<Asked, Refusal> 
     };
     let params = Params::parse(form)?;
     let action = params.root().text("Action").unwrap_or("").to_owned();
-    let (services, name): (&[&str], _) =
-        if dialect == Dialect::Sts { (&["sts"], "sts") } else { (&["ec2"], "ec2") };
-    Ok(Asked { dialect, services, name, action, content: Content::Form(params) })
+    let service = if dialect == Dialect::Sts { "sts" } else { "ec2" };
+    Ok(Asked { dialect, service, action, content: Content::Form(params) })
 }
 
 fn read_json(parts: &Parts, body: &[u8]) -> Result<Asked, Refusal> {
     let target = parts.headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or("");
-    let action = target.strip_prefix(SSM_TARGET).ok_or_else(|| {
+    let found = TARGETS.iter().find_map(|(service, prefix)| Some((*service, target.strip_prefix(prefix)?)));
+    let (service, action) = found.ok_or_else(|| {
         Refusal::new("UnknownOperationException", format!("The operation '{target}' does not exist"))
     })?;
     let content = if body.is_empty() { Ok(serde_json::json!({})) } else { serde_json::from_slice(body) };
     let content =
         content.map_err(|_| Refusal::new("SerializationException", "The request is not valid JSON"))?;
-    Ok(Asked {
-        dialect: Dialect::Json,
-        services: &["ssm"],
-        name: "ssm",
-        action: action.to_owned(),
-        content: Content::Json(content),
-    })
+    Ok(Asked { dialect: Dialect::Json, service, action: action.to_owned(), content: Content::Json(content) })
 }
 
 fn refuse(dialect: Dialect, refusal: &Refusal, request_id: &str) -> Response {

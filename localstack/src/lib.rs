@@ -1,4 +1,4 @@
-//! A cloud on one machine: EC2, SSM and STS as AWS answers them, with real machines behind them.
+//! A cloud on one machine: EC2, SSM, STS and the price list as AWS answers them, with real machines behind them.
 //!
 //! It knows nothing of ORCA; they meet on the wire. Strict where AWS is strict: its refusals come first.
 
@@ -10,6 +10,7 @@ pub mod control;
 pub mod ec2;
 pub mod faults;
 pub mod machine;
+pub mod pricing;
 pub mod ssm;
 pub mod sts;
 #[cfg(test)]

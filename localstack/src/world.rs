@@ -43,6 +43,7 @@ use crate::aws::sigv4::{self, AuthError, Keyring, Scope, Signed};
 use crate::clock;
 use crate::faults::{Calls, Faults};
 use crate::machine::Machines;
+use crate::pricing;
 use crate::ssm::Cut;
 
 /// How long the machines have to be gone when the cloud ends.
@@ -187,12 +188,12 @@ impl World {
         })
     }
 
-    /// Verifies the signature of a request for one of `services`.
+    /// Verifies the signature of a request for a service, in a region where that has an endpoint.
     pub fn verify(
         &self,
         parts: &http::request::Parts,
         body: &[u8],
-        services: &[&str],
+        service: &str,
     ) -> Result<Scope, AuthError> {
         let request = Signed {
             method: parts.method.as_str(),
@@ -201,7 +202,9 @@ impl World {
             headers: &parts.headers,
             body,
         };
-        sigv4::verify(&request, &self.keys, &self.region, services, clock::now())
+        let own = [self.region.as_str()];
+        let regions = if service == "pricing" { &pricing::REGIONS } else { &own[..] };
+        sigv4::verify(&request, &self.keys, regions, &[service], clock::now())
     }
 
     /// Ends every machine, now. The world is of no use afterwards.

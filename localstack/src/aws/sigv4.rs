@@ -92,11 +92,11 @@ struct Claim {
     expires: Option<u64>,
 }
 
-/// Verifies the signature of a request for one of `services` in `region`.
+/// Verifies the signature of a request for one of `services` in one of `regions`.
 pub fn verify(
     request: &Signed<'_>,
     keys: &Keyring,
-    region: &str,
+    regions: &[&str],
     services: &[&str],
     now: Timestamp,
 ) -> Result<Scope, AuthError> {
@@ -105,7 +105,7 @@ pub fn verify(
     if secret.session_token != claim.token {
         return Err(AuthError::UnknownKey);
     }
-    if claim.scope.region != region {
+    if !regions.contains(&claim.scope.region.as_str()) {
         let why = format!("Credential should be scoped to a valid region, not '{}'.", claim.scope.region);
         return Err(AuthError::WrongScope(why));
     }

@@ -32,7 +32,7 @@ impl SsmWorld for World {
     }
 
     fn verify_upgrade(&self, parts: &http::request::Parts) -> Result<(), JsonError> {
-        match self.verify(parts, b"", &["ssmmessages"]) {
+        match self.verify(parts, b"", "ssmmessages") {
             Ok(_) => Ok(()),
             Err(error) => Err(auth_refusal(&error, Dialect::Sts).into()),
         }

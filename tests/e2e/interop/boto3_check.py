@@ -1,4 +1,5 @@
-"""Drives the local cloud's EC2 and STS with boto3, the vendor's own client: launch, describe, tag, page, refuse, end.
+"""Drives the local cloud's EC2, STS and price list with boto3, the vendor's own client: launch, describe, tag, page,
+refuse, end; reservations, Capacity Blocks, Spot Instances and prices.
 
 Needs boto3 from PyPI. Prints one line for each thing it checked; exit code 1 if any did not hold.
 
@@ -71,6 +72,7 @@ def main():
     refused("an unknown key at STS", "InvalidClientTokenId", client("sts", key="nobody").get_caller_identity)
 
     catalog(ec2, world)
+    prices(ec2, client("pricing"))
 
     free = ec2.describe_subnets(SubnetIds=[subnet])["Subnets"][0]["AvailableIpAddressCount"]
     mark = f"check-{time.time_ns()}"
@@ -141,6 +143,7 @@ def main():
 
     refusals(ec2, launch, subnet, name)
     pages(ec2, launch, mark)
+    market(ec2, launch, endpoint, mark)
 
     ended = ec2.terminate_instances(InstanceIds=[name])["TerminatingInstances"][0]
     check("ending it is shutting down", ended["CurrentState"]["Name"] == "shutting-down", ended)
@@ -222,6 +225,86 @@ def pages(ec2, launch, mark):
         count += 1
         found += [one["InstanceId"] for reservation in page["Reservations"] for one in reservation["Instances"]]
     check("three pages show twelve instances once each", count == 3 and sorted(found) == sorted(made), (count, found))
+    ec2.terminate_instances(InstanceIds=made)
+    ec2.get_waiter("instance_terminated").wait(InstanceIds=made, WaiterConfig={"Delay": 1})
+
+
+def prices(ec2, pricing):
+    wanted = {"instanceType": "g5.xlarge", "regionCode": "us-east-1", "operatingSystem": "Linux", "tenancy": "Shared"}
+    wanted |= {"capacitystatus": "Used", "preInstalledSw": "NA", "marketoption": "OnDemand"}
+    filters = [{"Type": "TERM_MATCH", "Field": field, "Value": value} for field, value in wanted.items()]
+    found = [json.loads(one) for one in pricing.get_products(ServiceCode="AmazonEC2", Filters=filters)["PriceList"]]
+    dimensions = [
+        dimension["pricePerUnit"]["USD"]
+        for one in found
+        for term in one["terms"]["OnDemand"].values()
+        for dimension in term["priceDimensions"].values()
+    ]
+    check("the price list has one price of a type", dimensions == ["1.0060000000"], found)
+    count = sum(len(page["PriceList"]) for page in pricing.get_paginator("get_products").paginate(ServiceCode="AmazonEC2", Filters=filters[1:]))
+    check("the price list pages over every type", count > 100, count)
+    refused("an unknown field of the price list", "InvalidParameterException", pricing.get_products, ServiceCode="AmazonEC2", Filters=[{"Type": "TERM_MATCH", "Field": "colour", "Value": "red"}])
+    history = ec2.get_paginator("describe_spot_price_history").paginate(
+        InstanceTypes=["g5.xlarge"], ProductDescriptions=["Linux/UNIX"], StartTime=time.time(), PaginationConfig={"PageSize": 1}
+    )
+    zones = [one["AvailabilityZone"] for page in history for one in page["SpotPriceHistory"]]
+    check("spot has one price of now in each zone", sorted(zones) == ["us-east-1a", "us-east-1b"], zones)
+    types = [one for page in ec2.get_paginator("describe_instance_types").paginate() for one in page["InstanceTypes"]]
+    by_name = {one["InstanceType"]: one for one in types}
+    neuron = by_name["inf2.24xlarge"]["NeuronInfo"]["NeuronDevices"][0]
+    part = by_name["g6f.large"]["GpuInfo"]["Gpus"][0]
+    check("types page, with Neuron devices and parts of GPUs", (neuron["Count"], part["Count"], part["GpuPartitionSize"]) == (6, 0, 0.125), (neuron, part))
+
+
+def market(ec2, launch, endpoint, mark):
+    def control(method, path, body):
+        request = urllib.request.Request(f"{endpoint}/_local/{path}", json.dumps(body).encode(), method=method)
+        with urllib.request.urlopen(request) as answer:
+            return json.load(answer)
+
+    def run(**changes):
+        base = {key: value for key, value in launch.items() if key != "ClientToken"}
+        return ec2.run_instances(**{**base, **changes})["Instances"][0]
+
+    def target(reservation):
+        return {"CapacityReservationTarget": {"CapacityReservationId": reservation}}
+
+    made = []
+    digits = f"{time.time_ns():017x}"[-17:]
+    reservation, block = f"cr-{digits}", f"cr-{'b' + digits[1:]}"
+    control("PUT", f"reservations/{reservation}", {"instanceType": "m7i.xlarge", "zone": "us-east-1a", "total": 1, "matchCriteria": "targeted", "tags": {"mark": mark}})
+    kind = {"InstanceType": "m7i.xlarge"}
+    one = run(**kind, CapacityReservationSpecification=target(reservation))
+    made.append(one["InstanceId"])
+    check("a launch is in its reservation", one["CapacityReservationId"] == reservation, one)
+    refused("a full reservation", "ReservationCapacityExceeded", run, **kind, CapacityReservationSpecification=target(reservation))
+    refused("a missing reservation", "InvalidCapacityReservationId.NotFound", run, **kind, CapacityReservationSpecification=target("cr-00000000"))
+    seen = ec2.describe_capacity_reservations(Filters=[{"Name": "tag:mark", "Values": [mark]}])["CapacityReservations"]
+    figures = [(one["TotalInstanceCount"], one["AvailableInstanceCount"], one["State"], one["AvailabilityZoneId"]) for one in seen]
+    check("the reservation is described", figures == [(1, 0, "active", "use1-az1")], seen)
+
+    ends = {"startsInMs": 3_600_000, "endsInMs": 7_200_000}
+    control("PUT", f"reservations/{block}", {"reservationType": "capacity-block", "instanceType": "p5.48xlarge", "zone": "us-east-1b", "total": 1, **ends})
+    blocks = ec2.describe_capacity_blocks(CapacityBlockIds=[block.replace("cr-", "cb-")])["CapacityBlocks"]
+    check("a Capacity Block is scheduled", [(one["State"], one["CapacityReservationIds"]) for one in blocks] == [("scheduled", [block])], blocks)
+    here = {"InstanceType": "p5.48xlarge", "CapacityReservationSpecification": target(block)}
+    here["NetworkInterfaces"] = [{**launch["NetworkInterfaces"][0], "SubnetId": ec2.describe_subnets(Filters=[{"Name": "availability-zone", "Values": ["us-east-1b"]}])["Subnets"][0]["SubnetId"]}]
+    refused("a Capacity Block without its market", "InvalidParameterValue", run, **here)
+    refused("a Capacity Block before its start", "InvalidCapacityReservationState.PendingActivation", run, **here, InstanceMarketOptions={"MarketType": "capacity-block"})
+
+    spot = {"InstanceMarketOptions": {"MarketType": "spot", "SpotOptions": {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"}}}
+    one = run(**kind, **spot)
+    made.append(one["InstanceId"])
+    check("a Spot Instance says so", one["InstanceLifecycle"] == "spot" and one["SpotInstanceRequestId"].startswith("sir-"), one)
+    low = {"InstanceMarketOptions": {"MarketType": "spot", "SpotOptions": {"MaxPrice": "0.002"}}}
+    refused("too low a price", "SpotMaxPriceTooLow", run, **kind, **low)
+    refused("spot with a reservation", "InvalidParameterCombination", run, **kind, **spot, CapacityReservationSpecification=target(reservation))
+    ec2.get_waiter("instance_running").wait(InstanceIds=made, WaiterConfig={"Delay": 1})
+    control("POST", f"instances/{one['InstanceId']}/interrupt", {"notice_ms": 1000})
+    ec2.get_waiter("instance_terminated").wait(InstanceIds=[one["InstanceId"]], WaiterConfig={"Delay": 1})
+    seen = ec2.describe_instances(InstanceIds=[one["InstanceId"]])["Reservations"][0]["Instances"][0]
+    check("an interruption ends it", seen["StateReason"]["Code"] == "Server.SpotInstanceTermination", seen)
+    control("DELETE", f"reservations/{reservation}", None)
     ec2.terminate_instances(InstanceIds=made)
     ec2.get_waiter("instance_terminated").wait(InstanceIds=made, WaiterConfig={"Delay": 1})
 

@@ -34,7 +34,7 @@ fn example_headers(names: &str, signature: &str, more: &[(&str, &str)]) -> Heade
 }
 
 fn check(request: &Signed<'_>) -> Result<Scope, AuthError> {
-    verify(request, &example(), "us-east-1", &["service"], now("2015-08-30T12:40:00Z"))
+    verify(request, &example(), &["us-east-1"], &["service"], now("2015-08-30T12:40:00Z"))
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn the_published_presigned_url_verifies_until_it_expires() {
     let query = "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIDEXAMPLE%2F20150830%2Fus-east-1%2Fservice%2Faws4_request&X-Amz-Date=20150830T123600Z&X-Amz-SignedHeaders=host&X-Amz-Expires=3600&X-Amz-Signature=e93c787ed7f371d5c6b165c1b38ede9550f4dce4144713e844b25b7192d3865d";
     let headers = headers(&[("host", "example.amazonaws.com")]);
     let request = Signed { method: "GET", path: "/", query, headers: &headers, body: b"" };
-    let at = |time| verify(&request, &example(), "us-east-1", &["service"], now(time));
+    let at = |time| verify(&request, &example(), &["us-east-1"], &["service"], now(time));
     assert!(at("2015-08-30T13:35:59Z").is_ok());
     assert!(matches!(at("2015-08-30T13:36:01Z"), Err(AuthError::Expired(_))));
 }
@@ -126,7 +126,7 @@ fn signed(signer: &Signer, at: &str) -> Result<Scope, AuthError> {
         headers: &headers,
         body: b"",
     };
-    verify(&request, &keys, "us-east-1", &["ssmmessages", "ssm"], now("2026-01-01T12:00:00Z"))
+    verify(&request, &keys, &["us-east-1"], &["ssmmessages", "ssm"], now("2026-01-01T12:00:00Z"))
 }
 
 #[test]
