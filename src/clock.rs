@@ -25,6 +25,12 @@ pub fn now() -> Timestamp {
     .unwrap_or(*wall)
 }
 
+/// `at + by`, or the end of time. Pure.
+#[must_use]
+pub fn after(at: Timestamp, by: Duration) -> Timestamp {
+    at.checked_add(by).unwrap_or(Timestamp::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -44,10 +50,4 @@ mod tests {
             });
         }
     }
-}
-
-/// `at + by`, or the end of time. Pure.
-#[must_use]
-pub fn after(at: Timestamp, by: Duration) -> Timestamp {
-    at.checked_add(by).unwrap_or(Timestamp::MAX)
 }

@@ -9,7 +9,7 @@
 //! | `GET`, `DELETE calls` | counts by action, and the last calls |
 //! | `GET`, `PATCH settings` | [`Settings`] |
 //! | `PUT subnets/{id}` | `{"free_addresses": 1}` |
-//! | `GET pools`, `PUT pools/{zone}/{type}` | `{"capacity": 0, "market": "spot"}`: see [`market::PoolBody`] |
+//! | `GET pools`, `PUT pools/{zone}/{type}` | `{"capacity": 0, "market": "spot"}`: see `market::PoolBody` |
 //! | `GET quotas`, `PUT quotas/{family}` | `{"vcpus": 8, "market": "spot"}` |
 //! | `GET`, `PUT throttle` | `{"mode": "aws"}`, `{"mode": "off"}` |
 //! | `PUT prices/{type}`, `PUT spot-prices/{zone}/{type}` | `{"price": "1.006"}`, or `null` for none |

@@ -530,7 +530,7 @@ mod tests {
                 CloudError::Quota { code: code(), message: message() },
                 "quota next: quota of G and VT, on-demand 900s",
             ),
-            (CloudError::Throttled { code: code() }, "throttled again"),
+            (CloudError::Throttled { code: code(), message: String::new() }, "throttled again"),
             (CloudError::Transient { code: code(), message: message() }, "transient again"),
             (CloudError::Denied { code: code(), message: message() }, "denied wait"),
             (CloudError::NotFound { code: code(), message: message() }, "operator wait"),

@@ -41,6 +41,8 @@ pub struct Reads {
     pub reservations: u64,
 }
 
+type Images = HashMap<(String, Option<ImageWish>), (Instant, Image)>;
+
 /// The market, kept fresh by [`MarketCache::run`].
 #[derive(Debug)]
 pub struct MarketCache {
@@ -48,7 +50,7 @@ pub struct MarketCache {
     snapshot: Mutex<Arc<Snapshot>>,
     schedule: Mutex<Schedule>,
     /// By instance type and wish.
-    images: Mutex<HashMap<(String, Option<ImageWish>), (Instant, Image)>>,
+    images: Mutex<Images>,
     /// One reading of a part at a time: a burst of pods asks once.
     reading: tokio::sync::Mutex<()>,
     reads: watch::Sender<Reads>,

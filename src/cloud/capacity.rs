@@ -95,7 +95,6 @@ pub enum Tenancy {
 impl Tenancy {
     /// Whether this is EC2's default.
     #[must_use]
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's `skip_serializing_if` passes references")]
     pub fn is_shared(&self) -> bool {
         *self == Self::Shared
     }

@@ -1,4 +1,4 @@
-//! EC2 as a [`Cloud`] and a [`Market`]: translation and nothing more.
+//! EC2 as a [`Cloud`] and a [`Market`](super::Market): translation and nothing more.
 //!
 //! It decides nothing about pods. Every call is counted, and every refusal becomes the [`CloudError`] that says what
 //! the caller does next; what was done and why is for the caller to record ([`super::audit`]).

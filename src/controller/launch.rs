@@ -52,7 +52,7 @@ impl Core {
                 let Some(seat) = self.seat(uid) else { return Ok(self.no_seat(uid, &pod)) };
                 let answer =
                     self.run_instances(uid, &pod, &intent, "the call of an earlier intent again", slot).await;
-                match self.answer(uid, &pod, intent, Selection::Cheapest, answer, seat).await? {
+                match self.answer(uid, &pod, *intent, Selection::Cheapest, answer, seat).await? {
                     Tried::Done(again) => Ok(again),
                     Tried::Refused => Ok(Duration::ZERO),
                 }

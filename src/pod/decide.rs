@@ -153,7 +153,7 @@ pub enum Action {
     /// Launches a machine, or asks again for one.
     Launch(Launch),
     /// Writes the intent, with the instance's id, to the pod.
-    Record(Intent),
+    Record(Box<Intent>),
     /// Keeps a link to this running machine.
     EnsureLink { instance_id: String },
     /// The gateway never shows this machine its pod (again).
@@ -172,7 +172,7 @@ pub enum Action {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Launch {
     /// The call that this intent stands for, again.
-    Repeat(Intent),
+    Repeat(Box<Intent>),
     /// A new call.
     Next {
         epoch: u32,

@@ -170,10 +170,16 @@ impl Intent {
     pub fn annotations(&self) -> [(&'static str, Option<String>); 8] {
         let launched =
             |text: String| Some(text).filter(|text| self.instance_id.is_some() && !text.is_empty());
-        let reservation = match &self.purchase {
+        let group = match &self.purchase {
             Purchase::ReservationGroup { arn } => Some(arn.as_str()),
-            other => other.reservation_id(),
+            Purchase::OnDemand
+            | Purchase::Spot { .. }
+            | Purchase::Reservation { .. }
+            | Purchase::OpenReservation
+            | Purchase::CapacityBlock { .. }
+            | Purchase::Interruptible { .. } => None,
         };
+        let reservation = group.or_else(|| self.purchase.reservation_id());
         [
             (ANNOTATION_LAUNCH, Some(self.to_annotation())),
             (ANNOTATION_INSTANCE_ID, self.instance_id.clone()),

@@ -40,7 +40,7 @@ impl Permission {
         format!("{verb} {resource}.{group} {names:?} in {}", namespace.as_deref().unwrap_or("all"))
     }
 
-    fn allows(&self, asked: &Permission) -> bool {
+    fn allows(&self, asked: &Self) -> bool {
         let is_named = asked.names.iter().all(|name| self.names.contains(name));
         (self.namespace.is_none() || self.namespace == asked.namespace)
             && (&self.group, &self.resource, &self.verb) == (&asked.group, &asked.resource, &asked.verb)

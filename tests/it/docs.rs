@@ -177,7 +177,7 @@ fn links_between_pages_lead_somewhere() {
             let target = if file.is_empty() {
                 page.clone()
             } else {
-                page.parent().unwrap_or(Path::new("")).join(file)
+                page.parent().unwrap_or_else(|| Path::new("")).join(file)
             };
             assert!(target.exists(), "{}: `{link}` leads nowhere", page.display());
             let leads = anchor.is_empty()

@@ -96,7 +96,7 @@ impl Schedule {
     /// A reading ended. `soon` is how far away the next known change of a reservation is.
     pub(super) fn was_read(&mut self, part: Part, began: Instant, is_ok: bool, soon: Option<Duration>) {
         let period = match part {
-            Part::Reservations => soon.map_or(part.period(), |soon| part.period().min(soon)),
+            Part::Reservations => soon.map_or_else(|| part.period(), |soon| part.period().min(soon)),
             Part::Catalog | Part::Prices | Part::Subnets | Part::Spot => part.period(),
         };
         let index = part.index();

@@ -60,7 +60,7 @@ fn no_machine(seen: &Observed<'_>, pod: &Pod, view: &View<'_>) -> Decision {
         return held(seen, state, hold);
     }
     let launch = match repeat {
-        Some(intent) => Launch::Repeat(intent.clone()),
+        Some(intent) => Launch::Repeat(Box::new(intent.clone())),
         None => Launch::Next {
             epoch: view.next_epoch(seen),
             failed_boots: view.intent.as_ref().map_or(0, |intent| intent.failed_boots),
@@ -116,10 +116,11 @@ fn with_machine(seen: &Observed<'_>, view: &View<'_>, instance: &Instance) -> De
     };
     let decision = match &view.intent {
         Some(intent) if intent.instance_id.as_deref() == Some(&instance.id) => decision,
-        Some(intent) if intent.launched(instance) => {
-            decision.act(Action::Record(Intent { instance_id: Some(instance.id.clone()), ..intent.clone() }))
-        }
-        Some(_) | None => decision.act(Action::Record(Intent::of_instance(instance))),
+        Some(intent) if intent.launched(instance) => decision.act(Action::Record(Box::new(Intent {
+            instance_id: Some(instance.id.clone()),
+            ..intent.clone()
+        }))),
+        Some(_) | None => decision.act(Action::Record(Box::new(Intent::of_instance(instance)))),
     };
     let decision = drain::before_the_end(seen, view.link, instance, decision);
     ensure_link(decision, view.link.is_some(), instance)

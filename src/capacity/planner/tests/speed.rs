@@ -18,7 +18,7 @@ const DRY: usize = 40;
 /// A region of the size of the largest.
 fn region() -> Owned {
     let mut owned = Owned::new();
-    let zones: Vec<String> = (0..ZONES).map(|n| format!("us-east-1{}", char::from(b'a' + n as u8))).collect();
+    let zones: Vec<String> = ('a'..).take(ZONES).map(|letter| format!("us-east-1{letter}")).collect();
     let shipped = std::mem::take(&mut owned.catalog.types);
     let is_plain = |offer: &&Offer| offer.shape.arch == "amd64" && !is_exotic(&offer.shape);
     let (plain, other): (Vec<_>, Vec<_>) = shipped.values().partition(is_plain);
