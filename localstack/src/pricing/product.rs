@@ -99,9 +99,9 @@ fn product(region: &str, kind: &InstanceType, way: &Way, linux: u64) -> Product 
     Product { sku: sku[..16].to_ascii_uppercase(), attributes, family, micros }
 }
 
-/// Attributes that a product may have, and that can be filtered by.
+/// Attributes that a product may have, and that can be filtered by, as can its family.
 pub(super) fn is_attribute(name: &str) -> bool {
-    name == "gpu" || {
+    matches!(name, "gpu" | "productFamily") || {
         let any = CATALOG.first().map(|kind| product("", kind, &SHARED, 0));
         any.is_some_and(|product| product.attributes.contains_key(name))
     }

@@ -92,7 +92,11 @@ impl Request {
                 }
             };
             // The service code is a field of its own and an attribute.
-            let field = if field == "ServiceCode" { "servicecode".to_owned() } else { field };
+            let field = if matches!(field.as_str(), "ServiceCode" | "serviceCode") {
+                "servicecode".to_owned()
+            } else {
+                field
+            };
             if !is_attribute(&field) {
                 return Err(invalid(format!(
                     "Input Parameters are invalid. Filter field {field} is not valid"
@@ -107,9 +111,11 @@ impl Request {
 
     pub(super) fn matches(&self, product: &Product) -> bool {
         self.filters.iter().all(|(field, comparison, wanted)| {
-            let Some(value) = product.attributes.get(field.as_str()) else {
-                return *comparison == Comparison::NoneOf;
+            let value = match field.as_str() {
+                "productFamily" => Some(product.family),
+                attribute => product.attributes.get(attribute).map(String::as_str),
             };
+            let Some(value) = value else { return *comparison == Comparison::NoneOf };
             let among = || wanted.split(',').any(|one| one.trim() == value);
             match comparison {
                 Comparison::Equal => value == wanted,

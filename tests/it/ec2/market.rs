@@ -359,7 +359,6 @@ async fn on_demand_prices_are_those_of_the_region_bare_metal_included() {
     TERM_MATCH operatingSystem Linux
     TERM_MATCH preInstalledSw NA
     TERM_MATCH regionCode us-east-1
-    TERM_MATCH serviceCode AmazonEC2
     TERM_MATCH tenancy Shared
     ");
 }

@@ -75,7 +75,6 @@ pub(super) async fn on_demand(ec2: &Ec2) -> Result<BTreeMap<String, MicroUsd>, C
 fn filters(region: &str, tenancy: &[(&str, &str)]) -> Result<Vec<Filter>, CloudError> {
     let always = [
         ("regionCode", region),
-        ("serviceCode", "AmazonEC2"),
         ("preInstalledSw", "NA"),
         ("operatingSystem", "Linux"),
         ("capacitystatus", "Used"),
