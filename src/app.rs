@@ -14,7 +14,6 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
-use crate::capacity::market::MarketCache;
 use crate::cloud::ec2::{Ec2, sdk_config};
 use crate::config::{Config, Tls, TunnelKind};
 use crate::controller::{Controller, Deps, Metrics};
@@ -25,6 +24,7 @@ use crate::gateway::{self, Gateway};
 use crate::informer::PodInformer;
 use crate::keys::Keys;
 use crate::link::{LinkDeps, LinkSettings, LiveLinks};
+use crate::market::MarketCache;
 use crate::node;
 use crate::telemetry::{CloudCalls, Probe, Telemetry};
 use crate::tunnel::Transport;

@@ -3,7 +3,6 @@
 pub mod avoid;
 pub mod blocked;
 pub mod candidate;
-pub mod market;
 pub mod money;
 pub mod planner;
 pub mod shipped;

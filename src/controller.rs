@@ -31,13 +31,13 @@ use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
 use crate::capacity::blocked::Blocked;
-use crate::capacity::market::MarketCache;
 use crate::clock;
 use crate::cloud::{Cloud, CloudHealth};
 use crate::config::{Config, TunnelKind};
 use crate::guest::{Listen, UserData, user_data};
 use crate::informer::{Changed, PodInformer};
 use crate::link::Links;
+use crate::market::MarketCache;
 use crate::pod::decide::{AbsentEnd, Decision, Lists, Rules, decide};
 use crate::pod::state::State;
 use crate::pod::{ask, reasons, status};

@@ -11,6 +11,7 @@ pub mod cloud;
 pub mod controller;
 pub mod informer;
 pub mod link;
+pub mod market;
 
 pub mod gateway;
 pub mod guest;

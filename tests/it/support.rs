@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
-use orca::capacity::market::MarketCache;
 use orca::cloud::CloudHealth;
 use orca::cloud::Instance;
 use orca::cloud::memory::MemoryCloud;
@@ -18,6 +17,7 @@ use orca::config::{
 };
 use orca::controller::{self, Controller, Deps};
 use orca::informer::PodInformer;
+use orca::market::MarketCache;
 use orca::pod::layers::Layer;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};

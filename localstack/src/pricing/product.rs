@@ -41,7 +41,7 @@ const WAYS: [Way; 5] = [
 pub(super) struct Product {
     pub sku: String,
     pub attributes: BTreeMap<&'static str, String>,
-    family: &'static str,
+    pub(super) family: &'static str,
     /// In millionths of a dollar an hour.
     micros: u64,
 }
