@@ -11,9 +11,9 @@ use super::observe::Seen;
 use super::{Core, Slot, deadline, metrics};
 use crate::clock;
 use crate::cloud::audit::Deed;
-use crate::cloud::{CloudError, Instance};
+use crate::cloud::{CloudError, Instance, Lifecycle, Purchase};
 use crate::link::Machine;
-use crate::pod::decide::{Action, Decision};
+use crate::pod::decide::{Action, Decision, Starved};
 use crate::pod::intent::Intent;
 use crate::pod::state::State;
 use crate::pod::status::{self, StatusChange};
@@ -90,6 +90,7 @@ impl Core {
                 }
                 Action::ShutDown { instance_id } => {
                     self.links.shut_down(uid);
+                    self.avoid_taken(seen, &instance_id);
                     self.table.update(uid, |row| row.memory.draining = Some(instance_id));
                 }
                 Action::RemoveLink => self.links.remove(uid),
@@ -110,6 +111,21 @@ impl Core {
             return Ok(None);
         }
         Ok(Some(again))
+    }
+
+    /// The pool of a spot machine that is taken back is better not asked for a while.
+    fn avoid_taken(&self, seen: &Seen, instance_id: &str) {
+        let Some(taken) = seen.instances.iter().find(|one| one.id == instance_id) else { return };
+        if taken.bought.lifecycle == Lifecycle::Spot {
+            self.starved(&Starved {
+                code: "Server.InsufficientInstanceCapacity".to_owned(),
+                message: String::new(),
+                purchase: Purchase::of(&taken.bought),
+                instance_type: taken.instance_type.clone(),
+                zone: taken.zone.clone(),
+                subnet_id: taken.subnet_id.clone(),
+            });
+        }
     }
 
     async fn write_status(&self, uid: &str, pod: &Pod, change: &StatusChange) -> Result<(), Failure> {
@@ -227,6 +243,9 @@ impl Core {
         };
         let missing = |what: String| CloudError::NotFound { code: "Unknown".to_owned(), message: what };
         self.market.ready().await?;
+        if instance.bought.lifecycle == Lifecycle::CapacityBlock {
+            self.market.want_reservations().await?;
+        }
         let snapshot = self.market.snapshot();
         let offer = snapshot.catalog.types.get(&instance.instance_type);
         let offer = offer.ok_or_else(|| missing(format!("instance type `{}`", instance.instance_type)))?;

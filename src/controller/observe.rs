@@ -9,8 +9,9 @@ use kube::api::Api;
 
 use super::act::Failure;
 use super::{Core, deadline, table};
+use crate::capacity::planner::drain_time;
 use crate::clock;
-use crate::cloud::{Instance, TAG_POD_NAME, TAG_POD_NAMESPACE};
+use crate::cloud::{Instance, Lifecycle, TAG_POD_NAME, TAG_POD_NAMESPACE};
 use crate::link::{LinkState, LinkStatus};
 use crate::pod::decide::{Drain, Lists, Memory, Observed, Rules};
 use crate::pod::intent::Intent;
@@ -87,7 +88,32 @@ impl Core {
             (pod, row.latest.as_deref().and_then(name_of), row.memory.clone())
         });
         let name = name.or_else(|| instances.iter().find_map(name_by_tags));
-        Seen { pod, drain: None, instances, link: self.links.status(uid), memory, name, lists, now }
+        Seen {
+            pod,
+            drain: self.drain(&instances),
+            instances,
+            link: self.links.status(uid),
+            memory,
+            name,
+            lists,
+            now,
+        }
+    }
+
+    /// When the Capacity Block ends that one of the machines is in.
+    fn drain(&self, instances: &[Instance]) -> Option<Drain> {
+        let in_block = instances
+            .iter()
+            .find(|one| one.state.may_run() && one.bought.lifecycle == Lifecycle::CapacityBlock)?;
+        let id = in_block.bought.reservation_id.as_deref()?;
+        let snapshot = self.market.snapshot();
+        let ends_at = snapshot.reservations.iter().find(|one| one.id == id)?.ends_at?;
+        Some(Drain {
+            instance_id: in_block.id.clone(),
+            at: drain_time(&in_block.instance_type, ends_at),
+            ends_at,
+            what: format!("Capacity Block {id}"),
+        })
     }
 
     /// What the API server and the cloud say now.
