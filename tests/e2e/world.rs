@@ -22,7 +22,6 @@ pub(crate) use namespace::{Background, Namespace};
 pub(crate) const START: Duration = Duration::from_secs(120);
 /// The local cloud.
 pub(crate) const CLOUD: &str = "http://127.0.0.1:4566";
-
 /// The image registry beside it.
 pub(crate) const REGISTRY: &str = "127.0.0.1:5000";
 /// What the names of the tests' namespaces begin with.
