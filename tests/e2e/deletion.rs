@@ -50,8 +50,28 @@ fn booting(ns: &Namespace<'_>) -> Result<()> {
 }
 
 fn namespace(ns: &Namespace<'_>) -> Result<()> {
-    ns.pod("one", SLEEP)?;
-    ns.ready_pod("two", SLEEP)?;
+    // Whose controllers would make other pods, if they could.
+    for (kind, name) in [("Deployment", "web"), ("StatefulSet", "db")] {
+        ns.apply(&format!(
+            r#"
+apiVersion: apps/v1
+kind: {kind}
+metadata: {{name: {name}}}
+spec:
+  selector: {{matchLabels: {{app: {name}}}}}
+  template:
+    metadata: {{labels: {{app: {name}}}}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      nodeSelector: {{type: virtual-kubelet}}
+      tolerations: [{{key: virtual-kubelet.io/provider, operator: Exists}}]
+      {SLEEP}
+"#
+        ))?;
+    }
+    for workload in ["deployment/web", "statefulset/db"] {
+        ns.run(&["rollout", "status", workload, "--timeout=120s"])?;
+    }
     ns.run(&["delete", "namespace", &ns.name, "--timeout=120s"])?;
     ns.await_no_instance(GONE)
 }
