@@ -54,20 +54,18 @@ pub(super) async fn act(
     done()
 }
 
-/// Tells it that it will be taken back, and then does so.
+/// Tells it that it will be taken back, and then does so. What EC2 would not take back is not told and ends at once.
 fn interrupt(world: &World, id: &str, bytes: &Bytes) -> Result<(), ControlError> {
     let Interruption { notice_ms } = if bytes.is_empty() { Interruption::default() } else { body(bytes)? };
     world.change(|cloud, now| {
         let notice = notice_ms.map_or(cloud.timing.spot_notice, Duration::from_millis);
-        let Some(instance) = cloud.instances.get_mut(id) else { return Ok(()) };
-        if !instance.interruptible() {
-            let message = format!("`{id}` is neither a Spot Instance nor in an interruptible reservation");
-            return Err(ControlError::Conflict(message));
+        if let Some(instance) = cloud.instances.get_mut(id) {
+            let notice = if instance.interruptible() { notice } else { Duration::ZERO };
+            instance.interrupt(clock::after(now, notice));
         }
-        instance.interrupt(clock::after(now, notice));
         cloud.settle(now);
-        Ok(())
-    })
+    });
+    Ok(())
 }
 
 fn end(world: &World, id: &str, code: &str, power: Power) {

@@ -147,8 +147,9 @@ async fn an_interruption_is_announced_two_minutes_before() {
         "<code>Server.SpotInstanceTermination</code><message>Server.SpotInstanceTermination: Spot instance termination</message>"
     );
     let on_demand = cloud.launch(&[]).await;
-    let refused = cloud.control("POST", &format!("instances/{on_demand}/interrupt"), Value::Null).await;
-    assert_eq!(refused.0, 409);
+    cloud.until(&on_demand, "running").await;
+    cloud.control("POST", &format!("instances/{on_demand}/interrupt"), Value::Null).await;
+    assert_eq!(cloud.state(&on_demand).await, "shutting-down", "no notice for what EC2 does not take back");
 }
 
 #[tokio::test(start_paused = true)]
