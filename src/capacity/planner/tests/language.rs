@@ -119,6 +119,7 @@ impl Owned {
             "allowed" => {
                 self.rules.allowed_instance_types = Some(value.split(',').map(str::to_owned).collect());
             }
+            "buys" => self.rules.allowed_capacity_types = value.split(',').map(market).collect(),
             "shipped" => {
                 self.catalog.source = Source::Shipped;
                 self.catalog.types.values_mut().for_each(|offer| offer.zones = BTreeSet::new());
