@@ -7,6 +7,7 @@ pub mod imds;
 mod network;
 pub mod none;
 pub mod nspawn;
+mod way_out;
 
 use std::io;
 use std::net::Ipv4Addr;

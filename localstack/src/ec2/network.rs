@@ -42,7 +42,7 @@ pub(super) fn describe_availability_zones(call: &Call<'_>) -> Result<Xml, Refusa
         id: subnet.zone_id.clone(),
         region: call.world.region.clone(),
     };
-    let zones: Vec<Zone> = call.world.estate.subnets.iter().map(zone).collect();
+    let zones: Vec<Zone> = call.world.estate.first_subnets().map(zone).collect();
     let unknown = names.iter().find(|name| zones.iter().all(|zone| zone.name != **name));
     let unknown = unknown.or_else(|| ids.iter().find(|id| zones.iter().all(|zone| zone.id != **id)));
     if let Some(unknown) = unknown {

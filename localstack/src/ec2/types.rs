@@ -57,7 +57,7 @@ pub(super) fn describe_instance_type_offerings(call: &Call<'_>) -> Result<Xml, R
     call.ready()?;
     let world = call.world;
     let locations = |kind: &InstanceType| -> Result<Vec<String>, Refusal> {
-        let zones = || world.estate.subnets.iter().filter(|subnet| kind.offered_in(&subnet.zone));
+        let zones = || world.estate.first_subnets().filter(|subnet| kind.offered_in(&subnet.zone));
         match location_type {
             "region" => Ok(vec![world.region.clone()]),
             "availability-zone" => Ok(zones().map(|subnet| subnet.zone.clone()).collect()),

@@ -2,7 +2,8 @@
 //! reach a machine's primary and secondary addresses as a VPC would bring them there.
 //!
 //! The subnet's router is the host: it has the gateway's address on every veth and answers ARP for the other
-//! members of the subnet. Machines reach each other, the metadata server and the registry, and nothing else.
+//! members of the subnet. Machines reach each other, the metadata server and the registry, and the rest of the world
+//! where the host has a way to it.
 //! What to run is computed here as text; [`Network`] runs it. Everything carries a mark of its own (link prefix,
 //! route protocol, chain names), so that it can be removed without knowing what was made.
 
@@ -14,6 +15,7 @@ use anyhow::{Context, bail};
 
 use super::MachineSpec;
 use super::command::{run, run_with_input};
+use super::way_out::{RESOLVER, WayOut};
 
 /// Where the host answers machines: metadata (by way of 169.254.169.254) and the registry. Link-local, so that it
 /// collides with no VPC; the image's `hosts.toml` files name it.
@@ -29,8 +31,9 @@ const LINK_PREFIX: &str = "lc-";
 const ROUTE_PROTOCOL: &str = "180";
 
 /// (table, chain, built-in chain that jumps to it)
-const CHAINS: [(&str, &str, &str); 3] = [
+const CHAINS: [(&str, &str, &str); 4] = [
     ("nat", "LOCALCLOUD-PREROUTING", "PREROUTING"),
+    ("nat", "LOCALCLOUD-POSTROUTING", "POSTROUTING"),
     ("filter", "LOCALCLOUD-INPUT", "INPUT"),
     ("filter", "LOCALCLOUD-FORWARD", "FORWARD"),
 ];
@@ -70,12 +73,18 @@ fn attach_commands(spec: &MachineSpec, pid: u32) -> String {
 }
 
 /// For `iptables-restore --noflush`.
-fn chains() -> String {
+fn chains(way_out: Option<&WayOut>) -> String {
+    let links = format!("{LINK_PREFIX}+");
+    let translation = way_out.map(|way| way.translation(&links)).unwrap_or_default();
+    let passage = way_out.map(|way| way.passage(&links)).unwrap_or_default();
     // Who is who is told by the source address, which strict reverse-path filtering has checked by then.
     format!(
         "*nat\n\
          :LOCALCLOUD-PREROUTING - [0:0]\n\
+         :LOCALCLOUD-POSTROUTING - [0:0]\n\
          -I PREROUTING -j LOCALCLOUD-PREROUTING\n\
+         -I POSTROUTING -j LOCALCLOUD-POSTROUTING\n\
+         {translation}\
          COMMIT\n\
          *filter\n\
          :LOCALCLOUD-INPUT - [0:0]\n\
@@ -88,6 +97,7 @@ fn chains() -> String {
          -A LOCALCLOUD-INPUT -i {LINK_PREFIX}+ -j REJECT\n\
          -A LOCALCLOUD-INPUT ! -i lo -d {SERVICES}/32 -j DROP\n\
          -A LOCALCLOUD-FORWARD -i {LINK_PREFIX}+ -o {LINK_PREFIX}+ -j ACCEPT\n\
+         {passage}\
          -A LOCALCLOUD-FORWARD -i {LINK_PREFIX}+ -j REJECT --reject-with icmp-net-unreachable\n\
          COMMIT\n"
     )
@@ -104,14 +114,23 @@ fn metadata_rule(id: &str, server: SocketAddrV4) -> Vec<String> {
 
 /// The host's side of it. Dropping it removes nothing: see [`Network::remove`].
 #[derive(Debug)]
-pub(super) struct Network;
+pub(super) struct Network {
+    way_out: Option<WayOut>,
+}
 
 impl Network {
     /// Puts up what all machines share.
     pub(super) async fn create() -> anyhow::Result<Self> {
         run("ip", &["addr", "add", &format!("{SERVICES}/32"), "dev", "lo", "scope", "link"]).await?;
-        run_with_input("iptables-restore", &["--wait", "10", "--noflush"], &chains()).await?;
-        Ok(Self)
+        let way_out = WayOut::find().await;
+        let chains = chains(way_out.as_ref());
+        run_with_input("iptables-restore", &["--wait", "10", "--noflush"], &chains).await?;
+        Ok(Self { way_out })
+    }
+
+    /// Where machines ask for names; none where there is no way out.
+    pub(super) fn resolver(&self) -> Option<Ipv4Addr> {
+        self.way_out.as_ref().map(|_| RESOLVER)
     }
 
     /// Removes everything of every machine, of this process or of one that was killed. Idempotent.
@@ -166,6 +185,13 @@ impl Network {
         }
         let rule = metadata_rule(&spec.id, metadata);
         iptables("-A", &rule).await?;
+        if let Some(way_out) = &self.way_out {
+            let rule = way_out.masquerade(spec.vpc_cidr);
+            // One for all machines of the VPC.
+            if iptables("-C", &rule).await.is_err() {
+                iptables("-A", &rule).await?;
+            }
+        }
         Ok(())
     }
 
@@ -254,12 +280,22 @@ mod tests {
 
     #[test]
     fn every_chain_that_is_made_is_one_that_is_removed() {
-        let made: Vec<_> =
-            chains().lines().filter_map(|line| line.strip_prefix(':').map(str::to_owned)).collect();
-        let removed = CHAINS.map(|(_, chain, _)| format!("{chain} - [0:0]"));
-        assert_eq!(made, removed);
-        for (_, chain, parent) in CHAINS {
-            assert!(chains().contains(&format!("-I {parent} -j {chain}\n")));
+        let way_out = WayOut { interface: "eth0".to_owned(), resolver: Ipv4Addr::new(10, 0, 0, 2) };
+        for chains in [chains(None), chains(Some(&way_out))] {
+            let made: Vec<_> =
+                chains.lines().filter_map(|line| line.strip_prefix(':').map(str::to_owned)).collect();
+            let removed = CHAINS.map(|(_, chain, _)| format!("{chain} - [0:0]"));
+            assert_eq!(made, removed);
+            for (_, chain, parent) in CHAINS {
+                assert!(chains.contains(&format!("-I {parent} -j {chain}\n")));
+            }
         }
+    }
+
+    #[test]
+    fn without_a_way_out_everything_that_leaves_is_refused_at_once() {
+        let chains = chains(None);
+        assert!(!chains.contains("eth0") && !chains.contains("DNAT"), "{chains}");
+        assert!(chains.contains("-A LOCALCLOUD-FORWARD -i lc-+ -j REJECT"), "{chains}");
     }
 }

@@ -7,6 +7,7 @@
 //! | subnet 10.88.1.0/24 in us-east-1a (use1-az1) | `subnet-0c10ad0000000000a` |
 //! | subnet 10.88.2.0/24 in us-east-1b (use1-az2) | `subnet-0c10ad0000000000b` |
 //! | subnet 10.88.3.0/24 in us-east-1c (use1-az3) | `subnet-0c10ad0000000000c` |
+//! | another, 10.88.4.0/24 in us-east-1a | `subnet-0c10ad0000000001a` |
 //! | security group `default` | `sg-0c10ad0000000000d` |
 //! | security group `orca` | `sg-0c10ad0000000000e` |
 //! | EKS-optimized AL2023, x86_64 standard | `ami-0c10ad0000000000a` |
@@ -25,6 +26,7 @@ pub const VPC: &str = "vpc-0c10ad00000000001";
 pub const SUBNET_A: &str = "subnet-0c10ad0000000000a";
 pub const SUBNET_B: &str = "subnet-0c10ad0000000000b";
 pub const SUBNET_C: &str = "subnet-0c10ad0000000000c";
+pub const SUBNET_A2: &str = "subnet-0c10ad0000000001a";
 pub const GROUP_DEFAULT: &str = "sg-0c10ad0000000000d";
 pub const GROUP_ORCA: &str = "sg-0c10ad0000000000e";
 pub const AMI_X86_64: &str = "ami-0c10ad0000000000a";
@@ -41,12 +43,12 @@ const MINORS: [&str; 3] = ["1.36", "1.35", "1.34"];
 #[must_use]
 pub fn estate() -> Estate {
     let cidr = |third, bits| Cidr { address: Ipv4Addr::new(10, 88, third, 0), bits };
-    let subnet = |id: &str, third: u8, letter: char| Subnet {
+    let subnet = |id: &str, third: u8, letter: char, zone: u8| Subnet {
         id: id.to_owned(),
         vpc: VPC.to_owned(),
         cidr: cidr(third, 24),
         zone: format!("{REGION}{letter}"),
-        zone_id: format!("use1-az{third}"),
+        zone_id: format!("use1-az{zone}"),
     };
     let group = |id: &str, name: &str, description: &str| Group {
         id: id.to_owned(),
@@ -69,7 +71,12 @@ pub fn estate() -> Estate {
     };
     Estate {
         vpc: Vpc { id: VPC.to_owned(), cidr: cidr(0, 16) },
-        subnets: vec![subnet(SUBNET_A, 1, 'a'), subnet(SUBNET_B, 2, 'b'), subnet(SUBNET_C, 3, 'c')],
+        subnets: vec![
+            subnet(SUBNET_A, 1, 'a', 1),
+            subnet(SUBNET_B, 2, 'b', 2),
+            subnet(SUBNET_C, 3, 'c', 3),
+            subnet(SUBNET_A2, 4, 'a', 1),
+        ],
         groups: vec![
             group(GROUP_DEFAULT, "default", "default VPC security group"),
             group(GROUP_ORCA, "orca", "machines that run pods"),

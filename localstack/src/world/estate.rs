@@ -101,6 +101,13 @@ impl Estate {
 
     /// Names of all zones.
     pub fn zones(&self) -> impl Iterator<Item = &str> {
-        self.subnets.iter().map(|subnet| subnet.zone.as_str())
+        self.first_subnets().map(|subnet| subnet.zone.as_str())
+    }
+
+    /// One subnet of each zone: a zone may have more than one.
+    pub fn first_subnets(&self) -> impl Iterator<Item = &Subnet> {
+        let is_first =
+            |(n, subnet): &(usize, &Subnet)| self.subnets[..*n].iter().all(|other| other.zone != subnet.zone);
+        self.subnets.iter().enumerate().filter(is_first).map(|(_, subnet)| subnet)
     }
 }

@@ -163,6 +163,19 @@ async fn the_documented_ids_exist() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_zone_with_two_subnets_is_one_zone() {
+    let cloud = TestCloud::start();
+    let zones = cloud.ec2(&[("Action", "DescribeAvailabilityZones")]).await.ok();
+    assert_eq!(zones.all("zoneName"), ["us-east-1a", "us-east-1b", "us-east-1c"]);
+    let in_a = [
+        ("Action", "DescribeSubnets"),
+        ("Filter.1.Name", "availability-zone"),
+        ("Filter.1.Value.1", "us-east-1a"),
+    ];
+    assert_eq!(cloud.ec2(&in_a).await.ok().all("subnetId"), [defaults::SUBNET_A, defaults::SUBNET_A2]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_instance_in_xml() {
     let cloud = TestCloud::start();
     let id = cloud

@@ -1,7 +1,7 @@
 # Becomes a machine. Runs in mount and network namespaces of its own, so that its mounts and its interface end with it
 # whatever happens to the local cloud. Reads one line when the host has put the interface in.
 # Environment: NAME, DIR, BASE, UNIFIED, GROUP (parent of all machines' groups), ADDRESS (with prefix), GATEWAY, MAC,
-# CAPABILITIES (flags).
+# CAPABILITIES (flags), RESOLVER (empty: the machine has no way out, and looks up no names).
 
 read -r _
 ip link set lo up
@@ -12,6 +12,8 @@ ip route add default via "$GATEWAY"
 
 mount -t overlay overlay -o "lowerdir=$BASE/root,upperdir=$DIR/upper,workdir=$DIR/work" "$DIR/root"
 set -- --bind="$DIR/containerd:/var/lib/containerd"
+# Few and short attempts: a name that cannot be had is told soon.
+[ -z "$RESOLVER" ] || printf 'nameserver %s\noptions timeout:2 attempts:2\n' "$RESOLVER" > "$DIR/root/etc/resolv.conf"
 
 # cgroup v1: the machine sees its own group as the root of every hierarchy, so that it can use all of it and nothing else.
 # nspawn moves it one level down in the hierarchy named systemd.

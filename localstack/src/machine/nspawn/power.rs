@@ -77,6 +77,7 @@ pub(super) async fn start(site: &Site, machine: &Machine) -> anyhow::Result<Runn
         .env("ADDRESS", format!("{}/{}", spec.private_ip, spec.subnet_cidr.1))
         .env("GATEWAY", network::gateway(spec.subnet_cidr).to_string())
         .env("MAC", &spec.mac)
+        .env("RESOLVER", site.network.resolver().map(|address| address.to_string()).unwrap_or_default())
         .env("CAPABILITIES", site.host.capabilities)
         .env("NOTIFY_SOCKET", &path)
         .stdin(Stdio::piped())
