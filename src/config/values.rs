@@ -148,13 +148,18 @@ pub(crate) fn is_log_filter(text: &str) -> bool {
     })
 }
 
-/// `90s`, `5m`, `1h30m`, `24h`, `7d`, `1d12h`. A day has 24 hours.
+/// `90s`, `5m`, `1h30m`, `24h`, `7d`, `1d12h`: ten years at most. A day has 24 hours.
 pub(crate) fn duration(text: &str) -> Option<Duration> {
     let days =
         text.split_once('d').filter(|(days, _)| !days.is_empty() && days.bytes().all(|b| b.is_ascii_digit()));
-    let Some((days, rest)) = days else { return clock_time(text) };
-    let days = Duration::from_secs(days.parse::<u32>().ok().map(u64::from)?.checked_mul(86_400)?);
-    if rest.is_empty() { Some(days) } else { days.checked_add(clock_time(rest)?) }
+    let (days, rest) = match days {
+        Some((days, rest)) => (days.parse::<u32>().ok()?, rest),
+        None => (0, text),
+    };
+    let rest = if days > 0 && rest.is_empty() { Duration::ZERO } else { clock_time(rest)? };
+    let duration = Duration::from_secs(u64::from(days) * 86_400).checked_add(rest)?;
+    // Far from where adding it to a time overflows.
+    (duration <= Duration::from_secs(3650 * 86_400)).then_some(duration)
 }
 
 fn clock_time(text: &str) -> Option<Duration> {
@@ -184,9 +189,20 @@ mod tests {
         assert_eq!(duration("0s"), Some(Duration::ZERO));
         assert_eq!(duration("7d"), Some(Duration::from_secs(604_800)));
         assert_eq!(duration("1d12h"), Some(Duration::from_secs(129_600)));
-        for bad in
-            ["", "5", "-5m", "five minutes", "5 fortnights", "d", "-1d", "1d-1h", "1d5", "99999999999d"]
-        {
+        for bad in [
+            "",
+            "5",
+            "-5m",
+            "five minutes",
+            "5 fortnights",
+            "d",
+            "-1d",
+            "1d-1h",
+            "1d5",
+            "99999999999d",
+            "4000d",
+            "99999999h",
+        ] {
             assert_eq!(duration(bad), None, "{bad}");
         }
     }

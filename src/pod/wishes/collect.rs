@@ -38,6 +38,21 @@ pub(crate) struct Said {
     pub(crate) level: usize,
 }
 
+impl Said {
+    /// The text, as messages have it.
+    pub(super) fn shown(&self) -> String {
+        shown(&self.text)
+    }
+}
+
+/// A value as messages have it: annotations may be long, and messages end in a pod's status.
+pub(super) fn shown(text: &str) -> String {
+    match text.char_indices().nth(120) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 /// By field, the nearest.
 pub(crate) type Nearest = BTreeMap<Field, Said>;
 
@@ -95,8 +110,10 @@ pub(crate) fn read(source: &Source<'_>, rules: &Instances, problems: &mut Vec<Pr
                     problems.push(Problem {
                         reason: reasons::CONFLICTING_ANNOTATIONS,
                         message: format!(
-                            "is `{text}`, and {} is `{}`: expected only one of them",
-                            other.path, other.text
+                            "is `{}`, and {} is `{}`: expected only one of them",
+                            shown(text),
+                            other.path,
+                            other.shown()
                         ),
                         path: said.path,
                     });
@@ -119,8 +136,8 @@ fn said(
         Ok(value) => Some(value),
         Err(wrong) => {
             let message = match wrong {
-                Wrong::Shape => format!("is `{text}`, expected {}", key.expected),
-                Wrong::Because(why) => format!("is `{text}`, {why}"),
+                Wrong::Shape => format!("is `{}`, expected {}", shown(text), key.expected),
+                Wrong::Because(why) => format!("is `{}`, {why}", shown(text)),
             };
             problems.push(Problem { reason: reasons::INVALID_ANNOTATION, path: path.clone(), message });
             None
@@ -128,7 +145,7 @@ fn said(
     };
     if let Some(value) = &value {
         for denied in guard::check(value, key, source.trust, rules) {
-            let message = format!("is `{text}`, {}", denied.message);
+            let message = format!("is `{}`, {}", shown(text), denied.message);
             problems.push(Problem { reason: denied.reason, path: path.clone(), message });
         }
     }

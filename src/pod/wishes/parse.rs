@@ -287,15 +287,21 @@ fn one(text: &str, accept: impl Fn(&str) -> bool) -> Result<String, Wrong> {
     if accept(text) { Ok(text.to_owned()) } else { Err(Wrong::Shape) }
 }
 
+/// More entries than anybody means; each is compared with all others.
+const MOST: usize = 64;
+
 /// Entries joined with commas, each once; at least one.
 fn list(text: &str, accept: impl Fn(&str) -> bool) -> Result<Vec<String>, Wrong> {
     let mut entries: Vec<String> = Vec::new();
     for entry in text.split(',').map(str::trim) {
-        if entry.is_empty() || !accept(entry) {
+        if entry.is_empty() || entry.len() > 256 || !accept(entry) {
             return Err(Wrong::Shape);
         }
         if entries.iter().any(|known| known == entry) {
             return Err(Wrong::Because("which names something twice: expected each entry once"));
+        }
+        if entries.len() == MOST {
+            return Err(Wrong::Because("which has more than 64 entries: expected at most so many"));
         }
         entries.push(entry.to_owned());
     }

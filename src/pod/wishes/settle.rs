@@ -2,7 +2,7 @@
 //!
 //! Two values that exclude each other: the farther one gives way; from one layer, they are a mistake.
 //! Who says which machine it is to be, or in which reservation, is free of what farther layers say of the machine.
-//! A limit never gives way. Each rule is told, with an example, in `docs/annotations.md`.
+//! A limit never gives way to a need. Each rule is told, with an example, in `docs/annotations.md`.
 
 use std::time::Duration;
 
@@ -82,7 +82,7 @@ fn spot_price(said: &Nearest, problems: &mut Vec<Problem>) {
     if price.rank == POD || choice == Some(price.rank) {
         let message = format!(
             "is `{}`, and no spot machine is asked for: expected `spot` in `capacity-type`",
-            price.text
+            price.shown()
         );
         problems.push(conflict(price, message));
     }
@@ -159,7 +159,7 @@ fn times(said: &mut Nearest, deadline: Option<Duration>, problems: &mut Vec<Prob
             if need.rank <= rank {
                 let message = format!(
                     "is `{}`, and {path} ends it after {}s: expected less",
-                    need.text,
+                    need.shown(),
                     most.as_secs()
                 );
                 problems.push(conflict(need, message));
@@ -186,7 +186,7 @@ fn clash(said: &mut Nearest, field: Field, other: Field, why: &str, problems: &m
         return;
     }
     if one.rank == two.rank {
-        problems.push(conflict(one, format!("is `{}`, {why} {}", one.text, two.path)));
+        problems.push(conflict(one, format!("is `{}`, {why} {}", one.shown(), two.path)));
         return;
     }
     let farther = if one.rank < two.rank { other } else { field };

@@ -77,8 +77,10 @@ pub(super) fn check(said: &Nearest, rules: &Instances, problems: &mut Vec<Proble
     let Some(said) = said.get(&Field::RootVolume) else { return };
     let Some(Value::RootVolume(volume)) = &said.value else { return };
     for (part, text) in contradictions(&volume.over(&rules.root_volume)) {
-        let message =
-            format!("is `{}`, and with it and `instances.rootVolume` the volume's {part} {text}", said.text);
+        let message = format!(
+            "is `{}`, and with it and `instances.rootVolume` the volume's {part} {text}",
+            said.shown()
+        );
         problems.push(Problem { reason: reasons::CONFLICTING_ANNOTATIONS, path: said.path.clone(), message });
     }
 }

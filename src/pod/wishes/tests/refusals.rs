@@ -392,3 +392,17 @@ fn everything_that_is_wrong_is_told_at_once_with_its_place() {
          `spot`, or no metadata.annotations[orca.research/capacity-reservation-id]"
     );
 }
+
+#[test]
+fn what_is_very_long_is_refused_and_shown_in_part() {
+    let many: Vec<String> = (0..65).map(|at| format!("g6.{at}xlarge")).collect();
+    let refused = read(&format!("pod: instance-types={}", many.join(",")), &mk_rules());
+    assert!(refused.ends_with("…`, which has more than 64 entries: expected at most so many"), "{refused}");
+    assert!(refused.len() < 300, "{refused}");
+    assert_eq!(
+        read(&format!("pod: instance-types={}", many[..64].join(",")), &mk_rules()).matches(',').count(),
+        63
+    );
+    let refused = read(&format!("pod: zones=a-{}", "a".repeat(100_000)), &mk_rules());
+    assert!(refused.len() < 400, "{refused}");
+}
