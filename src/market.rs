@@ -43,6 +43,32 @@ pub struct Reads {
 
 type Images = HashMap<(String, Option<ImageWish>), (Instant, Image)>;
 
+/// The place of a launch that is being asked for. Dropped without [`Place::landed`], it is free again.
+#[derive(Debug)]
+#[must_use = "dropped, the place is free again"]
+pub struct Place<'a> {
+    cache: &'a MarketCache,
+    subnet_id: String,
+    ticket: u64,
+    is_landed: bool,
+}
+
+impl Place<'_> {
+    /// The machine is there: the place stays taken until a reading counts it.
+    pub fn landed(mut self) {
+        self.is_landed = true;
+        self.cache.change(|snapshot| snapshot.landed(self.ticket, Instant::now()));
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if !self.is_landed {
+            self.cache.change(|snapshot| snapshot.give_back(self.ticket, &self.subnet_id));
+        }
+    }
+}
+
 /// The market, kept fresh by [`MarketCache::run`].
 #[derive(Debug)]
 pub struct MarketCache {
@@ -155,9 +181,22 @@ impl MarketCache {
         Ok(image)
     }
 
-    /// A machine was launched there.
-    pub fn took(&self, subnet_id: &str, reservation_id: Option<&str>) {
-        self.change(|snapshot| snapshot.took(subnet_id, reservation_id, Instant::now()));
+    /// Takes a place for a launch. `None` if others took the last one of its reservation since the plan was made.
+    #[must_use]
+    pub fn take(&self, subnet_id: &str, reservation_id: Option<&str>) -> Option<Place<'_>> {
+        // Held from the look to the taking, so that two cannot take the last place.
+        let mut current = lock(&self.snapshot);
+        if reservation_id.is_some_and(|id| !current.has_room(id)) {
+            return None;
+        }
+        let ticket = Arc::make_mut(&mut current).take(subnet_id, reservation_id);
+        Some(Place { cache: self, subnet_id: subnet_id.to_owned(), ticket, is_landed: false })
+    }
+
+    /// Takes the place of a launch that is repeated: it may have it already.
+    pub fn take_again(&self, subnet_id: &str, reservation_id: Option<&str>) -> Place<'_> {
+        let ticket = Arc::make_mut(&mut lock(&self.snapshot)).take(subnet_id, reservation_id);
+        Place { cache: self, subnet_id: subnet_id.to_owned(), ticket, is_landed: false }
     }
 
     /// The kubelet of a machine said what it gives to pods.
@@ -217,7 +256,7 @@ impl MarketCache {
             return Ok(());
         }
         let began = Instant::now();
-        let result = self.take(part, began).await;
+        let result = self.take_over(part, began).await;
         let snapshot = self.snapshot();
         let soon = snapshot.next_turn(clock::now());
         lock(&self.schedule).was_read(part, began, result.is_ok(), soon);
@@ -232,7 +271,7 @@ impl MarketCache {
         result
     }
 
-    async fn take(&self, part: Part, began: Instant) -> Result<(), CloudError> {
+    async fn take_over(&self, part: Part, began: Instant) -> Result<(), CloudError> {
         let now = clock::now();
         match part {
             Part::Catalog => {

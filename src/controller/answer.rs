@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::act::Failure;
-use super::fleet::Seat;
+use super::launch::Held;
 use super::plan::attempt_of;
 use super::{Core, back_off, deadline, metrics};
 use crate::capacity::avoid::{self, Answer, Class, Next};
@@ -32,6 +32,8 @@ pub(super) enum Tried {
     Done(Duration),
     /// Not to be had: the next one.
     Refused,
+    /// Others took it since the plan was made: a new plan.
+    Taken,
 }
 
 impl Core {
@@ -43,7 +45,7 @@ impl Core {
         intent: Intent,
         selection: Selection,
         answer: Result<Instance, CloudError>,
-        seat: Seat<'_>,
+        held: Held<'_>,
     ) -> Result<Tried, Failure> {
         let candidate = intent.candidate();
         let attempt = attempt_of(&candidate, selection, &self.config.instances.root_volume.kind);
@@ -51,11 +53,10 @@ impl Core {
             Ok(instance) => {
                 self.health.launched();
                 self.blocked().clear(&attempt);
-                self.market.took(&intent.subnet_id, intent.purchase.reservation_id());
                 self.check_reservation(pod, &intent.purchase, &instance);
                 let id = instance.id.clone();
                 self.fleet.launched(instance, clock::now());
-                drop(seat);
+                held.landed();
                 self.table.update(uid, |row| {
                     row.holds = 0;
                     row.memory.hold = None;
@@ -65,7 +66,7 @@ impl Core {
             }
             Err(error) => error,
         };
-        drop(seat);
+        drop(held);
         let Answer { class, next, avoid } = avoid::of_error(&error, &attempt);
         if let Some(avoid) = &avoid {
             self.blocked().note(avoid, clock::now());

@@ -23,6 +23,7 @@ use crate::cloud::{
     CloudError, Image, Instance, LaunchSpec, TAG_CLUSTER, TAG_EPOCH, TAG_NODE, TAG_POD_NAME,
     TAG_POD_NAMESPACE, TAG_POD_UID,
 };
+use crate::market::Place;
 use crate::pod::ask::Ask;
 use crate::pod::decide::{Launch, NoteKind};
 use crate::pod::intent::Intent;
@@ -30,6 +31,20 @@ use crate::pod::reasons;
 
 /// How long one pass goes on trying candidates; the next pass goes on where it left off.
 const ROUND: Duration = Duration::from_secs(60);
+
+/// What a launch takes of what others want too, while it is asked for.
+pub(super) struct Held<'a> {
+    seat: Seat<'a>,
+    place: Place<'a>,
+}
+
+impl Held<'_> {
+    /// The machine is there, and counts by itself.
+    pub(super) fn landed(self) {
+        drop(self.seat);
+        self.place.landed();
+    }
+}
 
 /// The launch of a pod that has no machine yet, as far as it has come.
 struct Progress {
@@ -50,11 +65,13 @@ impl Core {
         match launch {
             Launch::Repeat(intent) => {
                 let Some(seat) = self.seat(uid) else { return Ok(self.no_seat(uid, &pod)) };
+                let place = self.market.take_again(&intent.subnet_id, intent.purchase.reservation_id());
+                let held = Held { seat, place };
                 let answer =
                     self.run_instances(uid, &pod, &intent, "the call of an earlier intent again", slot).await;
-                match self.answer(uid, &pod, *intent, Selection::Cheapest, answer, seat).await? {
+                match self.answer(uid, &pod, *intent, Selection::Cheapest, answer, held).await? {
                     Tried::Done(again) => Ok(again),
-                    Tried::Refused => Ok(Duration::ZERO),
+                    Tried::Refused | Tried::Taken => Ok(Duration::ZERO),
                 }
             }
             Launch::Next { epoch, failed_boots, starved } => {
@@ -97,6 +114,7 @@ impl Core {
                 match self.try_one(uid, &mut progress, &ask, one, slot, seat).await? {
                     Tried::Done(again) => return Ok(again),
                     Tried::Refused => progress.epoch = progress.epoch.saturating_add(1),
+                    Tried::Taken => break,
                 }
             }
         }
@@ -119,6 +137,10 @@ impl Core {
             }
         };
         let candidate = Candidate { image, ..one.candidate };
+        let Some(place) = self.market.take(&candidate.subnet_id, candidate.purchase.reservation_id()) else {
+            return Ok(Tried::Taken);
+        };
+        let held = Held { seat, place };
         let intent = Intent::new(uid, progress.epoch, progress.failed_boots, &candidate, clock::now());
         let Some(pod) = self.write_intent(uid, &progress.pod, &intent).await? else {
             return Ok(Tried::Done(Duration::ZERO));
@@ -132,7 +154,7 @@ impl Core {
         let answer = self
             .run_instances(uid, pod, &intent, &format!("the pod has no machine: {}", intent.why), slot)
             .await;
-        self.answer(uid, pod, intent, one.selection, answer, seat).await
+        self.answer(uid, pod, intent, one.selection, answer, held).await
     }
 
     fn seat(&self, uid: &str) -> Option<Seat<'_>> {

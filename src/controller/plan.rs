@@ -134,8 +134,9 @@ fn told(rejected: &[Rejected], most: usize) -> String {
 }
 
 fn scheduled_at(pod: &Pod) -> Option<Timestamp> {
-    let conditions = pod.status.as_ref()?.conditions.as_deref()?;
-    let scheduled = conditions.iter().find(|one| one.type_ == "PodScheduled" && one.status == "True");
-    let since = scheduled.and_then(|one| one.last_transition_time.as_ref());
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let scheduled = conditions.filter(|one| one.type_ == "PodScheduled" && one.status == "True");
+    let since = scheduled.filter_map(|one| one.last_transition_time.as_ref()).next();
+    // Whoever names the node in the spec needs no scheduler, and has no such condition.
     since.or(pod.metadata.creation_timestamp.as_ref()).map(|time| time.0)
 }

@@ -27,7 +27,17 @@ pub struct Snapshot {
     pub blocks: Vec<Block>,
     /// Launches that the reservations do not count yet, by reservation id.
     in_flight: HashMap<String, u32>,
-    launches: Vec<(String, Instant)>,
+    launches: Vec<Launch>,
+    tickets: u64,
+}
+
+/// A launch into a reservation.
+#[derive(Clone, Debug)]
+struct Launch {
+    ticket: u64,
+    reservation_id: String,
+    /// `None` as long as the cloud has not answered.
+    at: Option<Instant>,
 }
 
 impl Snapshot {
@@ -77,22 +87,52 @@ impl Snapshot {
         self.prices.spot_as_of = Some(now);
     }
 
+    /// Whether a reservation has room for one more, as far as is known.
+    pub(super) fn has_room(&self, reservation_id: &str) -> bool {
+        let known = self.reservations.iter().find(|one| one.id == reservation_id);
+        known.is_none_or(|one| one.available > self.in_flight(reservation_id))
+    }
+
     /// Takes over what the cloud says of reservations; launches from before the reading are counted in it.
     pub(super) fn reserve(&mut self, reservations: Vec<Reservation>, blocks: Vec<Block>, began: Instant) {
         self.reservations = reservations;
         self.blocks = blocks;
-        self.launches.retain(|(_, at)| *at >= began);
+        self.launches.retain(|one| one.at.is_none_or(|at| at >= began));
         self.count();
     }
 
-    pub(super) fn took(&mut self, subnet_id: &str, reservation_id: Option<&str>, now: Instant) {
-        if let Some(one) = self.subnets.iter_mut().find(|one| one.id == subnet_id) {
+    /// A launch is about to be tried there; its ticket.
+    pub(super) fn take(&mut self, subnet_id: &str, reservation_id: Option<&str>) -> u64 {
+        self.tickets += 1;
+        let ticket = self.tickets;
+        if let Some(one) = self.subnet(subnet_id) {
             one.free_addresses = one.free_addresses.saturating_sub(ADDRESSES);
         }
         if let Some(id) = reservation_id {
-            self.launches.push((id.to_owned(), now));
+            self.launches.push(Launch { ticket, reservation_id: id.to_owned(), at: None });
             self.count();
         }
+        ticket
+    }
+
+    /// The machine is there: a reading that begins later counts it.
+    pub(super) fn landed(&mut self, ticket: u64, now: Instant) {
+        for launch in self.launches.iter_mut().filter(|one| one.ticket == ticket) {
+            launch.at = Some(now);
+        }
+    }
+
+    /// There is no machine.
+    pub(super) fn give_back(&mut self, ticket: u64, subnet_id: &str) {
+        if let Some(one) = self.subnet(subnet_id) {
+            one.free_addresses = one.free_addresses.saturating_add(ADDRESSES);
+        }
+        self.launches.retain(|one| one.ticket != ticket);
+        self.count();
+    }
+
+    fn subnet(&mut self, id: &str) -> Option<&mut Subnet> {
+        self.subnets.iter_mut().find(|one| one.id == id)
     }
 
     pub(super) fn learn(&mut self, instance_type: &str, usable: Usable) {
@@ -110,8 +150,8 @@ impl Snapshot {
 
     fn count(&mut self) {
         self.in_flight.clear();
-        for (id, _) in &self.launches {
-            *self.in_flight.entry(id.clone()).or_default() += 1;
+        for launch in &self.launches {
+            *self.in_flight.entry(launch.reservation_id.clone()).or_default() += 1;
         }
     }
 }

@@ -14,7 +14,10 @@ async fn addresses_that_we_took_are_gone_until_the_next_reading() {
     cache.ready().await.unwrap();
     let free = || cache.snapshot().subnets[0].free_addresses;
     assert_eq!(free(), 1019);
-    cache.took("subnet-a", None);
+    let (one, other) = (cache.take("subnet-a", None).unwrap(), cache.take("subnet-a", None).unwrap());
+    assert_eq!(free(), 1015);
+    drop(one);
+    other.landed();
     assert_eq!(free(), 1017);
     settled(&cache, Duration::from_secs(61)).await;
     assert_eq!(free(), 1019);
@@ -53,11 +56,15 @@ async fn only_plausible_figures_are_learned() {
 fn launches_count_until_a_reading_that_began_after_them() {
     let mut snapshot = Snapshot::default();
     let start = Instant::now();
-    snapshot.took("s", Some("cr-1"), start + Duration::from_secs(1));
-    snapshot.took("s", Some("cr-1"), start + Duration::from_secs(3));
-    assert_eq!(snapshot.in_flight("cr-1"), 2);
+    let [early, late, open, refused] = [(); 4].map(|()| snapshot.take("s", Some("cr-1")));
+    snapshot.landed(early, start + Duration::from_secs(1));
+    snapshot.landed(late, start + Duration::from_secs(3));
+    assert_eq!(snapshot.in_flight("cr-1"), 4);
+    snapshot.give_back(refused, "s");
     snapshot.reserve(Vec::new(), Vec::new(), start + Duration::from_secs(2));
-    assert_eq!(snapshot.in_flight("cr-1"), 1);
+    assert_eq!(snapshot.in_flight("cr-1"), 2);
     snapshot.reserve(Vec::new(), Vec::new(), start + Duration::from_secs(4));
+    assert_eq!(snapshot.in_flight("cr-1"), 1, "what is not answered is not counted by any reading");
+    snapshot.give_back(open, "s");
     assert_eq!(snapshot.in_flight("cr-1"), 0);
 }

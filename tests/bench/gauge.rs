@@ -42,7 +42,8 @@ pub(crate) fn count(number: usize) -> f64 {
 /// Resident memory of a part of the world, in MiB.
 pub(crate) fn resident(world: &World, name: &str) -> Result<f64> {
     let pid = world.log(&format!("{name}.pid"))?;
-    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.trim()))?;
+    let pid = pid.split_whitespace().next().context("an id")?;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("VmRSS")?;
     let kib: f64 = line.split_whitespace().nth(1).context("VmRSS")?.parse()?;
     Ok(kib / 1024.0)

@@ -4,8 +4,11 @@ launch() { # STATE_DIR NAME COMMAND...
   local state=$1 name=$2
   shift 2
   setsid "$@" >> "$state/$name.log" 2>&1 < /dev/null &
-  echo $! > "$state/$name.pid"
+  echo "$! $(started $!)" > "$state/$name.pid"
 }
+
+# When a process began, in ticks since the boot: tells it from a later one with the same number.
+started() { sed 's/.*) //' "/proc/$1/stat" 2> /dev/null | cut -d ' ' -f 20; }
 
 await() { # SECONDS WHAT LOG COMMAND...
   local seconds=$1 what=$2 log=$3 end=$((SECONDS + $1))
@@ -20,15 +23,22 @@ await() { # SECONDS WHAT LOG COMMAND...
   done
 }
 
-alive() { [ -e "/proc/$1" ] && ! grep -q '^State:.Z' "/proc/$1/status" 2> /dev/null; }
+# Whether what `launch` started still runs.
+alive() { # STATE_DIR NAME
+  local pid began
+  read -r pid began 2> /dev/null < "$1/$2.pid" || return 1
+  [ -n "$began" ] && [ "$(started "$pid")" = "$began" ] && ! grep -q '^State:.Z' "/proc/$pid/status" 2> /dev/null
+}
 
 # Ends a process group that `launch` started; SIGKILL after ten seconds.
 finish() { # STATE_DIR NAME
   local file=$1/$2.pid pid
   [ -f "$file" ] || return 0
-  pid=$(cat "$file")
-  kill -TERM -- "-$pid" 2> /dev/null || true
-  for _ in $(seq 100); do alive "$pid" || break; sleep 0.1; done
-  kill -KILL -- "-$pid" 2> /dev/null || true
+  if alive "$@"; then
+    read -r pid _ < "$file"
+    kill -TERM -- "-$pid" 2> /dev/null || true
+    for _ in $(seq 100); do alive "$@" || break; sleep 0.1; done
+    kill -KILL -- "-$pid" 2> /dev/null || true
+  fi
   rm -f "$file"
 }

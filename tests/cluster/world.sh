@@ -29,7 +29,11 @@ start_orca() {
 up() {
   local config=${1:-$here/orca.yaml} begin=$SECONDS
   [ "$(id -u)" = 0 ] || { echo "machines can only be booted as root" >&2; exit 1; }
-  if [ -e "$world/up" ]; then echo "a world is up already in $world: 'make down' ends it" >&2; exit 1; fi
+  # Without a control plane it is what a reboot left, and `down` clears that away.
+  if [ -e "$world/up" ] && alive "$world" etcd; then
+    echo "a world is up already in $world: 'make down' ends it" >&2
+    exit 1
+  fi
   down
   mkdir -p "$world" "$cache/registry"
   touch "$world/up"

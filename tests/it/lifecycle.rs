@@ -1,5 +1,6 @@
 //! Scenarios: the controller in a world in memory, on a paused clock, so that a day takes milliseconds.
 
+mod capacity;
 mod random;
 
 use std::time::Duration;

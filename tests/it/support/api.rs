@@ -64,6 +64,7 @@ impl ApiServer {
         let name = pod["metadata"]["name"].as_str().unwrap().to_owned();
         pod["metadata"]["uid"] = json!(uid);
         pod["metadata"]["generation"] = json!(1);
+        pod["metadata"]["creationTimestamp"] = json!(orca::clock::now());
         assert!(!store.pods.contains_key(&(NAMESPACE.to_owned(), name.clone())), "{name} exists");
         store.put("ADDED", pod);
         self.tell(&store);
