@@ -155,6 +155,13 @@ impl MarketCache {
         Ok(image)
     }
 
+    /// A machine in a reservation is gone: there is room for whoever waits for that.
+    pub fn freed(&self) {
+        if lock(&self.schedule).hasten(Part::Reservations, Instant::now()) {
+            self.due.notify_one();
+        }
+    }
+
     /// A machine was launched there.
     pub fn took(&self, subnet_id: &str, reservation_id: Option<&str>) {
         self.change(|snapshot| snapshot.took(subnet_id, reservation_id, Instant::now()));
