@@ -40,6 +40,15 @@ pub const TAG_HOST_KEY: &str = "orca.research/host-key";
 /// Machines: launching, seeing and ending them. Every instance that is returned carries our cluster tag.
 #[async_trait]
 pub trait Cloud: Send + Sync + std::fmt::Debug {
+    /// Waits until the cloud's rate admits one more [`Cloud::launch`], which is then made at once. Giving up while
+    /// waiting takes nothing. A burst of pods may wait here for minutes.
+    ///
+    /// # Errors
+    /// [`CloudError::Throttled`] when too many wait already.
+    async fn admit(&self) -> Result<(), CloudError> {
+        Ok(())
+    }
+
     /// Launches one machine, or returns the one that this token already launched.
     ///
     /// Repeating a call with an equal `spec` never makes a second machine; equal token with another

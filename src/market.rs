@@ -181,6 +181,13 @@ impl MarketCache {
         Ok(image)
     }
 
+    /// A machine in a reservation is gone: there is room for whoever waits for that.
+    pub fn freed(&self) {
+        if lock(&self.schedule).hasten(Part::Reservations, Instant::now()) {
+            self.due.notify_one();
+        }
+    }
+
     /// Takes a place for a launch. `None` if others took the last one of its reservation since the plan was made.
     #[must_use]
     pub fn take(&self, subnet_id: &str, reservation_id: Option<&str>) -> Option<Place<'_>> {

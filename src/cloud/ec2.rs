@@ -124,11 +124,15 @@ impl Ec2 {
 
 #[async_trait]
 impl Cloud for Ec2 {
+    async fn admit(&self) -> Result<(), CloudError> {
+        self.calls.rates.launch.take(1).await
+    }
+
     async fn launch(&self, spec: &LaunchSpec) -> Result<Instance, CloudError> {
         let request = launch::request(&self.calls.client, &self.tagged(spec))?;
         let send = || request.clone().customize().config_override(launch::patience()).send();
         let launches = &self.calls.rates.launch;
-        let answer = self.calls.unless_throttled(launches, 1, "RunInstances", send).await?;
+        let answer = self.calls.admitted(launches, 1, "RunInstances", send).await?;
         answer.instances().first().and_then(decode::instance).ok_or_else(|| CloudError::Transient {
             code: "EmptyAnswer".to_owned(),
             message: "RunInstances answered without an instance".to_owned(),

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 use super::{Cloud, CloudError, Instance, LaunchSpec};
 use crate::clock;
@@ -23,6 +24,7 @@ use world::World;
 #[derive(Debug)]
 pub struct MemoryCloud {
     world: Mutex<World>,
+    held: watch::Sender<bool>,
 }
 
 /// How long things take.
@@ -82,7 +84,7 @@ impl MemoryCloud {
     /// A cloud with `g5.xlarge` (one GPU), `g5.12xlarge` (four) and `t3.large` (none), each with a price on demand.
     #[must_use]
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { world: Mutex::new(World::new()) })
+        Arc::new(Self { world: Mutex::new(World::new()), held: watch::Sender::new(false) })
     }
 
     /// Sets how long things take from now on.
@@ -108,6 +110,16 @@ impl MemoryCloud {
     /// The next call of this kind fails so, without having acted; several are told one after the other.
     pub fn next_error(&self, call: Call, error: CloudError) {
         self.world().errors.entry(call).or_default().push_back(error);
+    }
+
+    /// No launch is admitted for its rate, until [`MemoryCloud::admit_launches`].
+    pub fn hold_launches(&self) {
+        self.held.send_replace(true);
+    }
+
+    /// Launches are admitted at once, as they are in the beginning.
+    pub fn admit_launches(&self) {
+        self.held.send_replace(false);
     }
 
     /// The next launch acts, and its answer is lost.
@@ -165,6 +177,12 @@ impl MemoryCloud {
 
 #[async_trait]
 impl Cloud for MemoryCloud {
+    async fn admit(&self) -> Result<(), CloudError> {
+        let mut held = self.held.subscribe();
+        held.wait_for(|held| !held).await.map(drop).expect("the sender lives as long as the cloud");
+        Ok(())
+    }
+
     async fn launch(&self, spec: &LaunchSpec) -> Result<Instance, CloudError> {
         self.world().sent.push((clock::now(), spec.clone()));
         self.begin(Call::Launch).await?;

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::clock::after;
-use crate::cloud::{Instance, InstanceState};
+use crate::cloud::{Instance, InstanceState, Lifecycle};
 
 /// For so long, an answer of our own counts for more than a list.
 const SETTLING: Duration = Duration::from_secs(60);
@@ -54,6 +54,18 @@ impl Fleet {
     /// Whether a full list was ever read.
     pub(super) fn is_read(&self) -> bool {
         *self.read.borrow()
+    }
+
+    /// Whether the list shows that a machine which was in a reservation is gone.
+    pub(super) fn frees(&self, list: &[Instance]) -> bool {
+        let inner = self.lock();
+        let was_in = |one: &Instance| {
+            let before = inner.entries.get(&one.id).map(|entry| &entry.instance);
+            before.is_some_and(|before| {
+                before.state != InstanceState::Terminated && before.bought.reservation_id.is_some()
+            })
+        };
+        list.iter().any(|one| one.state == InstanceState::Terminated && was_in(one))
     }
 
     /// Takes over a full list; answers the UIDs of pods whose machines changed.
@@ -135,6 +147,14 @@ impl Fleet {
         live.filter_map(|entry| entry.instance.pod_uid().map(str::to_owned)).collect()
     }
 
+    /// UIDs of the pods that have a machine in a Capacity Block.
+    pub(super) fn uids_in_blocks(&self) -> Vec<String> {
+        let inner = self.lock();
+        let live = inner.entries.values().map(|entry| &entry.instance).filter(|one| one.state.may_run());
+        let in_blocks = live.filter(|one| one.bought.lifecycle == Lifecycle::CapacityBlock);
+        in_blocks.filter_map(|one| one.pod_uid().map(str::to_owned)).collect()
+    }
+
     /// Whether a machine is on its way up.
     pub(super) fn is_moving(&self) -> bool {
         self.lock().entries.values().any(|entry| entry.instance.state == InstanceState::Pending)
@@ -199,7 +219,7 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cloud::{StateReason, TAG_POD_UID};
+    use crate::cloud::{Bought, StateReason, TAG_POD_UID};
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(seconds).unwrap()
@@ -218,7 +238,7 @@ mod tests {
             pod_ip: None,
             launched_at: None,
             client_token: None,
-            bought: crate::cloud::Bought::default(),
+            bought: Bought::default(),
             tags: [(TAG_POD_UID.to_owned(), format!("u-{id}"))].into(),
         }
     }
@@ -240,6 +260,22 @@ mod tests {
         let changed = fleet.replace(vec![mk_instance("a", Running)], at(2));
         assert_eq!(changed, HashSet::from(["u-a".to_owned(), "u-b".to_owned()]));
         assert_eq!((states(&fleet, "a"), states(&fleet, "b")), (vec![Running], vec![]));
+    }
+
+    #[test]
+    fn a_machine_that_leaves_its_reservation_is_noticed_once() {
+        let fleet = Fleet::new();
+        let reserved = |state| {
+            let bought = Bought { reservation_id: Some("cr-1".to_owned()), ..Bought::default() };
+            Instance { bought, ..mk_instance("a", state) }
+        };
+        let seen = [(reserved(Running), false), (reserved(ShuttingDown), false)];
+        let gone = [(mk_instance("a", Terminated), true), (mk_instance("a", Terminated), false)];
+        for (instance, frees) in seen.into_iter().chain(gone) {
+            let list = vec![instance, mk_instance("b", Terminated)];
+            assert_eq!(fleet.frees(&list), frees);
+            fleet.replace(list, at(0));
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
+use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
 use super::act::Failure;
@@ -31,6 +32,8 @@ use crate::pod::reasons;
 
 /// How long one pass goes on trying candidates; the next pass goes on where it left off.
 const ROUND: Duration = Duration::from_secs(60);
+/// How often a launch that waits for its turn looks whether its pod is still there.
+const GLANCE: Duration = Duration::from_secs(1);
 
 /// What a launch takes of what others want too, while it is asked for.
 pub(super) struct Held<'a> {
@@ -67,8 +70,10 @@ impl Core {
                 let Some(seat) = self.seat(uid) else { return Ok(self.no_seat(uid, &pod)) };
                 let place = self.market.take_again(&intent.subnet_id, intent.purchase.reservation_id());
                 let held = Held { seat, place };
-                let answer =
-                    self.run_instances(uid, &pod, &intent, "the call of an earlier intent again", slot).await;
+                let why = "the call of an earlier intent again";
+                let Some(answer) = self.run_instances(uid, &pod, &intent, why, slot).await else {
+                    return Ok(Duration::ZERO);
+                };
                 match self.answer(uid, &pod, *intent, Selection::Cheapest, answer, held).await? {
                     Tried::Done(again) => Ok(again),
                     Tried::Refused | Tried::Taken => Ok(Duration::ZERO),
@@ -151,10 +156,11 @@ impl Core {
             return Ok(Tried::Done(Duration::ZERO));
         }
         self.table.update(uid, |row| row.memory.wrote = Some(intent.token.clone()));
-        let answer = self
-            .run_instances(uid, pod, &intent, &format!("the pod has no machine: {}", intent.why), slot)
-            .await;
-        self.answer(uid, pod, intent, one.selection, answer, held).await
+        let why = format!("the pod has no machine: {}", intent.why);
+        match self.run_instances(uid, pod, &intent, &why, slot).await {
+            Some(answer) => self.answer(uid, pod, intent, one.selection, answer, held).await,
+            None => Ok(Tried::Done(Duration::ZERO)),
+        }
     }
 
     fn seat(&self, uid: &str) -> Option<Seat<'_>> {
@@ -167,6 +173,7 @@ impl Core {
         self.hold(uid, pod, reasons::INSTANCE_LIMIT, message, None)
     }
 
+    /// Waits for its turn and launches; `None` if the pod goes before it is its turn.
     async fn run_instances(
         &self,
         uid: &str,
@@ -174,7 +181,7 @@ impl Core {
         intent: &Intent,
         why: &str,
         slot: &mut Slot,
-    ) -> Result<Instance, CloudError> {
+    ) -> Option<Result<Instance, CloudError>> {
         let spec = self.spec(uid, pod, intent);
         let text = format!(
             "launching a {} in {} ({}, {}{}), attempt {}",
@@ -187,15 +194,19 @@ impl Core {
         );
         self.tell(pod, NoteKind::Normal, reasons::LAUNCHING, text);
         let first_seen = self.table.update(uid, |row| row.first_seen.take());
+        let mut began = Instant::now();
         let call = async {
-            let _place = self.launches.acquire().await;
+            let _place = match self.turn(uid).await? {
+                Ok(place) => place,
+                Err(error) => return Some(Err(error)),
+            };
             if let Some(at) = first_seen {
                 self.metrics.until_launch.observe(at.elapsed().as_secs_f64());
             }
-            deadline("launching an instance", self.cloud.launch(&spec)).await
+            began = Instant::now();
+            Some(deadline("launching an instance", self.cloud.launch(&spec)).await)
         };
-        let began = Instant::now();
-        let answer = slot.lend(call).await;
+        let answer = slot.lend(call).await?;
         self.record(uid, &spec, &answer, why);
         let outcome = answer.as_ref().map_or_else(CloudError::kind, |_| "ok");
         self.metrics.launches.get_or_create(&metrics::Result_ { result: outcome }).inc();
@@ -209,7 +220,29 @@ impl Core {
             );
             self.tell(pod, NoteKind::Normal, reasons::LAUNCHED, text);
         }
-        answer
+        Some(answer)
+    }
+
+    /// Waits for a place among the launches under way and for the cloud's rate, which takes minutes in a large
+    /// burst; `None` if the pod goes meanwhile: who deletes a thousand waiting pods pays for no machine of theirs.
+    async fn turn(&self, uid: &str) -> Option<Result<SemaphorePermit<'_>, CloudError>> {
+        let turn = async {
+            let place = self.launches.acquire().await.expect("the semaphore is never closed");
+            self.cloud.admit().await.map(|()| place)
+        };
+        let mut turn = std::pin::pin!(turn);
+        loop {
+            tokio::select! {
+                biased;
+                turn = &mut turn => return Some(turn),
+                () = tokio::time::sleep(GLANCE) => {
+                    let pod = self.observe(uid).pod;
+                    if pod.is_none_or(|pod| pod.metadata.deletion_timestamp.is_some()) {
+                        return None;
+                    }
+                }
+            }
+        }
     }
 
     fn record(&self, uid: &str, spec: &LaunchSpec, answer: &Result<Instance, CloudError>, why: &str) {

@@ -47,10 +47,13 @@ impl Core {
     /// Takes over a list, and has every pod looked at whose machines changed.
     pub(super) fn take_list(&self, list: Vec<Instance>) {
         let node = self.config.node.name.as_str();
-        let ours =
+        let ours: Vec<Instance> =
             list.into_iter().filter(|one| one.tags.get(TAG_NODE).map(String::as_str) == Some(node)).collect();
         let was_read = self.fleet.is_read();
         let size = self.fleet.size();
+        if self.fleet.frees(&ours) {
+            self.market.freed();
+        }
         let changed = self.fleet.replace(ours, clock::now());
         let left = self.fleet.size();
         self.metrics.instances.set(i64::try_from(left).unwrap_or(i64::MAX));
@@ -100,6 +103,10 @@ impl Core {
             let now = *changes.borrow_and_update();
             if now.reservations != before.reservations {
                 self.blocked().reservations_were_read();
+                // A block may end at another time than it was known to.
+                for uid in self.fleet.uids_in_blocks() {
+                    self.queue.add(&uid, Urgency::Normal);
+                }
             }
             if now.spot != before.spot {
                 self.blocked().prices_were_read();

@@ -82,6 +82,17 @@ impl Schedule {
         is_new
     }
 
+    /// A part that is kept fresh is due now; whether that is new.
+    pub(super) fn hasten(&mut self, part: Part, now: Instant) -> bool {
+        match &mut self.due[part.index()] {
+            Some(due) if *due > now => {
+                *due = now;
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
     /// What is due next, and when.
     pub(super) fn next(&self) -> (Instant, Part) {
         let due = Part::ALL.into_iter().filter_map(|part| Some((self.due[part.index()]?, part)));

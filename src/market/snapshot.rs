@@ -8,13 +8,16 @@ use tokio::time::Instant;
 
 use crate::capacity::blocked::Blocked;
 use crate::capacity::world::{Catalog, Offer, Prices, Source, Usable, World};
-use crate::cloud::{Block, InstanceType, Reservation, SpotPrice, Subnet};
+use crate::cloud::{Block, InstanceType, Reservation, ReservationState, SpotPrice, Subnet};
 use crate::config::Instances;
 
 /// Addresses of a subnet that one machine takes: its own and its pod's.
 const ADDRESSES: u32 = 2;
 /// Sooner than this nothing is read again, whatever changes.
 const SOONEST: Duration = Duration::from_secs(1);
+/// A reservation that should have begun is looked for this often, and for so long.
+const LATE: Duration = Duration::from_secs(5);
+const LATE_FOR: Duration = Duration::from_secs(300);
 
 /// What is known of the market.
 #[derive(Clone, Debug, Default)]
@@ -141,11 +144,18 @@ impl Snapshot {
         }
     }
 
-    /// How far away the next start or end of a reservation is.
+    /// How far away the next start or end of a reservation is, or the next look for one that is late.
     pub(super) fn next_turn(&self, now: Timestamp) -> Option<Duration> {
+        let away =
+            |at: Timestamp| Duration::try_from(at.duration_since(now)).unwrap_or_default().max(SOONEST);
+        let is_late = |one: &Reservation| {
+            let begun = one.starts_at.and_then(|at| Duration::try_from(now.duration_since(at)).ok());
+            one.state == ReservationState::Scheduled && begun.is_some_and(|since| since < LATE_FOR)
+        };
+        let late = self.reservations.iter().any(is_late).then_some(LATE);
         let turns = self.reservations.iter().flat_map(|one| [one.starts_at, one.ends_at]).flatten();
-        let next = turns.filter(|at| *at > now).min()?;
-        Some(Duration::try_from(next.duration_since(now)).unwrap_or_default().max(SOONEST))
+        let next = turns.filter(|at| *at > now).min().map(away);
+        next.into_iter().chain(late).min()
     }
 
     fn count(&mut self) {

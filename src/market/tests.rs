@@ -1,7 +1,12 @@
 //! The cache against a cloud in memory.
 
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
 use super::*;
 use crate::cloud::memory::MemoryCloud;
+use crate::cloud::{Reservation, ReservationKind, ReservationMatch, ReservationState, Tenancy};
 
 async fn settled(cache: &MarketCache, time: Duration) {
     // Never ends by itself.
@@ -67,4 +72,60 @@ fn launches_count_until_a_reading_that_began_after_them() {
     assert_eq!(snapshot.in_flight("cr-1"), 1, "what is not answered is not counted by any reading");
     snapshot.give_back(open, "s");
     assert_eq!(snapshot.in_flight("cr-1"), 0);
+}
+
+fn mk_reservation(state: ReservationState, starts_at: i64) -> Reservation {
+    Reservation {
+        id: "cr-1".to_owned(),
+        owner_id: "1".to_owned(),
+        ours: true,
+        kind: ReservationKind::CapacityBlock,
+        instance_type: "g5.xlarge".to_owned(),
+        platform: "Linux/UNIX".to_owned(),
+        tenancy: Tenancy::Shared,
+        zone: "zone-a".to_owned(),
+        zone_id: "z-a".to_owned(),
+        total: 1,
+        available: 1,
+        state,
+        matches: ReservationMatch::Targeted,
+        starts_at: Some(Timestamp::from_second(starts_at).unwrap()),
+        ends_at: Some(Timestamp::from_second(10_000).unwrap()),
+        placement_group_arn: None,
+        block_id: None,
+        tags: BTreeMap::new(),
+    }
+}
+
+#[test]
+fn the_start_of_a_block_is_looked_for_until_it_is_seen() {
+    use ReservationState::{Active, Scheduled};
+    for (what, state, now, expected) in [
+        ("begins in a minute", Scheduled, 40, 60),
+        ("begins now, and was read just before", Scheduled, 100, 5),
+        ("is late", Scheduled, 399, 5),
+        ("is very late", Scheduled, 400, 9600),
+        ("has begun", Active, 100, 9900),
+        ("ends at once", Active, 9999, 1),
+    ] {
+        let mut snapshot = Snapshot::default();
+        snapshot.reserve(vec![mk_reservation(state, 100)], Vec::new(), Instant::now());
+        let turn = snapshot.next_turn(Timestamp::from_second(now).unwrap());
+        assert_eq!(turn, Some(Duration::from_secs(expected)), "{what}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn room_in_a_reservation_is_seen_at_once_by_who_wants_reservations() {
+    let cache = MarketCache::new(MemoryCloud::new());
+    let reads = || cache.changed().borrow().reservations;
+    cache.freed();
+    settled(&cache, Duration::from_secs(100)).await;
+    assert_eq!(reads(), 0);
+    cache.want_reservations().await.unwrap();
+    settled(&cache, Duration::from_secs(1)).await;
+    assert_eq!(reads(), 1);
+    cache.freed();
+    settled(&cache, Duration::from_secs(1)).await;
+    assert_eq!(reads(), 2);
 }

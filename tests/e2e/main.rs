@@ -21,6 +21,8 @@ mod isolation;
 mod refusals;
 // Machines that end, hang, reboot or cannot be reached.
 mod machines;
+// Reservations, Capacity Blocks, the spot market, and types that are not to be had.
+mod capacity;
 // Crashes and restarts of what all pods share.
 mod robustness;
 // The endpoint's certificate, signed by the cluster, before an API server that verifies it.
@@ -91,6 +93,7 @@ fn together() -> Vec<Test> {
     // The longest first, so that none of them is waited for at the end.
     [
         machines::TESTS,
+        capacity::TESTS,
         pods::TESTS,
         probes::TESTS,
         kubectl::TESTS,

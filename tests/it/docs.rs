@@ -78,7 +78,7 @@ fn the_policy_of_orca_allows_the_calls_that_it_makes_and_no_other() {
     let mut called = BTreeSet::new();
     for text in sources("src/cloud") {
         for line in text.split(';') {
-            for start in [".read(", ".repeat(", ".unless_throttled(", "call("] {
+            for start in [".read(", ".repeat(", ".admitted(", "call("] {
                 if let Some(at) = line.find(start) {
                     let name = line[at..].split('"').nth(1).unwrap_or_default();
                     let is_action = name.chars().all(|c| c.is_ascii_alphanumeric())

@@ -76,6 +76,40 @@ async fn a_burst_is_sent_at_once_although_each_answer_takes_its_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_burst_waits_for_the_clouds_rate_for_minutes_and_nobody_is_told_of_trouble() {
+    let world = World::start();
+    world.pass_time(1).await;
+    world.cloud.hold_launches();
+    let uid = world.api.create(mk_pod("patient"));
+    world.pass_time(300).await;
+    assert!(world.cloud.sent().is_empty());
+    world.cloud.admit_launches();
+    world.until_running("patient").await;
+    world.machine(&uid);
+    assert_eq!(world.api.reasons("patient"), ["Launching", "Launched", "Booting", "Attached"]);
+    world.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_is_deleted_while_its_launch_waits_for_its_turn_costs_no_machine() {
+    let world = World::start();
+    world.pass_time(1).await;
+    world.cloud.hold_launches();
+    for i in 0..300 {
+        world.api.create(mk_pod(&format!("p{i}")));
+    }
+    world.pass_time(30).await;
+    for i in 0..300 {
+        world.api.delete(&format!("p{i}"), 30);
+    }
+    world.within(Duration::from_secs(5), "the pods are gone", |world| world.api.pods().is_empty()).await;
+    world.cloud.admit_launches();
+    world.pass_time(300).await;
+    assert!(world.cloud.sent().is_empty(), "{} machines for nobody", world.cloud.sent().len());
+    world.check();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lost_machine_fails_its_pod_with_what_is_known() {
     let world = World::start();
     let uid = world.api.create(mk_pod("a"));

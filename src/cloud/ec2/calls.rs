@@ -54,7 +54,8 @@ impl Calls {
     {
         let mut tries = 1;
         loop {
-            match self.unless_throttled(gate, resources, action, &send).await {
+            gate.take(resources).await?;
+            match self.admitted(gate, resources, action, &send).await {
                 Err(CloudError::Transient { .. }) if tries < TRIES => {
                     let pause = PAUSE * 2u32.pow(tries - 1);
                     tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
@@ -65,8 +66,9 @@ impl Calls {
         }
     }
 
-    /// A call that is repeated only when EC2 says that it did not look at it.
-    pub(super) async fn unless_throttled<T, E, F>(
+    /// A call that the gate has admitted already. It is repeated, through the gate, only when EC2 says that it did not
+    /// look at it.
+    pub(super) async fn admitted<T, E, F>(
         &self,
         gate: &Gate,
         resources: u32,
@@ -79,12 +81,12 @@ impl Calls {
     {
         let mut tries = 1;
         loop {
-            gate.take(resources).await?;
             let answer = call(&self.counted, action, send()).await;
             if matches!(answer, Err(CloudError::Throttled { .. })) {
                 gate.throttled();
                 if tries < THROTTLED_TRIES {
                     tries += 1;
+                    gate.take(resources).await?;
                     continue;
                 }
             }
