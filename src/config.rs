@@ -171,6 +171,7 @@ pub struct Guest {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub max_concurrent_instances: u32,
+    pub launch_rate: LaunchRate,
     /// A machine ends itself at this age.
     pub max_instance_lifetime: Duration,
     /// A machine ends itself when it was not contacted for so long.
@@ -181,6 +182,20 @@ pub struct Limits {
     pub boot_deadline: Duration,
     /// A pod that waited so long for a machine fails; `None` lets it wait for ever.
     pub capacity_wait: Option<Duration>,
+}
+
+/// `limits.launchRate`: the bucket that EC2 has for an account's RunInstances calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaunchRate {
+    pub burst: u32,
+    pub per_second: u32,
+}
+
+impl Default for LaunchRate {
+    /// EC2's own: <https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html>.
+    fn default() -> Self {
+        Self { burst: 5, per_second: 2 }
+    }
 }
 
 /// `kubelet`: the node's own HTTPS endpoint.

@@ -81,7 +81,7 @@ impl Ec2 {
         let calls = Calls {
             client: aws_sdk_ec2::Client::from_conf(ec2),
             counted: calls,
-            rates: Arc::new(Rates::default()),
+            rates: Arc::new(Rates::new(config.limits.launch_rate)),
         };
         Self {
             ssm: aws_sdk_ssm::Client::new(sdk),

@@ -151,6 +151,10 @@ pub(super) const KEYS: &[Key] = &[
 
     key("limits.maxConcurrentInstances", "1 to 5000", Default("10"), "10",
         "Machines that exist at one time. Pods beyond that wait."),
+    key("limits.launchRate.burst", "1 to 1000", Default("5"), "5",
+        "RunInstances calls that leave at once. The default is EC2's for an account: raise it when AWS raised the account's."),
+    key("limits.launchRate.perSecond", "1 to 1000", Default("2"), "2",
+        "RunInstances calls a second after those. Pods beyond that wait their turn."),
     key("limits.maxInstanceLifetime", DURATION, Default("24h"), "24h",
         "A machine ends itself at this age (at least `1m`), whatever runs on it: the last guard against a forgotten bill."),
     key("limits.maxLostContact", DURATION, Default("1h"), "1h",

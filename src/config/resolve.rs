@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use super::raw::{Reader, Typed};
 use super::{
-    Aws, Config, DaemonSetPolicy, Facts, Guest, ImageSource, Kubelet, Limits, LogFormat, Logging, Metrics,
-    Network, Node, NodeGpu, Problems, Taint, Tls, TlsFiles, TunnelKind, Warning, templates, values, volume,
+    Aws, Config, DaemonSetPolicy, Facts, Guest, ImageSource, Kubelet, LaunchRate, Limits, LogFormat, Logging,
+    Metrics, Network, Node, NodeGpu, Problems, Taint, Tls, TlsFiles, TunnelKind, Warning, templates, values,
+    volume,
 };
 use crate::cloud::RootVolume;
 
@@ -178,12 +179,17 @@ fn taint(read: &mut Reader, index: usize) -> Taint {
 }
 
 fn limits(read: &mut Reader) -> Limits {
+    let launch_rate = LaunchRate {
+        burst: read.integer("limits.launchRate.burst", 1..=1000).unwrap_or_default(),
+        per_second: read.integer("limits.launchRate.perSecond", 1..=1000).unwrap_or_default(),
+    };
     let mut at_least = |path: &str, seconds: u64| {
         let least = Duration::from_secs(seconds);
         read.text(path, |text| values::duration(text).filter(|duration| *duration >= least))
             .unwrap_or_default()
     };
     Limits {
+        launch_rate,
         max_instance_lifetime: at_least("limits.maxInstanceLifetime", 60),
         max_lost_contact: at_least("limits.maxLostContact", 10),
         keep_finished: at_least("limits.keepFinished", 0),

@@ -12,8 +12,8 @@ use orca::cloud::CloudHealth;
 use orca::cloud::Instance;
 use orca::cloud::memory::MemoryCloud;
 use orca::config::{
-    Aws, Config, DaemonSetPolicy, Guest, ImageSource, Instances, Kubelet, Limits, LogFormat, Logging,
-    Metrics, Network, Node, NodeGpu, Tls, TunnelKind,
+    Aws, Config, DaemonSetPolicy, Guest, ImageSource, Instances, Kubelet, LaunchRate, Limits, LogFormat,
+    Logging, Metrics, Network, Node, NodeGpu, Tls, TunnelKind,
 };
 use orca::controller::{self, Controller, Deps};
 use orca::informer::PodInformer;
@@ -238,6 +238,7 @@ pub(crate) fn mk_config() -> Config {
         guest: Guest { cni_plugins_dir: "/cni".into() },
         limits: Limits {
             max_concurrent_instances: 500,
+            launch_rate: LaunchRate::default(),
             max_instance_lifetime: Duration::from_secs(86400),
             max_lost_contact: Duration::from_secs(3600),
             keep_finished: Duration::from_secs(300),

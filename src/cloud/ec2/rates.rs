@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::cloud::CloudError;
+use crate::config::LaunchRate;
 use bucket::Bucket;
 
 /// More than this many calls of a kind never wait at once: a node has at most a few thousand pods.
@@ -30,10 +31,12 @@ pub(super) struct Rates {
     pub(super) read: Gate,
 }
 
-impl Default for Rates {
-    fn default() -> Self {
+impl Rates {
+    /// What EC2 has for every account, and for launches what this one has.
+    pub(super) fn new(launch: LaunchRate) -> Self {
+        let per_second = f64::from(launch.per_second);
         Self {
-            launch: Gate::new(Bucket::new(5, 2.0), Some(Bucket::new(1000, 2.0))),
+            launch: Gate::new(Bucket::new(launch.burst, per_second), Some(Bucket::new(1000, per_second))),
             terminate: Gate::new(Bucket::new(10, 3.0), Some(Bucket::new(1000, 20.0))),
             change: Gate::new(Bucket::new(10, 3.0), None),
             read: Gate::new(Bucket::new(50, 10.0), None),
@@ -118,7 +121,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_thousand_launches_at_once_leave_in_order_at_the_buckets_own_speed() {
-        let (rates, start) = (Arc::new(Rates::default()), Instant::now());
+        let (rates, start) = (Arc::new(Rates::new(LaunchRate::default())), Instant::now());
         let (send, mut left) = tokio::sync::mpsc::unbounded_channel();
         let mut all = JoinSet::new();
         for number in 0..1000 {
