@@ -38,7 +38,7 @@ use crate::guest::{Listen, UserData, user_data};
 use crate::informer::{Changed, PodInformer};
 use crate::link::Links;
 use crate::market::MarketCache;
-use crate::pod::decide::{AbsentEnd, Decision, Lists, Rules, decide};
+use crate::pod::decide::{AbsentEnd, Decision, Lists, Note, NoteKind, Rules, decide};
 use crate::pod::state::State;
 use crate::pod::{ask, reasons, status};
 
@@ -54,6 +54,8 @@ const LAUNCHES: usize = 256;
 /// After a pass that failed; doubled with each, up to [`BACK_OFF_CAP`].
 const BACK_OFF: Duration = Duration::from_secs(1);
 const BACK_OFF_CAP: Duration = Duration::from_secs(120);
+/// So many passes may fail in a row before the pod hears of it: one error in between is nobody's business.
+const TOLD_FAILURES: u32 = 3;
 /// A pass that asks for another one sooner than this is in a hurry; so many in a row are a bug that must not burn.
 const RUSH: Duration = Duration::from_millis(100);
 const MAX_RUSHES: u32 = 32;
@@ -281,8 +283,21 @@ impl Core {
                 });
                 let again = back_off(BACK_OFF, BACK_OFF_CAP, failures);
                 tracing::warn!(pod.uid = uid, failures, retry_ms = again.as_millis(), %error, "a pass failed");
+                self.failed_sync(&uid, failures, again, &error);
                 turn.again(Some(again));
             }
+        }
+    }
+
+    /// Tells the pod of an error that does not pass by itself.
+    fn failed_sync(&self, uid: &str, failures: u32, again: Duration, error: &act::Failure) {
+        if failures < TOLD_FAILURES {
+            return;
+        }
+        if let Some(about) = self.observe(uid).reference(uid) {
+            let text =
+                format!("{error}; {failures} attempts failed, the next one is in {}s", again.as_secs());
+            self.story.tell(about, Note { kind: NoteKind::Warning, reason: reasons::FAILED_SYNC, text });
         }
     }
 

@@ -113,6 +113,8 @@ pub const REATTACHED: &str = "Reattached";
 pub const REBOOTED: &str = "Bootstrapping";
 /// Event: the machine is given up for another.
 pub const REPLACING: &str = "ReplacingInstance";
+/// Event: what is to be done for the pod fails again and again; it is tried again (the kubelet's word).
+pub const FAILED_SYNC: &str = "FailedSync";
 /// Event: the machine is being ended.
 pub const TERMINATING: &str = "TerminatingInstance";
 /// Event: the Capacity Block of the machine ends.

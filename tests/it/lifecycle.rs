@@ -467,9 +467,11 @@ async fn an_unavailable_api_server_destroys_nothing_and_is_waited_for() {
     world.start_orca();
     world.pass_time(300).await;
     world.machine(&uid);
-    world.api.fail_next(3);
+    world.api.fail_next(8);
     let other = world.api.create(mk_pod("b"));
     world.until_running("b").await;
+    let told = world.api.reasons("b").into_iter().filter(|reason| reason == "FailedSync").count();
+    assert!(told >= 1, "what does not pass at once is told: {:?}", world.api.reasons("b"));
     world.machine(&other);
     world.check();
 }
