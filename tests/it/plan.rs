@@ -101,6 +101,36 @@ fn every_example_of_capacity_is_planned_by_the_rules_of_its_configuration() {
     ");
 }
 
+/// Blocks that begin with `$ orca plan --offline` are run as they stand.
+#[test]
+fn the_page_shows_what_the_program_says() {
+    const START: &str = "```console\n$ orca ";
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let found = std::fs::read_to_string(top.join("docs/capacity.md")).unwrap();
+    let mut parts = found.split(START);
+    let mut wanted = parts.next().unwrap().to_owned();
+    let mut run = 0;
+    for part in parts {
+        let (block, after) = part.split_once("```").unwrap();
+        let typed = block.lines().next().unwrap();
+        wanted += START;
+        if typed.starts_with("plan --offline") {
+            let arguments: Vec<&str> = typed.split(' ').collect();
+            let output = command(&arguments).current_dir(top).output().unwrap();
+            wanted += &format!("{typed}\n{}", text(&output.stdout));
+            run += 1;
+        } else {
+            wanted += block;
+        }
+        wanted += &format!("```{after}");
+    }
+    assert!(run >= 3, "{run}");
+    if found != wanted {
+        std::fs::write(top.join("docs/capacity.md"), wanted).unwrap();
+        panic!("docs/capacity.md was out of date and has been written anew: look at the difference and commit it");
+    }
+}
+
 #[test]
 fn a_pod_on_standard_input_may_be_json() {
     let mut child = command(&["plan", "--offline", "--region", "us-east-1", "-f", "-", "-o", "json"])

@@ -89,7 +89,7 @@ fn line(report: &Report, market: Option<&Market>, one: &Candidate) -> [String; 9
         one.rank.to_string(),
         one.instance_type.clone(),
         one.market.to_owned(),
-        or_dash(reservation.or((one.market == "reserved").then_some("open"))),
+        or_dash(reservation.or_else(|| (one.market == "reserved").then_some("open"))),
         or_dash(one.zone.as_deref()),
         or_dash(one.subnet_id.as_deref()),
         one.price_per_hour.clone().unwrap_or_else(|| "unknown".to_owned()),
