@@ -129,6 +129,9 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
         market.register(registry);
         certificate.register(registry);
     });
+    let live = controller.live();
+    let telemetry = telemetry
+        .with_capacity(move || serde_json::to_value(live()).expect("a page has only texts and numbers"));
     let node = node::Deps {
         client: client.clone(),
         settings: node::Settings::new(&config, &cluster.id, &cluster.version),

@@ -3,6 +3,7 @@
 pub mod avoid;
 pub mod blocked;
 pub mod candidate;
+pub mod live;
 pub mod money;
 pub mod planner;
 pub mod shipped;

@@ -3,18 +3,23 @@
 //! What the process has to know of its surroundings (addresses, namespace, log filter) is read here, by clap, and
 //! passed on as values. Exit codes: 0 done, 1 it did not work, 2 what was typed is wrong.
 
+mod capacity;
 mod check;
+mod plan;
 mod run;
+mod table;
 
 use std::fmt::Display;
 use std::io::Write as _;
-use std::net::{IpAddr, UdpSocket};
-use std::path::PathBuf;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::cloud::ec2::{Ec2, sdk_config};
 use crate::config::{Config, Facts, Warning};
+use crate::telemetry::CloudCalls;
 
 /// Bursts Kubernetes pods onto cloud machines: one virtual node, and for every pod a machine with a real kubelet.
 #[derive(Debug, Parser)]
@@ -30,6 +35,10 @@ enum Command {
     Run(Common),
     /// Say what is wrong with a configuration, and try every connection that it describes
     Check(Common),
+    /// Show which machines a pod would get, in which order, and what was not chosen and why
+    Plan(plan::Plan),
+    /// Show reservations, Capacity Blocks, spot prices, quotas and what is avoided
+    Capacity(capacity::Capacity),
     /// Print the version
     Version,
 }
@@ -75,6 +84,8 @@ pub async fn run() -> ExitCode {
     match arguments.command {
         Command::Run(common) => run::run(common).await,
         Command::Check(common) => check::run(&common).await,
+        Command::Plan(args) => plan::run(args).await,
+        Command::Capacity(args) => capacity::run(args).await,
         Command::Version => {
             say(format_args!("orca {}", env!("CARGO_PKG_VERSION")));
             ExitCode::SUCCESS
@@ -82,22 +93,55 @@ pub async fn run() -> ExitCode {
     }
 }
 
+/// Why a command ended without an answer.
+#[derive(Debug)]
+enum Trouble {
+    /// What was typed is wrong.
+    Typed(String),
+    /// Something could not be read.
+    Failed(String),
+}
+
+impl Trouble {
+    /// Tells it, and gives the exit code for it.
+    fn tell(self) -> ExitCode {
+        let (text, code) = match self {
+            Self::Typed(text) => (text, ExitCode::from(WRONG)),
+            Self::Failed(text) => (text, ExitCode::FAILURE),
+        };
+        complain(text);
+        code
+    }
+}
+
+/// The exit code for what was typed wrong.
+const WRONG: u8 = 2;
+
 /// The configuration, or, after everything that is wrong with it was printed, the exit code for that.
 fn load(common: &Common) -> Result<(Config, Vec<Warning>), ExitCode> {
-    const WRONG: u8 = 2;
-    let file = common.config.display();
-    let text = std::fs::read_to_string(&common.config).map_err(|error| {
-        complain(format_args!("reading the configuration `{file}`: {error}"));
-        ExitCode::from(WRONG)
-    })?;
     let facts = Facts { pod_ip: common.pod_ip, outward_ip: outward_ip() };
-    Config::resolve(&text, &facts).map_err(|problems| {
-        complain(format_args!("the configuration `{file}` cannot be used:"));
-        for problem in &problems.0 {
-            complain(format_args!("  {}", problem.text));
-        }
-        ExitCode::from(WRONG)
+    resolve(&common.config, &facts).map_err(Trouble::tell)
+}
+
+/// The configuration of a command that serves nothing: an address to be reached at does not matter.
+fn read_config(file: &Path) -> Result<Config, Trouble> {
+    let facts = Facts { pod_ip: None, outward_ip: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)) };
+    resolve(file, &facts).map(|(config, _)| config)
+}
+
+fn resolve(file: &Path, facts: &Facts) -> Result<(Config, Vec<Warning>), Trouble> {
+    let shown = file.display();
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Trouble::Typed(format!("reading the configuration `{shown}`: {error}")))?;
+    Config::resolve(&text, facts).map_err(|problems| {
+        let told: String = problems.0.iter().map(|problem| format!("\n  {}", problem.text)).collect();
+        Trouble::Typed(format!("the configuration `{shown}` cannot be used:{told}"))
     })
+}
+
+/// EC2 for a command that only looks: launches, machines and images are of a cluster and its version.
+async fn ec2(config: &Config) -> Ec2 {
+    Ec2::new(&sdk_config(&config.aws).await, config, "", 0, CloudCalls::default())
 }
 
 /// The address that this machine uses towards its default route. Connecting a UDP socket sends nothing; the
@@ -112,6 +156,11 @@ fn outward_ip() -> Option<IpAddr> {
 /// One line for whoever typed the command. That nobody reads it any more is no error.
 fn say(line: impl Display) {
     drop(writeln!(std::io::stdout(), "{line}"));
+}
+
+/// Lines for whoever typed the command, each with its end.
+fn print(text: &str) {
+    drop(std::io::stdout().write_all(text.as_bytes()));
 }
 
 /// One line about what went wrong.
@@ -140,10 +189,12 @@ mod tests {
         Usage: orca <COMMAND>
 
         Commands:
-          run      Run the virtual node until it is told to stop
-          check    Say what is wrong with a configuration, and try every connection that it describes
-          version  Print the version
-          help     Print this message or the help of the given subcommand(s)
+          run       Run the virtual node until it is told to stop
+          check     Say what is wrong with a configuration, and try every connection that it describes
+          plan      Show which machines a pod would get, in which order, and what was not chosen and why
+          capacity  Show reservations, Capacity Blocks, spot prices, quotas and what is avoided
+          version   Print the version
+          help      Print this message or the help of the given subcommand(s)
 
         Options:
           -h, --help     Print help

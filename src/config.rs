@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod docs;
+pub mod documents;
 mod instances;
 mod keys;
 pub(crate) mod quantity;
@@ -23,6 +24,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use instances::{Instances, SelectionMode};
+pub(crate) use values::is_region;
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]

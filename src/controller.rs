@@ -12,6 +12,7 @@ mod fleet;
 mod health;
 mod kubelet;
 mod launch;
+mod live;
 mod metrics;
 mod observe;
 mod owners;
@@ -45,6 +46,7 @@ use crate::pod::{ask, reasons, status};
 use ceiling::{Demand, ceilings};
 use deadline::deadline;
 pub use metrics::Metrics;
+pub(crate) use owners::Owners;
 use queue::{Queue, Urgency};
 
 /// Pods that are worked on at once. A pass that waits for RunInstances does not count: see [`LAUNCHES`].
@@ -165,21 +167,7 @@ impl Controller {
     #[must_use]
     pub fn ceilings(&self) -> Arc<dyn Fn() -> BTreeMap<String, u64> + Send + Sync> {
         let core = self.core.clone();
-        Arc::new(move || {
-            let resource = &core.rules.gpu_resource;
-            let pods = core.pods.all();
-            let alive = pods.iter().filter(|pod| !status::is_terminal(pod));
-            let demands: Vec<Demand> = alive
-                .map(|pod| {
-                    let row = core.table.get(pod.metadata.uid.as_deref().unwrap_or_default());
-                    Demand {
-                        gpus: ask::gpus(pod, resource),
-                        waits_for_quota: row.memory.hold.is_some_and(|hold| hold.reason == reasons::QUOTA),
-                    }
-                })
-                .collect();
-            ceilings(&demands, resource)
-        })
+        Arc::new(move || core.ceilings())
     }
 
     /// Works until it is dropped. It only returns when a part of it died, which is a bug: the process should end.
@@ -319,6 +307,22 @@ impl Core {
             return Ok(Some(Duration::ZERO));
         }
         self.act(uid, &seen, decision, slot).await
+    }
+
+    fn ceilings(&self) -> BTreeMap<String, u64> {
+        let resource = &self.rules.gpu_resource;
+        let pods = self.pods.all();
+        let alive = pods.iter().filter(|pod| !status::is_terminal(pod));
+        let demands: Vec<Demand> = alive
+            .map(|pod| {
+                let row = self.table.get(pod.metadata.uid.as_deref().unwrap_or_default());
+                Demand {
+                    gpus: ask::gpus(pod, resource),
+                    waits_for_quota: row.memory.hold.is_some_and(|hold| hold.reason == reasons::QUOTA),
+                }
+            })
+            .collect();
+        ceilings(&demands, resource)
     }
 
     /// Asks the kubelet of a pod whose object is gone whether it is done.

@@ -157,8 +157,27 @@ impl MarketCache {
     }
 
     /// Reads reservations from now on: a machine runs in one.
+    ///
+    /// # Errors
+    /// They cannot be read.
     pub async fn want_reservations(&self) -> Result<(), CloudError> {
         self.first(Part::Reservations).await
+    }
+
+    /// Reads spot prices from now on: somebody looks at them.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub async fn want_spot(&self) -> Result<(), CloudError> {
+        self.first(Part::Spot).await
+    }
+
+    /// Reads the price list from now on; the shipped prices stand in where there is none.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn want_prices(&self) -> Result<(), CloudError> {
+        self.first(Part::Prices).await
     }
 
     /// The image for a type.

@@ -13,11 +13,14 @@ use super::money::MicroUsd;
 use super::world::{Catalog, Offer, Prices, Source};
 use crate::cloud::{Gpus, InstanceType, Usage};
 
+/// The region that the shipped prices are of.
+pub const REGION: &str = "us-east-1";
+
 const TABLE: &str = include_str!("shipped.csv");
 /// 2026-07-20, when the prices were read.
 const AS_OF: i64 = 1_784_505_600;
 
-/// The shipped types, and their prices on demand in us-east-1.
+/// The shipped types, and their prices on demand in [`REGION`].
 #[must_use]
 pub fn shipped() -> (Catalog, Prices) {
     let as_of = Timestamp::from_second(AS_OF).ok();

@@ -140,6 +140,11 @@ impl Fleet {
         all
     }
 
+    /// Every machine.
+    pub(super) fn all(&self) -> Vec<Instance> {
+        self.lock().entries.values().map(|entry| entry.instance.clone()).collect()
+    }
+
     /// UIDs of the pods that have a machine which may run.
     pub(super) fn uids(&self) -> HashSet<String> {
         let inner = self.lock();

@@ -10,6 +10,7 @@ use kube::api::Api;
 use super::act::Failure;
 use super::{Core, deadline, table};
 use crate::capacity::planner::drain_time;
+use crate::capacity::world::Usable;
 use crate::clock;
 use crate::cloud::{Instance, Lifecycle, TAG_POD_NAME, TAG_POD_NAMESPACE};
 use crate::link::{LinkState, LinkStatus};
@@ -54,6 +55,13 @@ impl Seen {
         })
     }
 
+    /// What the kubelet that runs the pod said of its machine, and that machine's type.
+    fn learned(&self) -> Option<(&str, Usable)> {
+        let link = self.link.as_ref().filter(|_| self.is_attached())?;
+        let machine = self.instances.iter().find(|one| one.id == link.instance_id)?;
+        Some((&machine.instance_type, link.usable?))
+    }
+
     /// How long its containers may take to end.
     pub(super) fn grace(&self) -> Duration {
         self.pod.as_deref().map_or(table::GRACE, table::spec_grace)
@@ -88,7 +96,7 @@ impl Core {
             (pod, row.latest.as_deref().and_then(name_of), row.memory.clone())
         });
         let name = name.or_else(|| instances.iter().find_map(name_by_tags));
-        Seen {
+        let seen = Seen {
             pod,
             drain: self.drain(&instances),
             instances,
@@ -97,7 +105,11 @@ impl Core {
             name,
             lists,
             now,
+        };
+        if let Some((instance_type, usable)) = seen.learned() {
+            self.market.learn(instance_type, usable);
         }
+        seen
     }
 
     /// When the Capacity Block ends that one of the machines is in.

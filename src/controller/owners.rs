@@ -23,7 +23,7 @@ const KEPT: Duration = Duration::from_secs(10);
 
 /// What was read a moment ago.
 #[derive(Debug, Default)]
-pub(super) struct Owners {
+pub(crate) struct Owners {
     kept: Mutex<HashMap<Key, (Instant, Option<Meta>)>>,
 }
 
@@ -40,7 +40,7 @@ struct Meta {
 
 impl Owners {
     /// The layers behind the pod's own, nearest first.
-    pub(super) async fn layers(&self, client: &kube::Client, pod: &Pod) -> Result<Vec<Layer>, kube::Error> {
+    pub(crate) async fn layers(&self, client: &kube::Client, pod: &Pod) -> Result<Vec<Layer>, kube::Error> {
         let namespace = pod.metadata.namespace.clone().unwrap_or_default();
         let mut layers = Vec::new();
         let mut next = controller_of(&pod.metadata);
@@ -64,12 +64,20 @@ impl Owners {
             // A Deployment's annotations are copied to its ReplicaSets; a Job may belong to anything.
             next = meta.controller.filter(|above| above.kind == "Deployment");
         }
-        let key = ("Namespace", String::new(), namespace.clone());
-        let api: Api<Namespace> = Api::all(client.clone());
-        if let Some(meta) = self.read(key, &api, &namespace).await? {
-            layers.push(layer(&format!("Namespace {namespace} metadata.annotations"), &meta));
-        }
+        layers.extend(self.namespace(client, &namespace).await?);
         Ok(layers)
+    }
+
+    /// The layer of a namespace; `None` if there is no such.
+    pub(crate) async fn namespace(
+        &self,
+        client: &kube::Client,
+        name: &str,
+    ) -> Result<Option<Layer>, kube::Error> {
+        let key = ("Namespace", String::new(), name.to_owned());
+        let api: Api<Namespace> = Api::all(client.clone());
+        let meta = self.read(key, &api, name).await?;
+        Ok(meta.map(|meta| layer(&format!("Namespace {name} metadata.annotations"), &meta)))
     }
 
     async fn namespaced<K>(

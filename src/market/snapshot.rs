@@ -66,6 +66,12 @@ impl Snapshot {
         self.in_flight.get(reservation_id).copied().unwrap_or(0)
     }
 
+    /// All of them, by reservation id.
+    #[must_use]
+    pub fn all_in_flight(&self) -> BTreeMap<String, u32> {
+        self.in_flight.iter().map(|(id, count)| (id.clone(), *count)).collect()
+    }
+
     pub(super) fn offer(
         &mut self,
         types: Vec<InstanceType>,

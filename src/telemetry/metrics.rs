@@ -20,6 +20,17 @@ use super::health::{Health, Probe};
 pub struct Telemetry {
     pub health: Health,
     registry: Arc<Registry>,
+    capacity: Option<Page>,
+}
+
+/// A page that is made when it is asked for.
+#[derive(Clone)]
+struct Page(Arc<dyn Fn() -> serde_json::Value + Send + Sync>);
+
+impl std::fmt::Debug for Page {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Page")
+    }
 }
 
 impl Telemetry {
@@ -29,13 +40,20 @@ impl Telemetry {
         let mut registry = Registry::with_prefix("orca");
         cloud.register(&mut registry);
         areas(&mut registry);
-        Self { health: Health::default(), registry: Arc::new(registry) }
+        Self { health: Health::default(), registry: Arc::new(registry), capacity: None }
     }
 
-    /// `/metrics`, `/livez` and `/readyz`.
+    /// Shows what is known of capacity, as JSON, at `/capacity`: read only, for `orca capacity`.
+    #[must_use]
+    pub fn with_capacity(self, page: impl Fn() -> serde_json::Value + Send + Sync + 'static) -> Self {
+        Self { capacity: Some(Page(Arc::new(page))), ..self }
+    }
+
+    /// `/metrics`, `/livez`, `/readyz` and `/capacity`.
     pub fn router(&self) -> axum::Router {
         axum::Router::new()
             .route("/metrics", get(show_metrics))
+            .route("/capacity", get(show_capacity))
             .route("/livez", get(|State(this): State<Self>| async move { this.show_health(Probe::Live) }))
             .route("/readyz", get(|State(this): State<Self>| async move { this.show_health(Probe::Ready) }))
             .with_state(self.clone())
@@ -77,6 +95,13 @@ async fn show_metrics(State(this): State<Telemetry>) -> Response {
             tracing::error!(error = %error, "encoding the metrics failed");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
+    }
+}
+
+async fn show_capacity(State(this): State<Telemetry>) -> Response {
+    match &this.capacity {
+        Some(Page(page)) => axum::Json(page()).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
     }
 }
 
@@ -139,6 +164,15 @@ mod tests {
         {
             assert!(text.lines().any(|found| found == line), "{line} not in:\n{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn the_page_of_capacity_is_there_once_somebody_knows_something() {
+        let telemetry = Telemetry::new(&CloudCalls::default(), |_| {});
+        assert_eq!(ask(&telemetry, "/capacity").await.0, StatusCode::NOT_FOUND);
+        let telemetry = telemetry.with_capacity(|| serde_json::json!({"node": "orca"}));
+        let expected = (StatusCode::OK, "{\"node\":\"orca\"}".to_owned());
+        assert_eq!(ask(&telemetry, "/capacity").await, expected);
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! The examples of `docs/annotations.md` and of `examples/capacity` are read as ORCA would read them.
+//! The examples of `docs/annotations.md`, `docs/capacity.md` and of `examples/capacity` are read as ORCA would read them.
 
 use std::path::Path;
 
@@ -73,10 +73,10 @@ fn ask_all(yaml: &str, rules: &Instances) -> Vec<(String, Result<Ask, Rejection>
 }
 
 #[test]
-fn every_example_of_the_page_gives_what_it_says() {
-    let page = text("docs/annotations.md");
+fn every_example_of_the_pages_gives_what_it_says() {
+    let pages = text("docs/annotations.md") + &text("docs/capacity.md");
     let mut asked = Vec::new();
-    for block in page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
+    for block in pages.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
         let refused = block.strip_prefix("# refused: ").map(|rest| rest.lines().next().unwrap());
         for (name, answer) in ask_all(block, &resolve(AWS)) {
             match (&answer, refused) {

@@ -5,6 +5,7 @@ mod random;
 
 use std::time::Duration;
 
+use orca::capacity::world::Usable;
 use orca::cloud::CloudError;
 use orca::cloud::CloudHealth;
 use orca::cloud::memory::{Call, Timing};
@@ -106,6 +107,22 @@ async fn a_pod_that_is_deleted_while_its_launch_waits_for_its_turn_costs_no_mach
     world.cloud.admit_launches();
     world.pass_time(300).await;
     assert!(world.cloud.sent().is_empty(), "{} machines for nobody", world.cloud.sent().len());
+    world.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_kubelet_gives_to_its_pod_is_learned_of_its_type() {
+    let world = World::start();
+    world.guests.set_usable(Usable { cpu_milli: 3920, memory_bytes: 15 << 30 });
+    world.api.create(mk_pod("a"));
+    let learned = |world: &World, name: &str| world.market().catalog.types[name].learned;
+    world.until("it boots", |world| message_of(world, "a").contains("is booting")).await;
+    assert_eq!(learned(&world, "g5.xlarge"), None, "nothing ran yet");
+    world.until_running("a").await;
+    world.until("it is learned", |world| learned(world, "g5.xlarge").is_some()).await;
+    let usable = Usable { cpu_milli: 3920, memory_bytes: 15 << 30 };
+    assert_eq!(learned(&world, "g5.xlarge"), Some(usable));
+    assert_eq!(learned(&world, "g5.12xlarge"), None, "of its type alone");
     world.check();
 }
 

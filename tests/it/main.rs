@@ -5,6 +5,8 @@
 mod annotations;
 // What was done to the cloud is on record.
 mod audit;
+// What is planned and what is reserved, against the local cloud.
+mod capacity;
 // The endpoint's certificate by CertificateSigningRequest.
 mod certificate;
 // The binary's command line and its exit codes.
@@ -19,6 +21,8 @@ mod endpoint;
 mod lifecycle;
 // Manifests and examples parse; permissions stay narrow.
 mod manifests;
+// Which machines pods would get, offline.
+mod plan;
 // SSH against a real sshd on loopback.
 mod ssh;
 // The SSM transport against a small model of the service and its agent.

@@ -17,7 +17,7 @@ use orca::config::{
 };
 use orca::controller::{self, Controller, Deps};
 use orca::informer::PodInformer;
-use orca::market::MarketCache;
+use orca::market::{MarketCache, Snapshot};
 use orca::pod::layers::Layer;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
@@ -44,6 +44,7 @@ pub(crate) struct World {
 struct Orca {
     pods: Arc<PodInformer>,
     health: watch::Receiver<CloudHealth>,
+    market: Arc<MarketCache>,
     registry: Registry,
     _tasks: JoinSet<()>,
 }
@@ -88,8 +89,9 @@ impl World {
         let mut tasks = JoinSet::new();
         tasks.spawn(pods.clone().run(client, NODE.to_owned()));
         tasks.spawn(controller.run());
-        tasks.spawn(async move { market.run().await });
-        self.orca = Some(Orca { pods, health, registry, _tasks: tasks });
+        let running = market.clone();
+        tasks.spawn(async move { running.run().await });
+        self.orca = Some(Orca { pods, health, market, registry, _tasks: tasks });
     }
 
     /// The process is killed: nothing of it is left.
@@ -106,6 +108,11 @@ impl World {
 
     pub(crate) fn cloud_health(&self) -> CloudHealth {
         self.orca.as_ref().map(|orca| orca.health.borrow().clone()).unwrap_or_default()
+    }
+
+    /// What is known of the market.
+    pub(crate) fn market(&self) -> Arc<Snapshot> {
+        self.orca.as_ref().unwrap().market.snapshot()
     }
 
     /// The machines of a pod that are neither ended nor ending.

@@ -76,7 +76,8 @@ impl Rule {
     }
 
     /// What is wrong, before the names of what it is wrong with.
-    pub(super) fn phrase(self) -> &'static str {
+    #[must_use]
+    pub fn phrase(self) -> &'static str {
         self.facts().phrase
     }
 

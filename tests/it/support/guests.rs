@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use k8s_openapi::jiff::Timestamp;
+use orca::capacity::world::Usable;
 use orca::clock;
 use orca::cloud::memory::MemoryCloud;
 use orca::cloud::{Cloud as _, TAG_HOST_KEY};
@@ -36,6 +37,8 @@ struct State {
     links: BTreeMap<String, Link>,
     kubelets: BTreeMap<String, Kubelet>,
     subscribers: Vec<broadcast::Sender<String>>,
+    /// What kubelets say a pod can have of their machines.
+    usable: Option<Usable>,
     unreachable: u32,
     cut: bool,
     violations: Vec<String>,
@@ -79,6 +82,11 @@ impl Guests {
     /// No machine is reached from now on, or all are again.
     pub(crate) fn cut(&self, is_cut: bool) {
         self.state().cut = is_cut;
+    }
+
+    /// What kubelets that attach from now on give to pods.
+    pub(crate) fn set_usable(&self, usable: Usable) {
+        self.state().usable = Some(usable);
     }
 
     /// The containers of the pod exit by themselves.
@@ -138,7 +146,7 @@ impl Guests {
         let now = clock::now();
         let pin = {
             let mut state = self.state();
-            let is_cut = state.cut;
+            let (is_cut, usable) = (state.cut, state.usable);
             let Some(link) = state.links.get_mut(uid) else { return };
             let id = link.machine.instance_id.clone();
             let is_up = alive.contains(&id) && !is_cut && !link.unreachable && now >= link.since + REACH;
@@ -149,6 +157,7 @@ impl Guests {
             if is_up {
                 link.status.state = LinkState::Attached { since: now, boot_id: id.clone() };
                 link.status.attached.get_or_insert(now);
+                link.status.usable = usable;
             } else {
                 link.status.state = LinkState::Dialing { since: now, error: None, was_attached: true };
             }
