@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
 use kube::api::{Api, Patch, PatchParams, PostParams};
@@ -21,6 +22,8 @@ use crate::pod::decide::{Note, NoteKind};
 const QUEUE: usize = 2048;
 /// Repetitions within this time are counted, later ones are written anew.
 const COUNTED: Duration = Duration::from_secs(600);
+/// Of a pod's name, in names of events: they have 253 characters at most, and 17 are for the time.
+const LONGEST: usize = 236;
 /// Events that are remembered for counting.
 const REMEMBERED: usize = 4096;
 
@@ -73,6 +76,7 @@ pub(super) struct Lines(mpsc::Receiver<Line>);
 /// Writes events until nobody tells any more. `reporter` is the name of the virtual node.
 pub(super) async fn write(client: kube::Client, reporter: String, mut lines: Lines) {
     let mut told: HashMap<(String, &'static str, String), Told> = HashMap::new();
+    let mut names = Names::default();
     while let Some(Line { about, note }) = lines.0.recv().await {
         if told.len() >= REMEMBERED {
             told.retain(|_, one| one.at.elapsed() < COUNTED);
@@ -92,8 +96,9 @@ pub(super) async fn write(client: kube::Client, reporter: String, mut lines: Lin
                 deadline("counting an event", api.patch(&one.name, &params, &patch)).await
             }
             None => {
-                let event = mk_event(about, note, &reporter);
-                let name = event.metadata.name.clone().unwrap_or_default();
+                let now = clock::now();
+                let name = names.next(about.name.as_deref().unwrap_or("pod"), now);
+                let event = mk_event(name.clone(), about, note, &reporter, now);
                 told.insert(key, Told { name, count: 1, at: Instant::now() });
                 deadline("writing an event", api.create(&PostParams::default(), &event)).await
             }
@@ -104,20 +109,29 @@ pub(super) async fn write(client: kube::Client, reporter: String, mut lines: Lin
     }
 }
 
-fn mk_event(about: ObjectReference, note: Note, reporter: &str) -> Event {
-    let now = clock::now();
+/// Names of events, in the kubelet's manner: their order is that of the telling. Times of events have seconds only, and
+/// `kubectl` leaves those of one second in the order of their names.
+#[derive(Debug, Default)]
+struct Names {
+    last: i128,
+}
+
+impl Names {
+    fn next(&mut self, about: &str, now: Timestamp) -> String {
+        self.last = now.as_nanosecond().max(self.last + 1);
+        let about = about.get(..LONGEST).map_or(about, |cut| cut.trim_end_matches(['.', '-']));
+        format!("{about}.{:x}", self.last)
+    }
+}
+
+fn mk_event(name: String, about: ObjectReference, note: Note, reporter: &str, now: Timestamp) -> Event {
     let type_ = match note.kind {
         NoteKind::Normal => "Normal",
         NoteKind::Warning => "Warning",
     };
     Event {
         metadata: ObjectMeta {
-            // Unique without asking: the API server's own generated names cannot be patched before they are known.
-            name: Some(format!(
-                "{}.{}",
-                about.name.as_deref().unwrap_or("pod"),
-                uuid::Uuid::new_v4().simple()
-            )),
+            name: Some(name),
             namespace: about.namespace.clone(),
             ..ObjectMeta::default()
         },
@@ -133,5 +147,22 @@ fn mk_event(about: ObjectReference, note: Note, reporter: &str) -> Event {
         reporting_component: Some("orca".to_owned()),
         reporting_instance: Some(reporter.to_owned()),
         ..Event::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_later_has_a_later_name_even_in_the_same_moment_or_when_the_clock_goes_back() {
+        let mut names = Names::default();
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let seconds = [1_800_000_000, 1_800_000_000, 1_799_999_999, 1_800_000_001];
+        let told = seconds.map(|second| names.next("train", at(second)));
+        assert_eq!(told[0], "train.18fae27693b40000");
+        assert!(told.is_sorted_by(|a, b| a < b), "{told:?}");
+        let long = names.next(&format!("{}-{}", "a".repeat(235), "b".repeat(17)), at(1_800_000_002));
+        assert_eq!(long, format!("{}.18fae2770ae99400", "a".repeat(235)));
     }
 }
