@@ -64,8 +64,10 @@ down: ## end the local world
 demo: image ## a pod's whole life on a machine of its own
 	@$(CLUSTER)/demo.sh
 
-bench: image ## measure, as ratios within one run
-	@cargo test --workspace --quiet --test bench
+# OPTIMISED: the SDK stays as it is, ORCA alone is compiled as for a release, which takes minutes.
+bench: image ## measure, as ratios within one run (PARTS="plan dry": only these; OPTIMISED=1: ORCA without debug's slowness)
+	@$(if $(OPTIMISED),ORCA_OPTIMISED=1) cargo test --workspace --quiet \
+	  $(if $(OPTIMISED),--config 'profile.dev.package.orca.opt-level=2') --test bench -- $(PARTS)
 
 # Without coverage, which only nightly compilers instrument for: it keeps the targets building. The real thing: docs/contributing.md.
 fuzz: ## build the fuzz targets and try each with random input for ten seconds

@@ -1,6 +1,6 @@
 #!/bin/bash
 # The local world: a control plane, the local cloud with its registry, and ORCA, all on this machine.
-# usage: world.sh up [CONFIG] | down | orca-stop | orca-start [CONFIG] | apiserver-stop | apiserver-start
+# usage: world.sh up [CONFIG, also by ORCA_CONFIG] | down | orca-stop | orca-start [CONFIG] | apiserver-stop | apiserver-start
 # State is under target/local (another folder: ORCA_WORLD). One world at a time: its ports and addresses are fixed.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -27,7 +27,7 @@ start_orca() {
 }
 
 up() {
-  local config=${1:-$here/orca.yaml} begin=$SECONDS
+  local config=${1:-${ORCA_CONFIG:-$here/orca.yaml}} begin=$SECONDS
   [ "$(id -u)" = 0 ] || { echo "machines can only be booted as root" >&2; exit 1; }
   # Without a control plane it is what a reboot left, and `down` clears that away.
   if [ -e "$world/up" ] && alive "$world" etcd; then

@@ -27,6 +27,8 @@ pub const SUBNET_A: &str = "subnet-0c10ad0000000000a";
 pub const SUBNET_B: &str = "subnet-0c10ad0000000000b";
 pub const SUBNET_C: &str = "subnet-0c10ad0000000000c";
 pub const SUBNET_A2: &str = "subnet-0c10ad0000000001a";
+/// With room for two thousand machines of two addresses each.
+pub const SUBNET_WIDE: &str = "subnet-0c10ad0000000001b";
 pub const GROUP_DEFAULT: &str = "sg-0c10ad0000000000d";
 pub const GROUP_ORCA: &str = "sg-0c10ad0000000000e";
 pub const AMI_X86_64: &str = "ami-0c10ad0000000000a";
@@ -46,7 +48,7 @@ pub fn estate() -> Estate {
     let subnet = |id: &str, third: u8, letter: char, zone: u8| Subnet {
         id: id.to_owned(),
         vpc: VPC.to_owned(),
-        cidr: cidr(third, 24),
+        cidr: cidr(third, if id == SUBNET_WIDE { 20 } else { 24 }),
         zone: format!("{REGION}{letter}"),
         zone_id: format!("use1-az{zone}"),
     };
@@ -76,6 +78,7 @@ pub fn estate() -> Estate {
             subnet(SUBNET_B, 2, 'b', 2),
             subnet(SUBNET_C, 3, 'c', 3),
             subnet(SUBNET_A2, 4, 'a', 1),
+            subnet(SUBNET_WIDE, 16, 'b', 2),
         ],
         groups: vec![
             group(GROUP_DEFAULT, "default", "default VPC security group"),

@@ -1,6 +1,7 @@
-//! Tests of the planner: scenarios that read like documentation, properties over random worlds, and its speed.
+//! Tests of the planner: scenarios that read like documentation, and properties over random worlds.
+//!
+//! How fast it is, `make bench` tells.
 
 mod language;
 mod properties;
 mod scenarios;
-mod speed;
