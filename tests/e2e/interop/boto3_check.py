@@ -63,8 +63,9 @@ def main():
     ec2 = client("ec2")
     with urllib.request.urlopen(f"{endpoint}/_local/world") as answer:
         world = json.load(answer)
-    # The last subnet is nobody else's, so that its free addresses can be counted.
-    subnet, group, image = world["subnets"][-1]["id"], world["security_groups"][1]["id"], world["images"][0]["id"]
+    # The first zone's second subnet is nobody else's, so that its free addresses can be counted.
+    subnet = [one["id"] for one in world["subnets"] if one["zone"] == "us-east-1a"][1]
+    group, image = world["security_groups"][1]["id"], world["images"][0]["id"]
 
     identity = client("sts").get_caller_identity()
     check("STS says who calls", identity["Account"] == world["account"], identity)
