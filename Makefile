@@ -31,8 +31,8 @@ claim:
 	fi
 
 programs: deps claim
-	@echo "==> building orca and the local cloud"
-	@cargo build --workspace --quiet && touch "$(CLAIM)"
+	@echo "==> building orca and the local cloud: some minutes the first time, most of them for the AWS SDK"
+	@cargo build --workspace && touch "$(CLAIM)"
 	@$(CLUSTER)/build.sh crane etcd cni kubernetes
 
 image: programs
@@ -40,8 +40,8 @@ image: programs
 
 check: claim ## format, lints, documentation and unit tests: the fast part
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --quiet -- -D warnings
-	cargo doc --workspace --no-deps --document-private-items --quiet
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo doc --workspace --no-deps --document-private-items
 	cargo test --workspace --lib --bins --quiet
 	@touch "$(CLAIM)"
 
