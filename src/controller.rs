@@ -40,10 +40,9 @@ use crate::informer::{Changed, PodInformer};
 use crate::link::Links;
 use crate::market::MarketCache;
 use crate::pod::decide::{AbsentEnd, Decision, Lists, Note, NoteKind, Rules, decide};
+use crate::pod::reasons;
 use crate::pod::state::State;
-use crate::pod::{ask, reasons, status};
 
-use ceiling::{Demand, ceilings};
 use deadline::deadline;
 pub use metrics::Metrics;
 pub(crate) use owners::Owners;
@@ -307,22 +306,6 @@ impl Core {
             return Ok(Some(Duration::ZERO));
         }
         self.act(uid, &seen, decision, slot).await
-    }
-
-    fn ceilings(&self) -> BTreeMap<String, u64> {
-        let resource = &self.rules.gpu_resource;
-        let pods = self.pods.all();
-        let alive = pods.iter().filter(|pod| !status::is_terminal(pod));
-        let demands: Vec<Demand> = alive
-            .map(|pod| {
-                let row = self.table.get(pod.metadata.uid.as_deref().unwrap_or_default());
-                Demand {
-                    gpus: ask::gpus(pod, resource),
-                    waits_for_quota: row.memory.hold.is_some_and(|hold| hold.reason == reasons::QUOTA),
-                }
-            })
-            .collect();
-        ceilings(&demands, resource)
     }
 
     /// Asks the kubelet of a pod whose object is gone whether it is done.

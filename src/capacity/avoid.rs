@@ -340,6 +340,8 @@ impl fmt::Display for Scope {
 
 #[cfg(test)]
 mod tests {
+    mod docs;
+
     use super::*;
 
     fn attempt(purchase: &Purchase, selection: Selection) -> Attempt<'_> {

@@ -1,10 +1,13 @@
 //! What the process knows of capacity and nobody else can tell, for its page `/capacity`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::ceiling::{Demand, ceilings};
 use super::{Controller, Core};
 use crate::capacity::live::{self, Live};
 use crate::clock;
+use crate::pod::{ask, reasons, status};
 
 impl Controller {
     /// What is known at the moment it is called.
@@ -31,5 +34,22 @@ impl Core {
             learned: live::learned(&snapshot.catalog),
             in_flight: snapshot.all_in_flight(),
         }
+    }
+
+    /// What the node should offer at most, by resource.
+    pub(super) fn ceilings(&self) -> BTreeMap<String, u64> {
+        let resource = &self.rules.gpu_resource;
+        let pods = self.pods.all();
+        let alive = pods.iter().filter(|pod| !status::is_terminal(pod));
+        let demands: Vec<Demand> = alive
+            .map(|pod| {
+                let row = self.table.get(pod.metadata.uid.as_deref().unwrap_or_default());
+                Demand {
+                    gpus: ask::gpus(pod, resource),
+                    waits_for_quota: row.memory.hold.is_some_and(|hold| hold.reason == reasons::QUOTA),
+                }
+            })
+            .collect();
+        ceilings(&demands, resource)
     }
 }

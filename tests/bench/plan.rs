@@ -77,7 +77,11 @@ pub(crate) fn measure(table: &mut Table) -> Result<()> {
         if is_optimised() {
             table.bar(&name, "ms", at(&times, 0.5), BAR);
         } else {
-            table.one(&format!("{name} (unoptimised; a bar of 5 ms is for OPTIMISED=1)"), "ms", at(&times, 0.5));
+            table.one(
+                &format!("{name} (unoptimised; a bar of 5 ms is for OPTIMISED=1)"),
+                "ms",
+                at(&times, 0.5),
+            );
         }
     }
     Ok(())

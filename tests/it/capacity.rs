@@ -144,7 +144,8 @@ fn a_reservation_is_planned_for_and_shown() {
     );
     let block = words(line("cb-0b1c2d3e4f5061728"));
     assert!(
-        block.contains("cr-0b1c2d3e4f5061728 p5.48xlarge us-east-1a") && block.contains("scheduled in 59m"),
+        block.contains("cr-0b1c2d3e4f5061728 p5.48xlarge us-east-1a")
+            && block.contains("0/1 scheduled in 59m"),
         "{told}"
     );
     assert!(told.contains("g5.xlarge  us-east-1a  0.4242"), "{told}");

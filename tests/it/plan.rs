@@ -127,7 +127,9 @@ fn the_page_shows_what_the_program_says() {
     assert!(run >= 3, "{run}");
     if found != wanted {
         std::fs::write(top.join("docs/capacity.md"), wanted).unwrap();
-        panic!("docs/capacity.md was out of date and has been written anew: look at the difference and commit it");
+        panic!(
+            "docs/capacity.md was out of date and has been written anew: look at the difference and commit it"
+        );
     }
 }
 

@@ -88,7 +88,7 @@ pub(super) fn reservations(all: &[cloud::Reservation]) -> Vec<Reservation> {
             kind,
             instance_type: one.instance_type.clone(),
             zone: one.zone.clone(),
-            used: one.total.saturating_sub(one.available),
+            used: used(one),
             total: one.total,
             state: state(one.state),
             match_criteria: match one.matches {
@@ -117,7 +117,7 @@ pub(super) fn blocks(reservations: &[cloud::Reservation], blocks: &[cloud::Block
                 reservation_id: Some(one.id.clone()),
                 instance_type: Some(one.instance_type.clone()),
                 zone: Some(one.zone.clone()),
-                used: one.total.saturating_sub(one.available),
+                used: used(one),
                 total: one.total,
                 state: state(one.state),
                 starts_at: one.starts_at,
@@ -175,6 +175,14 @@ pub(super) fn wanted_types(rules: &Instances) -> Vec<String> {
 
 fn is_wanted(types: &[String], name: &str) -> bool {
     types.iter().any(|one| one.strip_suffix('*').map_or(one == name, |start| name.starts_with(start)))
+}
+
+/// What EC2 does not make available before the start is not used.
+fn used(one: &cloud::Reservation) -> u32 {
+    match one.state {
+        ReservationState::Active => one.total.saturating_sub(one.available),
+        ReservationState::Scheduled | ReservationState::Over => 0,
+    }
 }
 
 fn state(state: ReservationState) -> &'static str {
