@@ -152,7 +152,7 @@ pub(super) const KEYS: &[Key] = &[
     key("limits.maxConcurrentInstances", "1 to 5000", Default("10"), "10",
         "Machines that exist at one time. Pods beyond that wait."),
     key("limits.launchRate.burst", "1 to 1000", Default("5"), "5",
-        "RunInstances calls that leave at once. The default is EC2's for an account: raise it when AWS raised the account's."),
+        "RunInstances calls that the account may make at once; ORCA keeps one in hand. The default is EC2's for an account: raise it when AWS raised the account's."),
     key("limits.launchRate.perSecond", "1 to 1000", Default("2"), "2",
         "RunInstances calls a second after those. Pods beyond that wait their turn."),
     key("limits.maxInstanceLifetime", DURATION, Default("24h"), "24h",
