@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::bursts::{create, launches};
+use crate::configured::Configured;
 use crate::gauge::count;
 use crate::table::Table;
 use crate::world::{Namespace, World, http, text};
@@ -64,7 +65,7 @@ pub(crate) fn dry(table: &mut Table) -> Result<()> {
 /// A thousand pods at once.
 pub(crate) fn thousand(table: &mut Table) -> Result<()> {
     let config = wide()?;
-    let world = World::start_with(&[STATES, ("ORCA_CONFIG", config.to_str().context("a path")?)])?;
+    let world = World::start_with(&[STATES, ("ORCA_CONFIG", config.path()?)])?;
     let result = world.in_namespace(|ns| {
         http("PUT", "/_local/throttle", Some(&json!({"mode": "aws"})))?;
         let bound = create(ns, "thousand", PODS, &json!({}))?;
@@ -104,29 +105,19 @@ pub(crate) fn thousand(table: &mut Table) -> Result<()> {
         ns.run(&["delete", "pods", "--all", "--force", "--grace-period=0", "--wait=false"])?;
         ns.await_no_instance(Duration::from_secs(400))
     });
-    let stopped = world.stop();
-    std::fs::remove_file(config)?;
-    stopped.and(result)
+    world.stop().and(result)
 }
 
 /// The world's configuration with room for all of them, and patience with machines that are states only.
-fn wide() -> Result<std::path::PathBuf> {
-    let usual = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cluster/orca.yaml");
-    let mut text = std::fs::read_to_string(usual)?;
-    for (from, to) in [
+fn wide() -> Result<Configured> {
+    Configured::new(&[
         ("maxConcurrentInstances: 300", "maxConcurrentInstances: 1100"),
         ("bootDeadline: 90s", "bootDeadline: 1h"),
         (
             "subnetIDs: [subnet-0c10ad0000000000a,",
             "subnetIDs: [subnet-0c10ad0000000001b, subnet-0c10ad0000000000a,",
         ),
-    ] {
-        ensure!(text.contains(from), "`{from}` is not in {usual}");
-        text = text.replace(from, to);
-    }
-    let path = std::env::temp_dir().join(format!("orca-bench-{}.yaml", std::process::id()));
-    std::fs::write(&path, text)?;
-    Ok(path)
+    ])
 }
 
 /// When the last machine was launched, in milliseconds since 1970.

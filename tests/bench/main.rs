@@ -7,6 +7,7 @@
 
 mod alone;
 mod bursts;
+mod configured;
 mod gauge;
 mod launches;
 mod machines;
