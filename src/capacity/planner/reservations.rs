@@ -175,6 +175,10 @@ impl<'a> Pass<'a, '_> {
             else {
                 continue;
             };
+            if self.ask.wishes.reservation.ids.contains(&reservation.id) {
+                // A block may be named as a reservation: then it is a candidate already.
+                continue;
+            }
             if !self.is_meant(reservation) {
                 self.ledger.note(Rule::ReservationNotMeant, || format!("`{}`", reservation.id));
                 continue;
