@@ -4,8 +4,6 @@
 //! Codes of RunInstances and of an instance's `StateReason` (`Server.…`, `Client.…`) are the same words.
 //! This module must not know the cloud's adapter: it has [`CloudError`], whose code and message it reads.
 
-#[cfg(test)]
-mod docs;
 mod family;
 mod table;
 
