@@ -138,6 +138,8 @@ pub struct LaunchSpec {
     /// Plain text, at most 16 KiB, without secrets.
     pub user_data: String,
     pub root_volume: RootVolume,
+    /// Elastic Fabric Adapter interfaces: the first is the machine's own, the others have a network card each.
+    pub efa: u32,
     /// Put on the instance, its volumes and its network interface.
     pub tags: BTreeMap<String, String>,
 }

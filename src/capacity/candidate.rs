@@ -34,6 +34,14 @@ pub struct Changes {
     /// The machine ends itself at this age.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_lifetime_seconds: Option<u64>,
+    /// Elastic Fabric Adapter interfaces.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub efa: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl Changes {

@@ -300,6 +300,7 @@ impl Core {
                 .root_volume
                 .clone()
                 .unwrap_or_else(|| self.config.instances.root_volume.clone()),
+            efa: changes.efa,
             tags,
         }
     }

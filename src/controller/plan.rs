@@ -115,6 +115,7 @@ fn a_try(ask: &Ask, choice: &Choice<'_>) -> Try {
             security_group_ids: wishes.security_group_ids.clone(),
             root_volume: wishes.root_volume.clone(),
             max_lifetime_seconds: wishes.max_lifetime.as_ref().map(Duration::as_secs),
+            efa: wishes.efa,
         },
         price: if choice.purchase.market() == "spot" { choice.price.marginal } else { choice.price.list },
         why: format!("{}, {}", choice.why.selection.name(), choice.why.ranked_by.name()),

@@ -143,6 +143,7 @@ async fn launch_and_end(config: &Config) -> Result<()> {
         instance_profile: None,
         user_data: "#cloud-boothook\n".to_owned(),
         root_volume: config.instances.root_volume.clone(),
+        efa: 0,
         tags: [("orca.research/pod-uid".to_owned(), "uid-1".to_owned())].into(),
     };
     let launched = ec2.launch(&spec).await?;

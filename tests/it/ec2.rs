@@ -35,6 +35,7 @@ pub(crate) fn spec() -> LaunchSpec {
             encrypted: true,
             kms_key_id: None,
         },
+        efa: 0,
         tags: BTreeMap::from([(TAG_POD_UID.into(), "uid-1".into())]),
     }
 }

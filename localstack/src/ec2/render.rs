@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::aws::xml::Xml;
 use crate::clock;
-use crate::world::instance::{Instance, State};
+use crate::world::instance::{EfaOnly, Instance, State};
 use crate::world::purchase::{Preference, Purchase, Specification, Target};
 use crate::world::{World, host_name};
 
@@ -53,8 +53,12 @@ pub(super) fn instance(xml: &mut Xml, world: &World, instance: &Instance) {
     tags(xml, &instance.tags);
     // EC2 says xen for Nitro types too.
     xml.text("hypervisor", "xen");
-    xml.list("networkInterfaceSet", attached.then_some(instance), |xml, instance| {
-        interface(xml, world, instance);
+    let interfaces = attached.then(|| {
+        std::iter::once(None).chain(instance.interface.efa_only.iter().map(Some)).collect::<Vec<_>>()
+    });
+    xml.list("networkInterfaceSet", interfaces.unwrap_or_default(), |xml, further| match further {
+        None => interface(xml, world, instance),
+        Some(further) => efa_only(xml, world, instance, further),
     });
     if let Some(profile) = &instance.profile {
         xml.element("iamInstanceProfile", |xml| {
@@ -187,5 +191,25 @@ fn interface(xml: &mut Xml, world: &World, instance: &Instance) {
         xml.text("primary", address == interface.primary);
     });
     xml.list("ipv6AddressesSet", [(); 0], |_, ()| {});
-    xml.text("interfaceType", "interface");
+    xml.text("interfaceType", if interface.efa { "efa" } else { "interface" });
+}
+
+fn efa_only(xml: &mut Xml, world: &World, instance: &Instance, interface: &EfaOnly) {
+    xml.text("networkInterfaceId", &interface.id);
+    xml.text("subnetId", &instance.subnet.id);
+    xml.text("vpcId", &instance.subnet.vpc);
+    xml.text("ownerId", &world.account);
+    xml.text("status", "in-use");
+    xml.text("macAddress", &interface.mac);
+    groups(xml, world, &instance.groups);
+    xml.element("attachment", |xml| {
+        xml.text("attachmentId", &interface.attachment_id);
+        xml.text("deviceIndex", 1);
+        xml.text("networkCardIndex", interface.card);
+        xml.text("status", if instance.state == State::Pending { "attaching" } else { "attached" });
+        xml.text("attachTime", clock::iso(instance.launched));
+        xml.text("deleteOnTermination", true);
+    });
+    xml.list("privateIpAddressesSet", [(); 0], |_, ()| {});
+    xml.text("interfaceType", "efa-only");
 }

@@ -14,7 +14,6 @@ use super::catalog::{self, InstanceType};
 use super::ids::Kind;
 use super::{Call, render};
 use crate::aws::Refusal;
-use crate::aws::query::Scope;
 use crate::aws::xml::Xml;
 use crate::world::World;
 use crate::world::addresses::Taken;
@@ -150,6 +149,8 @@ fn read(call: &Call<'_>) -> Result<Launch, Refusal> {
         secondary: interface.secondary,
         interface_description: interface.description.to_owned(),
         interface_deleted: interface.deleted,
+        efa: interface.efa,
+        efa_cards: interface.efa_cards,
         volumes,
         interface_tags: specified.interface,
         tags: specified.instance,
@@ -316,13 +317,4 @@ struct Specified {
     interface: BTreeMap<String, String>,
     /// If any were given for the spot request.
     spot: Option<BTreeMap<String, String>>,
-}
-
-/// A list's members, which must be at most one.
-fn at_most_one<'a>(scope: &Scope<'a>, list: &str) -> Result<Option<Scope<'a>>, Refusal> {
-    let mut members = scope.list(list);
-    match members.len() {
-        0 | 1 => Ok(members.pop()),
-        _ => Err(not_played(&format!("{list}.2"))),
-    }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::estate::{Image, Profile, Subnet};
+use super::ids;
 use super::notices::Notices;
 use super::purchase::Purchase;
 use crate::clock;
@@ -80,6 +81,25 @@ pub struct Interface {
     pub primary: Ipv4Addr,
     pub secondary: Vec<Ipv4Addr>,
     pub tags: BTreeMap<String, String>,
+    pub efa: bool,
+    pub efa_only: Vec<EfaOnly>,
+}
+
+/// An EFA-only interface: no addresses, and nothing that the machine here could see of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EfaOnly {
+    pub id: String,
+    pub attachment_id: String,
+    pub mac: String,
+    pub card: u32,
+}
+
+impl EfaOnly {
+    /// A new one on a network card.
+    #[must_use]
+    pub fn fresh(card: u32) -> Self {
+        Self { id: ids::fresh("eni"), attachment_id: ids::fresh("eni-attach"), mac: ids::fresh_mac(), card }
+    }
 }
 
 /// A volume of an instance.

@@ -9,7 +9,7 @@ use super::addresses::Taken;
 use super::estate::{Image, Profile, Subnet};
 use super::ids;
 use super::instance::{
-    Features, Instance, Interface, Machine, Metadata, OnShutdown, Power, Reason, State, Volume,
+    EfaOnly, Features, Instance, Interface, Machine, Metadata, OnShutdown, Power, Reason, State, Volume,
 };
 use super::notices::Notices;
 use super::pools::Market;
@@ -37,6 +37,10 @@ pub struct Launch {
     pub secondary: u32,
     pub interface_description: String,
     pub interface_deleted: bool,
+    /// Whether the primary interface is an EFA.
+    pub efa: bool,
+    /// Network cards that get an EFA-only interface.
+    pub efa_cards: Vec<u32>,
     /// Without ids; tags included.
     pub volumes: Vec<Volume>,
     pub interface_tags: BTreeMap<String, String>,
@@ -206,6 +210,8 @@ impl Cloud {
                 primary,
                 secondary,
                 tags: launch.interface_tags.clone(),
+                efa: launch.efa,
+                efa_only: launch.efa_cards.iter().map(|card| EfaOnly::fresh(*card)).collect(),
             },
             volumes: launch.volumes.iter().map(volume).collect(),
             tags: launch.tags.clone(),

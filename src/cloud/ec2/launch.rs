@@ -40,7 +40,7 @@ pub(super) fn request(
         .user_data(base64::engine::general_purpose::STANDARD.encode(&spec.user_data))
         // A machine that shuts itself down must not stay behind as a stopped one with a volume.
         .instance_initiated_shutdown_behavior(ShutdownBehavior::Terminate)
-        .network_interfaces(network_interface(spec))
+        .set_network_interfaces(Some(network_interfaces(spec)?))
         .block_device_mappings(
             BlockDeviceMapping::builder()
                 .device_name(&spec.image.root_device_name)
@@ -115,14 +115,26 @@ fn check(spec: &LaunchSpec) -> Result<(), CloudError> {
 
 /// One interface with two addresses: the machine's, and a secondary one for the pod. Subnet and groups stand here,
 /// because EC2 refuses them beside an interface.
-fn network_interface(spec: &LaunchSpec) -> InstanceNetworkInterfaceSpecification {
-    InstanceNetworkInterfaceSpecification::builder()
-        .device_index(0)
-        .subnet_id(&spec.subnet_id)
-        .set_groups(Some(spec.security_group_ids.clone()))
-        .secondary_private_ip_address_count(1)
-        .delete_on_termination(true)
-        .build()
+///
+/// The first EFA is that interface's; each further one is an EFA-only interface, which takes no address, on a network
+/// card of its own: <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/efa.html>.
+fn network_interfaces(spec: &LaunchSpec) -> Result<Vec<InstanceNetworkInterfaceSpecification>, CloudError> {
+    let base = || {
+        InstanceNetworkInterfaceSpecification::builder()
+            .subnet_id(&spec.subnet_id)
+            .set_groups(Some(spec.security_group_ids.clone()))
+            .delete_on_termination(true)
+    };
+    let own = base().device_index(0).secondary_private_ip_address_count(1);
+    let own = if spec.efa > 0 { own.interface_type("efa") } else { own };
+    let further = (1..spec.efa).map(|card| {
+        let card = i32::try_from(card).map_err(|_| CloudError::Invalid {
+            code: "InvalidParameterValue".to_owned(),
+            message: format!("the launch asks for {} EFA interfaces, expected at most 32", spec.efa),
+        })?;
+        Ok(base().device_index(1).network_card_index(card).interface_type("efa-only").build())
+    });
+    std::iter::once(Ok(own.build())).chain(further).collect()
 }
 
 fn root_volume(volume: &RootVolume) -> Result<EbsBlockDevice, CloudError> {

@@ -195,6 +195,7 @@ async fn launch_permission(ec2: &Ec2, config: &Config, kind: &InstanceType, imag
         instance_profile: config.aws.instance_profile.clone(),
         user_data: String::new(),
         root_volume: config.instances.root_volume.clone(),
+        efa: 0,
         tags: BTreeMap::new(),
     };
     Finding::new(

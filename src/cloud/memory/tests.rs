@@ -26,6 +26,7 @@ fn mk_spec(token: &str, subnet: &str) -> LaunchSpec {
             encrypted: true,
             kms_key_id: None,
         },
+        efa: 0,
         tags: BTreeMap::new(),
     }
 }

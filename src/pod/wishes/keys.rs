@@ -186,7 +186,7 @@ pub(crate) const KEYS: &[Key] = &[
         "`default` or `dedicated`", "dedicated",
         "`dedicated` runs on hardware of this account alone, at a surcharge.")),
     key("efa", &[], (Field::Efa, parse::efa), "`true`, `false` or 0 to 32", "true",
-        "Only types with so many Elastic Fabric Adapter interfaces; `true` is one. The machine's own interface stays an ordinary one."),
+        "So many Elastic Fabric Adapter interfaces, on a type that has them; `true` is one. The security groups must let members of theirs through both ways, and the container needs the devices of `/dev/infiniband`."),
     gated("instances.allowedAMIs", key("ami", &[], (Field::Image, parse::image_id),
         "an id such as `ami-0a1b2c3d4e5f60718`", "ami-0a1b2c3d4e5f60718",
         "The machine image instead of the configured one.")),

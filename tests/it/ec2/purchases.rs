@@ -184,3 +184,29 @@ async fn a_full_reservation_is_no_capacity_with_ec2s_own_code_and_words() {
         ("ReservationCapacityExceeded", "not enough available instances")
     );
 }
+
+#[tokio::test]
+async fn each_efa_beside_the_machines_own_interface_has_a_network_card_and_no_address() {
+    let fake = Fake::start(|_, _, _| launched()).await;
+    fake.ec2().await.launch(&LaunchSpec { efa: 3, ..spec() }).await.unwrap();
+    let form = &fake.asked("RunInstances")[0];
+    let of = |number: usize| {
+        let start = format!("NetworkInterface.{number}.");
+        let lines = form.iter().filter_map(|(key, value)| Some((key.strip_prefix(&start)?, value)));
+        let mut lines: Vec<String> = lines
+            .filter(|(key, _)| !key.starts_with("SecurityGroupId") && *key != "SubnetId")
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        lines.sort();
+        lines.join(" ")
+    };
+    let further = |card: usize| {
+        format!("DeleteOnTermination=true DeviceIndex=1 InterfaceType=efa-only NetworkCardIndex={card}")
+    };
+    let own = "DeleteOnTermination=true DeviceIndex=0 InterfaceType=efa SecondaryPrivateIpAddressCount=1";
+    assert_eq!([of(1), of(2), of(3), of(4)], [own.to_owned(), further(1), further(2), String::new()]);
+    for number in 1..=3 {
+        let key = format!("NetworkInterface.{number}.SubnetId");
+        assert!(form.iter().any(|(name, value)| *name == key && value == "subnet-aaaa"), "{key}");
+    }
+}

@@ -1,8 +1,10 @@
 //! Where a launch goes: `NetworkInterface.1`, or the same at the instance's own level, never both.
+//!
+//! Further interfaces are EFA-only ones, one on a network card: no others are played.
 
 use std::net::Ipv4Addr;
 
-use super::{at_most_one, not_played};
+use super::not_played;
 use crate::aws::Refusal;
 use crate::aws::query::Scope;
 use crate::ec2::catalog::InstanceType;
@@ -17,6 +19,10 @@ pub(super) struct Interface<'a> {
     pub description: &'a str,
     /// `DeleteOnTermination`.
     pub deleted: bool,
+    /// Whether it is an EFA.
+    pub efa: bool,
+    /// Network cards of the EFA-only interfaces beside it.
+    pub efa_cards: Vec<u32>,
 }
 
 const NOT_PLAYED: [&str; 13] = [
@@ -45,12 +51,22 @@ pub(super) fn parse<'a>(scope: &Scope<'a>) -> Result<Interface<'a>, Refusal> {
     let (subnet, groups) =
         (scope.text("SubnetId").filter(|id| !id.is_empty()), scope.texts("SecurityGroupId"));
     let (names, address) = (scope.texts("SecurityGroup"), address(scope)?);
-    let Some(interface) = at_most_one(scope, "NetworkInterface")? else {
+    let interfaces = scope.list("NetworkInterface");
+    let Some((interface, further)) = interfaces.split_first() else {
         if !names.is_empty() {
             let message = "The parameter groupName cannot be used with the parameter subnet";
             return Err(Refusal::new("InvalidParameterCombination", message));
         }
-        return Ok(Interface { subnet, groups, address, secondary: 0, description: "", deleted: true });
+        return Ok(Interface {
+            subnet,
+            groups,
+            address,
+            secondary: 0,
+            description: "",
+            deleted: true,
+            efa: false,
+            efa_cards: Vec::new(),
+        });
     };
     for (given, what) in [
         (subnet.is_some(), "subnet ID"),
@@ -61,7 +77,42 @@ pub(super) fn parse<'a>(scope: &Scope<'a>) -> Result<Interface<'a>, Refusal> {
             return Err(combination(what));
         }
     }
-    of_interface(&interface)
+    let primary = of_interface(interface)?;
+    let mut efa_cards = Vec::new();
+    for one in further {
+        efa_cards.push(card_of(one, &primary)?);
+    }
+    Ok(Interface { efa_cards, ..primary })
+}
+
+/// The network card of an EFA-only interface.
+fn card_of(interface: &Scope<'_>, primary: &Interface<'_>) -> Result<u32, Refusal> {
+    let mut not_here = NOT_PLAYED.iter().chain(&["AssociatePublicIpAddress", "Description"]);
+    if let Some(name) = not_here.find(|name| interface.given(name)) {
+        return Err(not_played(&interface.name(name)));
+    }
+    if interface.text("InterfaceType") != Some("efa-only") {
+        return Err(not_played(&interface.name("InterfaceType")));
+    }
+    if interface.given("PrivateIpAddress") || interface.given("SecondaryPrivateIpAddressCount") {
+        let message = "EFA-only network interfaces do not support IP addresses.";
+        return Err(Refusal::new("InvalidParameterCombination", message));
+    }
+    let device = interface.number::<i64>("DeviceIndex")?;
+    let card = interface.number::<i64>("NetworkCardIndex")?.and_then(|card| u32::try_from(card).ok());
+    let (Some(1), Some(card @ 1..)) = (device, card) else {
+        let message = "A further network interface requires device index 1 on a network card of its own.";
+        return Err(Refusal::new("InvalidParameterValue", message));
+    };
+    let (subnet, groups) = (interface.text("SubnetId"), interface.texts("SecurityGroupId"));
+    // EC2 takes different ones; nobody here asks for that.
+    if subnet != primary.subnet || groups != primary.groups {
+        return Err(not_played(&interface.name("SubnetId")));
+    }
+    if interface.flag("DeleteOnTermination")? == Some(false) {
+        return Err(not_played(&interface.name("DeleteOnTermination")));
+    }
+    Ok(card)
 }
 
 fn of_interface<'a>(interface: &Scope<'a>) -> Result<Interface<'a>, Refusal> {
@@ -85,13 +136,17 @@ fn of_interface<'a>(interface: &Scope<'a>) -> Result<Interface<'a>, Refusal> {
     if interface.number::<i64>("NetworkCardIndex")?.is_some_and(|card| card != 0) {
         return Err(not_played(&interface.name("NetworkCardIndex")));
     }
-    match interface.text("InterfaceType") {
-        None | Some("interface") => {}
-        Some("efa" | "efa-only") => return Err(not_played(&interface.name("InterfaceType"))),
+    let efa = match interface.text("InterfaceType") {
+        None | Some("interface") => false,
+        Some("efa") => true,
+        Some("efa-only") => {
+            let message = "The primary network interface cannot be an EFA-only one.";
+            return Err(Refusal::new("InvalidParameterCombination", message));
+        }
         Some(other) => {
             return Err(Refusal::value("interfaceType", other, "Expected 'interface', 'efa' or 'efa-only'."));
         }
-    }
+    };
     let secondary = interface.number::<i64>("SecondaryPrivateIpAddressCount")?.unwrap_or(0);
     let secondary = u32::try_from(secondary).map_err(|_| {
         let why = "Expected a number that is not negative.";
@@ -104,6 +159,8 @@ fn of_interface<'a>(interface: &Scope<'a>) -> Result<Interface<'a>, Refusal> {
         secondary,
         description: interface.text("Description").unwrap_or(""),
         deleted: interface.flag("DeleteOnTermination")?.unwrap_or(true),
+        efa,
+        efa_cards: Vec::new(),
     })
 }
 
@@ -117,7 +174,7 @@ fn address(scope: &Scope<'_>) -> Result<Option<Ipv4Addr>, Refusal> {
 }
 
 impl Interface<'_> {
-    /// Refuses more addresses than the type takes, and one address for several instances.
+    /// Refuses more addresses and EFA interfaces than the type takes, and one address for several instances.
     pub(super) fn check(&self, kind: &InstanceType, most: u32) -> Result<(), Refusal> {
         if self.secondary >= kind.addresses_per_interface {
             let message = format!(
@@ -125,6 +182,23 @@ impl Interface<'_> {
                 kind.name, kind.addresses_per_interface
             );
             return Err(Refusal::new("PrivateIpAddressLimitExceeded", message));
+        }
+        let efas = u32::from(self.efa) + u32::try_from(self.efa_cards.len()).unwrap_or(u32::MAX);
+        if efas > 0 && kind.efa == 0 {
+            // EC2's words are not on record; the code is.
+            let message = format!("EFA interfaces are not supported on {}.", kind.name);
+            return Err(Refusal::new("InvalidParameterCombination", message));
+        }
+        if efas > kind.efa {
+            let message = format!("Interface count {efas} exceeds the limit for {}.", kind.name);
+            return Err(Refusal::new("AttachmentLimitExceeded", message));
+        }
+        let mut cards = self.efa_cards.clone();
+        cards.sort_unstable();
+        cards.dedup();
+        if cards.len() < self.efa_cards.len() || cards.last().is_some_and(|card| *card >= kind.cards) {
+            let message = format!("{} has {} network cards, one for each EFA.", kind.name, kind.cards);
+            return Err(Refusal::new("InvalidParameterValue", message));
         }
         if self.address.is_some() && most > 1 {
             let message = "A private address cannot be specified when launching more than one instance.";

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::testing::{TestCloud, mk_launch, with};
-use crate::world::defaults::{SUBNET_A, SUBNET_B};
+use crate::world::defaults::{GROUP_ORCA, SUBNET_A, SUBNET_B};
 
 #[tokio::test(start_paused = true)]
 async fn one_token_and_equal_parameters_are_one_instance_also_while_it_runs() {
@@ -149,4 +149,62 @@ async fn a_launch_can_be_accepted_and_end_while_pending() {
     assert_eq!((&pools[0]["market"], &pools[0]["pool"]["capacity"]), (&json!("on-demand"), &json!(4)));
     let misspelled = cloud.control("PUT", "pools/us-east-1a/t3.medium", json!({"capcity": 5})).await;
     assert_eq!(misspelled.0, 400);
+}
+
+/// What a launch says for EFA-only interfaces on these network cards.
+fn efa_only(cards: &[&'static str]) -> Vec<(&'static str, &'static str)> {
+    const NAMES: [[&str; 5]; 2] = [
+        [
+            "NetworkInterface.2.InterfaceType",
+            "NetworkInterface.2.DeviceIndex",
+            "NetworkInterface.2.NetworkCardIndex",
+            "NetworkInterface.2.SubnetId",
+            "NetworkInterface.2.SecurityGroupId.1",
+        ],
+        [
+            "NetworkInterface.3.InterfaceType",
+            "NetworkInterface.3.DeviceIndex",
+            "NetworkInterface.3.NetworkCardIndex",
+            "NetworkInterface.3.SubnetId",
+            "NetworkInterface.3.SecurityGroupId.1",
+        ],
+    ];
+    let of = |(names, card): (&[&'static str; 5], &&'static str)| {
+        names.iter().copied().zip(["efa-only", "1", card, SUBNET_A, GROUP_ORCA]).collect::<Vec<_>>()
+    };
+    NAMES.iter().zip(cards).flat_map(of).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn elastic_fabric_adapters_are_attached_where_the_type_has_them() {
+    const OWN: (&str, &str) = ("NetworkInterface.1.InterfaceType", "efa");
+    let cloud = TestCloud::start();
+    let launch = |kind: &'static str, more: Vec<(&'static str, &'static str)>| {
+        let own = if more.iter().any(|(name, _)| *name == OWN.0) { ("", "") } else { OWN };
+        let changes: Vec<_> = [("InstanceType", kind), own].into_iter().chain(more).collect();
+        with(&mk_launch(), &changes)
+    };
+    let made = cloud.ec2(&launch("p4d.24xlarge", efa_only(&["1", "3"]))).await.ok();
+    assert_eq!(made.all("interfaceType"), ["efa", "efa-only", "efa-only"]);
+    assert_eq!(made.all("networkCardIndex"), ["0", "1", "3"]);
+    for (kind, more, refusal) in [
+        ("t3.medium", Vec::new(), "InvalidParameterCombination"),
+        ("g5.8xlarge", efa_only(&["1"]), "AttachmentLimitExceeded"),
+        ("p4d.24xlarge", efa_only(&["4"]), "InvalidParameterValue"),
+        ("p4d.24xlarge", efa_only(&["1", "1"]), "InvalidParameterValue"),
+        ("p4d.24xlarge", efa_only(&["0"]), "InvalidParameterValue"),
+        (
+            "p4d.24xlarge",
+            [efa_only(&["1"]), vec![("NetworkInterface.2.SecondaryPrivateIpAddressCount", "1")]].concat(),
+            "InvalidParameterCombination",
+        ),
+        (
+            "p4d.24xlarge",
+            vec![("NetworkInterface.1.InterfaceType", "efa-only")],
+            "InvalidParameterCombination",
+        ),
+    ] {
+        let asked = launch(kind, more);
+        assert_eq!(cloud.ec2(&asked).await.refusal(), format!("400 {refusal}"), "{kind}: {asked:?}");
+    }
 }

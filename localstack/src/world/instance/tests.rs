@@ -24,6 +24,8 @@ pub fn mk_instance(id: &str) -> Instance {
             primary: Ipv4Addr::new(10, 88, 1, 4),
             secondary: vec![Ipv4Addr::new(10, 88, 1, 5)],
             tags: BTreeMap::new(),
+            efa: false,
+            efa_only: Vec::new(),
         },
         volumes: Vec::new(),
         tags: BTreeMap::new(),
