@@ -260,13 +260,13 @@ impl MarketCache {
         }
     }
 
-    /// Waits for the first reading of a part, which is kept fresh from then on.
+    /// Waits for the first reading of a part; later ones go on beside whoever asks.
     async fn first(&self, part: Part) -> Result<(), CloudError> {
-        if self.was_read(part) {
-            return Ok(());
-        }
         if lock(&self.schedule).want(part, Instant::now()) {
             self.due.notify_one();
+        }
+        if self.was_read(part) {
+            return Ok(());
         }
         self.read(part, Instant::now()).await
     }

@@ -74,11 +74,12 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// The part is to be kept fresh; whether that is new.
+    /// The part is to be fresh; whether it was not due before.
     pub(super) fn want(&mut self, part: Part, now: Instant) -> bool {
-        let due = &mut self.due[part.index()];
+        let index = part.index();
+        let due = &mut self.due[index];
         let is_new = due.is_none();
-        due.get_or_insert(now);
+        due.get_or_insert(self.read[index].map_or(now, |read| now.max(read + part.period())));
         is_new
     }
 
@@ -114,6 +115,12 @@ impl Schedule {
         if is_ok {
             self.read[index] = Some(began);
         }
-        self.due[index] = Some(began + if is_ok { period } else { AGAIN });
+        self.due[index] = match part {
+            // Only launches change what of them matters to us: at rest nobody asks.
+            Part::Subnets if is_ok => None,
+            Part::Catalog | Part::Prices | Part::Subnets | Part::Spot | Part::Reservations => {
+                Some(began + if is_ok { period } else { AGAIN })
+            }
+        };
     }
 }
