@@ -148,6 +148,12 @@ impl MarketCache {
             || !wishes.reservation.ids.is_empty();
         if reserved {
             self.first(Part::Reservations).await?;
+            let snapshot = self.snapshot();
+            let mut named = wishes.reservation.ids.iter().chain(&wishes.block_id);
+            if named.any(|id| !snapshot.knows(id)) {
+                // It may be newer than the last reading.
+                self.read(Part::Reservations, Instant::now()).await?;
+            }
         }
         if wishes.max_price.is_some() || wishes.instance_types.is_empty() {
             // A region without a price list still has the shipped prices.

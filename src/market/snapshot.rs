@@ -96,6 +96,12 @@ impl Snapshot {
         self.prices.spot_as_of = Some(now);
     }
 
+    /// Whether a reservation or Capacity Block of that id was in the last reading.
+    pub(super) fn knows(&self, id: &str) -> bool {
+        self.reservations.iter().any(|one| one.id == id || one.block_id.as_deref() == Some(id))
+            || self.blocks.iter().any(|one| one.id == id)
+    }
+
     /// Whether a reservation has room for one more, as far as is known.
     pub(super) fn has_room(&self, reservation_id: &str) -> bool {
         let known = self.reservations.iter().find(|one| one.id == reservation_id);

@@ -132,3 +132,17 @@ async fn a_pod_that_has_waited_for_as_long_as_it_would_fails() {
     assert_eq!(reason(&world.api.pod("a")), "CapacityWaitExceeded");
     world.check();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_reservation_that_is_newer_than_the_last_reading_is_found_at_once() {
+    let world = World::start();
+    world.cloud.set_reservation(mk_reservation(RESERVATION, ReservationKind::OnDemand, 1));
+    world.api.create(annotated("a", &[("capacity-reservation-id", RESERVATION)]));
+    world.until_running("a").await;
+    const NEWER: &str = "cr-0c1d2e3f4a5b60718";
+    world.cloud.set_reservation(mk_reservation(NEWER, ReservationKind::OnDemand, 1));
+    world.api.create(annotated("b", &[("capacity-reservation-id", NEWER)]));
+    world.within(Duration::from_secs(12), "it runs", |world| phase(&world.api.pod("b")) == "Running").await;
+    assert!(!world.api.reasons("b").contains(&"ReservationUnavailable".to_owned()));
+    world.check();
+}
