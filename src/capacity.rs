@@ -7,4 +7,5 @@ pub mod live;
 pub mod money;
 pub mod planner;
 pub mod shipped;
+pub mod spend;
 pub mod world;

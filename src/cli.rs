@@ -7,6 +7,7 @@ mod capacity;
 mod check;
 mod plan;
 mod run;
+mod running;
 mod table;
 
 use std::fmt::Display;

@@ -26,6 +26,8 @@ use std::time::Duration;
 pub use instances::{Instances, SelectionMode};
 pub(crate) use values::is_region;
 
+use crate::capacity::money::MicroUsd;
+
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -173,6 +175,8 @@ pub struct Guest {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub max_concurrent_instances: u32,
+    /// What all machines together may add to the bill per hour; `None` sets no bound.
+    pub max_hourly_cost: Option<MicroUsd>,
     pub launch_rate: LaunchRate,
     /// A machine ends itself at this age.
     pub max_instance_lifetime: Duration,

@@ -11,6 +11,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub use family::{Family, family_of};
+use serde::{Deserialize, Serialize};
 
 use self::table::{Row, TABLE, Where};
 use super::planner::Selection;
@@ -122,7 +123,8 @@ pub enum Next {
 }
 
 /// What is avoided.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Scope {
     /// A type in a zone and market.
     Pool {
@@ -291,6 +293,26 @@ pub(super) fn reservation_target(purchase: &Purchase) -> &str {
 }
 
 impl Class {
+    /// Every one.
+    pub const ALL: [Self; 16] = [
+        Self::Capacity,
+        Self::Reservation,
+        Self::ReservationId,
+        Self::SpotPrice,
+        Self::SpotRole,
+        Self::Quota,
+        Self::Subnet,
+        Self::Volume,
+        Self::Unsupported,
+        Self::Throttled,
+        Self::Transient,
+        Self::Denied,
+        Self::Operator,
+        Self::Pod,
+        Self::Token,
+        Self::NotFound,
+    ];
+
     /// A bounded name for metrics and tables.
     #[must_use]
     pub fn name(self) -> &'static str {

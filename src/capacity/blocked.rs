@@ -31,6 +31,19 @@ pub struct Entry {
     for_: Duration,
 }
 
+impl Entry {
+    /// What another process noted.
+    pub(super) fn new(class: Class, code: String, until: Timestamp, count: u32) -> Self {
+        Self { class, code, until, count, for_: Duration::ZERO }
+    }
+}
+
+impl FromIterator<(Scope, Entry)> for Blocked {
+    fn from_iter<I: IntoIterator<Item = (Scope, Entry)>>(entries: I) -> Self {
+        Self { entries: entries.into_iter().collect() }
+    }
+}
+
 impl Blocked {
     /// Notes a failure. What is avoided already is not avoided longer for failures of calls that were under way.
     pub fn note(&mut self, avoid: &Avoid, now: Timestamp) {

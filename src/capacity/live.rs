@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::avoid::{Family, Scope, family_of};
-use super::blocked::Blocked;
+use super::avoid::{Class, Family, Scope, family_of};
+use super::blocked::{Blocked, Entry};
+use super::money::MicroUsd;
 use super::world::{Catalog, Usable};
 use crate::cloud::{Instance, Lifecycle};
 use crate::pod::wishes::CapacityType;
@@ -22,11 +23,15 @@ pub struct Live {
     pub as_of: Timestamp,
     pub avoided: Vec<Avoided>,
     pub quotas: Vec<Quota>,
-    /// Resources of which the node offers no more than this, since pods wait for a quota.
+    /// Resources of which the node offers no more than this, since pods wait for a quota or the budget.
     pub ceilings: BTreeMap<String, u64>,
     pub learned: Vec<Learned>,
     /// Launches that reservations do not count yet, by reservation id.
     pub in_flight: BTreeMap<String, u32>,
+    /// What the machines that run or are being launched add to the bill, in millionths of a US dollar per hour.
+    pub hourly_micro_usd: MicroUsd,
+    /// `limits.maxHourlyCost`, likewise.
+    pub max_hourly_micro_usd: Option<MicroUsd>,
 }
 
 /// Something that failed a moment ago.
@@ -35,6 +40,9 @@ pub struct Live {
 pub struct Avoided {
     /// Such as `g5.xlarge in us-east-1a, spot`.
     pub what: String,
+    /// The same, for programs.
+    #[serde(default)]
+    pub scope: Option<Scope>,
     /// A class of the table of errors.
     pub class: String,
     /// EC2's word.
@@ -67,17 +75,37 @@ pub struct Learned {
     pub memory_bytes: u64,
 }
 
+impl Learned {
+    /// As a plan has it.
+    #[must_use]
+    pub fn usable(&self) -> Usable {
+        Usable { cpu_milli: self.cpu_milli, memory_bytes: self.memory_bytes }
+    }
+}
+
 /// Everything that is avoided now.
 #[must_use]
 pub fn avoided(blocked: &Blocked, now: Timestamp) -> Vec<Avoided> {
     let shown = blocked.iter(now).map(|(scope, entry)| Avoided {
         what: scope.to_string(),
+        scope: Some(scope.clone()),
         class: entry.class.name().to_owned(),
         code: entry.code.clone(),
         failures: entry.count,
         until: entry.until,
     });
     shown.collect()
+}
+
+/// What the running ORCA avoids, for another process that plans as it would.
+#[must_use]
+pub fn blocked(avoided: &[Avoided]) -> Blocked {
+    let known = avoided.iter().filter_map(|one| {
+        let class = Class::ALL.into_iter().find(|class| class.name() == one.class)?;
+        let entry = Entry::new(class, one.code.clone(), one.until, one.failures);
+        Some((one.scope.clone()?, entry))
+    });
+    known.collect()
 }
 
 /// What machines take of quotas, and what EC2 refused.
@@ -120,15 +148,19 @@ pub fn learned(catalog: &Catalog) -> Vec<Learned> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::capacity::avoid::{Avoid, Class};
+    use crate::capacity::avoid::Avoid;
     use crate::capacity::shipped::shipped;
     use crate::cloud::{Bought, InstanceState};
 
-    fn mk_instance(instance_type: &str, lifecycle: Lifecycle, state: InstanceState) -> Instance {
+    pub(in crate::capacity) fn mk_instance(
+        instance_type: &str,
+        lifecycle: Lifecycle,
+        state: InstanceState,
+    ) -> Instance {
         Instance {
             id: "i-1".to_owned(),
             state,
@@ -177,7 +209,11 @@ mod tests {
             (("G and VT on-demand".to_owned(), 12, None), ("G and VT spot".to_owned(), 4, None));
         assert_eq!(shown(at(1)), [gpus.clone(), spot.clone(), ("P on-demand".to_owned(), 0, Some(at(900)))]);
         assert_eq!(shown(at(900)), [gpus, spot], "what may be asked for again is no refusal");
-        assert_eq!(avoided(&blocked, at(1))[0].what, "quota of P, on-demand");
+        let page = serde_json::to_string(&avoided(&blocked, at(1))).unwrap();
+        let read: Vec<Avoided> = serde_json::from_str(&page).unwrap();
+        assert_eq!(read[0].what, "quota of P, on-demand");
+        let again: Blocked = super::blocked(&read);
+        assert_eq!(avoided(&again, at(1)), avoided(&blocked, at(1)), "another process avoids the same");
     }
 
     #[test]

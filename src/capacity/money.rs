@@ -15,6 +15,15 @@ pub struct MicroUsd(pub u64);
 #[error("expected an amount of US dollars such as `1.25`")]
 pub struct NoAmount;
 
+impl MicroUsd {
+    /// As metrics show it.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "exact up to nine billion dollars")]
+    pub fn dollars(self) -> f64 {
+        self.0 as f64 / 1e6
+    }
+}
+
 impl fmt::Display for MicroUsd {
     /// Dollars with at least two and at most six decimals: `1.00`, `0.0042`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -22,7 +22,7 @@ mod types;
 mod verdict;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use jiff::Timestamp;
 

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::blocked::Blocked;
 use super::money::MicroUsd;
+use super::spend::Budget;
 use crate::cloud::{Block, InstanceType, Reservation, Subnet};
 use crate::config::Instances;
 
@@ -24,6 +25,8 @@ pub struct World<'a> {
     /// Launches into a reservation that its `available` does not count yet, by reservation id.
     pub in_flight: &'a HashMap<String, u32>,
     pub blocked: &'a Blocked,
+    /// `None` sets no bound.
+    pub budget: Option<Budget>,
 }
 
 /// The instance types of the region.

@@ -16,8 +16,9 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use self::ask::{Asker, Outcome, page_at, page_of};
+use self::ask::{Asker, Outcome};
 use self::overview::{Overview, wanted_types};
+use super::running::Running;
 use super::{Trouble, ec2, print, read_config};
 
 /// Flags of `orca capacity`.
@@ -105,13 +106,7 @@ fn show(overview: &Overview, format: Format) -> String {
 
 async fn asker(args: &Capacity) -> Result<Asker, Trouble> {
     let config = read_config(&args.config)?;
-    let server =
-        match &args.server {
-            None => config.metrics.listen.and_then(page_at),
-            Some(server) => Some(page_of(server).ok_or_else(|| {
-                Trouble::Typed(format!("--server is `{server}`, expected `http://HOST:PORT`"))
-            })?),
-        };
+    let running = Running::find(args.server.as_deref(), config.metrics.listen)?;
     let types = if args.types.is_empty() { wanted_types(&config.instances) } else { args.types.clone() };
-    Ok(Asker::new(ec2(&config).await, config.aws.region, types, server))
+    Ok(Asker::new(ec2(&config).await, config.aws.region, types, running))
 }

@@ -1,6 +1,7 @@
 //! `orca plan`: which machines a pod would get, in which order, and what was not chosen by which rule.
 //!
-//! The same `ask` and `plan` as in `orca run`, over the market as it is now, or (`--offline`) over what ORCA ships.
+//! The same `ask` and `plan` as in `orca run`, over the market as it is now and what the running ORCA knows of it, or
+//! (`--offline`) over what ORCA ships.
 //! Exit codes: 0 every pod has a candidate, 1 one has none or something could not be read, 2 what was typed is wrong.
 
 mod offline;
@@ -24,9 +25,12 @@ use k8s_openapi::api::core::v1::Pod;
 use self::online::{Cluster, unread};
 use self::render::Width;
 use self::report::{Report, Subject};
+use super::running::Running;
 use super::{Trouble, ec2, print, read_config};
-use crate::capacity::blocked::Blocked;
+use crate::capacity::live::{self, Live};
+use crate::capacity::money::MicroUsd;
 use crate::capacity::planner::plan;
+use crate::capacity::spend::Budget;
 use crate::clock;
 use crate::config::documents::{complaint, documents};
 use crate::config::{DaemonSetPolicy, Instances, is_region};
@@ -61,6 +65,9 @@ pub(super) struct Plan {
     /// How to reach the API server; else $KUBECONFIG, ~/.kube/config or the pod's service account
     #[arg(long, value_name = "FILE", conflicts_with = "offline")]
     kubeconfig: Option<PathBuf>,
+    /// The running ORCA, for what it avoids and spends; else what metrics.listen of the configuration says
+    #[arg(long, value_name = "http://HOST:PORT", conflicts_with = "offline")]
+    server: Option<String>,
     /// How to print it
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Format::Table)]
     output: Format,
@@ -106,12 +113,22 @@ struct Rules {
     instances: Instances,
     gpu_resource: String,
     daemon_sets: DaemonSetPolicy,
+    max_hourly_cost: Option<MicroUsd>,
 }
 
 /// Where the market is looked up.
 enum Source {
     Shipped,
-    Cloud(Box<MarketCache>),
+    Cloud { market: Box<MarketCache>, running: Result<Live, String> },
+}
+
+impl Source {
+    fn live(&self) -> Option<&Live> {
+        match self {
+            Self::Cloud { running: Ok(live), .. } => Some(live),
+            Self::Cloud { running: Err(_), .. } | Self::Shipped => None,
+        }
+    }
 }
 
 /// A pod, and the layers behind its own.
@@ -133,11 +150,13 @@ async fn reports(args: &Plan) -> Result<Vec<Report>, Trouble> {
             instances: config.instances.clone(),
             gpu_resource: config.node.gpu.resource.clone(),
             daemon_sets: config.node.daemon_sets,
+            max_hourly_cost: config.limits.max_hourly_cost,
         },
         None => Rules {
             instances: Instances::default(),
             gpu_resource: GPU.to_owned(),
             daemon_sets: DaemonSetPolicy::Pending,
+            max_hourly_cost: None,
         },
     };
     if let Some(region) = &args.region {
@@ -150,7 +169,9 @@ async fn reports(args: &Plan) -> Result<Vec<Report>, Trouble> {
     };
     let source = match &config {
         Some(config) if !args.offline => {
-            Source::Cloud(Box::new(MarketCache::new(Arc::new(ec2(config).await))))
+            let running = Running::find(args.server.as_deref(), config.metrics.listen)?;
+            let market = Box::new(MarketCache::new(Arc::new(ec2(config).await)));
+            Source::Cloud { market, running: running.ask().await }
         }
         Some(_) | None => Source::Shipped,
     };
@@ -173,8 +194,11 @@ async fn report(rules: &Rules, source: &Source, wanted: Wanted) -> Result<Report
         Err(rejection) => return Ok(Report::refused(subject, region, &rejection).noting(notes)),
     };
     let (snapshot, more) = look(source, region, &ask).await?;
-    let blocked = Blocked::default();
-    let world = snapshot.world(clock::now(), &rules.instances, &blocked);
+    let live = source.live();
+    let blocked = live::blocked(live.map_or(&[], |live| &live.avoided));
+    let spent = live.map_or_else(MicroUsd::default, |live| live.hourly_micro_usd);
+    let budget = rules.max_hourly_cost.map(|limit| Budget { limit, spent });
+    let world = snapshot.world(clock::now(), &rules.instances, &blocked, budget);
     let planned = plan(&ask, &world);
     Ok(Report::planned(subject, &ask, &planned, &world).noting(notes.into_iter().chain(more)))
 }
@@ -183,13 +207,16 @@ async fn report(rules: &Rules, source: &Source, wanted: Wanted) -> Result<Report
 async fn look(source: &Source, region: &str, ask: &Ask) -> Result<(Arc<Snapshot>, Vec<String>), Trouble> {
     match source {
         Source::Shipped => Ok((offline::market(region, &ask.wishes).into(), offline::notes(region))),
-        Source::Cloud(market) => {
+        Source::Cloud { market, running } => {
             market.want(ask).await.map_err(|error| unread(&error))?;
-            let mut notes = vec![
-                "what the running orca avoids for the moment, and what it launches now, is not counted here: \
-                 see `orca capacity`"
-                    .to_owned(),
-            ];
+            let mut notes = Vec::new();
+            match running {
+                Ok(live) => live.learned.iter().for_each(|one| market.learn(&one.instance_type, one.usable())),
+                Err(error) => notes.push(format!(
+                    "what is avoided for the moment, learned of types and spent is not counted, as the running \
+                     orca cannot be asked: {error}"
+                )),
+            }
             if let Err(error) = market.want_prices().await {
                 notes.push(format!("the price list cannot be read, so shipped prices stand in: {error}"));
             }

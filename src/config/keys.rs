@@ -151,6 +151,8 @@ pub(super) const KEYS: &[Key] = &[
 
     key("limits.maxConcurrentInstances", "1 to 5000", Default("10"), "10",
         "Machines that exist at one time. Pods beyond that wait."),
+    key("limits.maxHourlyCost", "an amount of US dollars such as `25.00`", Optional, "25.00",
+        "What the machines that exist at one time may cost per hour, at the list price or the spot price of now; pods beyond that wait, and a machine without a known price is not launched. What runs in reservations and Capacity Blocks counts nothing: it is paid for anyway."),
     key("limits.launchRate.burst", "1 to 1000", Default("5"), "5",
         "RunInstances calls that the account may make at once; ORCA keeps one in hand. The default is EC2's for an account: raise it when AWS raised the account's."),
     key("limits.launchRate.perSecond", "1 to 1000", Default("2"), "2",

@@ -15,6 +15,7 @@ use serde_yaml::Value;
 use super::keys::{self, Key, Need};
 use super::spelling::edits;
 use super::{Problem, Problems, Warning};
+use crate::capacity::money::MicroUsd;
 
 /// A document, and what was found to be wrong with it so far.
 #[derive(Debug)]
@@ -101,6 +102,16 @@ impl Reader {
         self.value(path, |typed| match typed {
             Typed::Text(text) => parse(text),
             Typed::Number(_) | Typed::Flag(_) => None,
+        })
+    }
+
+    /// An amount of money above nothing, typed as a number or in quotes.
+    pub(super) fn money(&mut self, path: &str) -> Option<MicroUsd> {
+        self.value(path, |typed| match typed {
+            Typed::Text(text) | Typed::Number(text) => {
+                text.parse().ok().filter(|amount| *amount > MicroUsd::default())
+            }
+            Typed::Flag(_) => None,
         })
     }
 

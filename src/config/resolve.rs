@@ -183,6 +183,7 @@ fn limits(read: &mut Reader) -> Limits {
         burst: read.integer("limits.launchRate.burst", 1..=1000).unwrap_or_default(),
         per_second: read.integer("limits.launchRate.perSecond", 1..=1000).unwrap_or_default(),
     };
+    let max_hourly_cost = read.money("limits.maxHourlyCost");
     let mut at_least = |path: &str, seconds: u64| {
         let least = Duration::from_secs(seconds);
         read.text(path, |text| values::duration(text).filter(|duration| *duration >= least))
@@ -196,6 +197,7 @@ fn limits(read: &mut Reader) -> Limits {
         boot_deadline: at_least("limits.bootDeadline", 5),
         capacity_wait: read.text("limits.capacityWait", values::duration).filter(|wait| !wait.is_zero()),
         max_concurrent_instances: read.integer("limits.maxConcurrentInstances", 1..=5000).unwrap_or_default(),
+        max_hourly_cost,
     }
 }
 

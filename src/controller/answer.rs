@@ -209,8 +209,7 @@ impl Core {
             reason,
             format!("{message}; next attempt in {}s", delay.as_secs().max(1)),
         );
-        let waits_for_capacity = reason == reasons::NO_CAPACITY || reason == reasons::QUOTA;
-        let hold = Hold { reason, message, until, waits_for_capacity };
+        let hold = Hold { reason, message, until, waits_for_market: reasons::waits_for_market(reason) };
         self.table.update(uid, |row| row.memory.hold = Some(hold));
         // At once: the next pass writes it into the status.
         Duration::ZERO

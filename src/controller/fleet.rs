@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use crate::capacity::money::MicroUsd;
 use crate::clock::after;
 use crate::cloud::{Instance, InstanceState, Lifecycle};
 
@@ -28,8 +29,8 @@ pub(super) struct Fleet {
 #[derive(Debug, Default)]
 struct Inner {
     entries: HashMap<String, Entry>,
-    /// UIDs of pods whose launch is being asked for.
-    launching: HashSet<String>,
+    /// UIDs of pods whose launch is being asked for, with what their machines will cost per hour.
+    launching: HashMap<String, MicroUsd>,
 }
 
 #[derive(Debug)]
@@ -39,11 +40,31 @@ struct Entry {
     ended: Option<Timestamp>,
 }
 
-/// A place among `limits.maxConcurrentInstances`, held while a launch is asked for.
+/// A place within `limits.maxConcurrentInstances` and `limits.maxHourlyCost`, held while a launch is asked for.
 #[derive(Debug)]
 pub(super) struct Seat<'a> {
     fleet: &'a Fleet,
     uid: String,
+}
+
+/// What one more machine takes, and of how much.
+#[derive(Clone, Copy)]
+pub(super) struct Booking<'a> {
+    pub(super) uid: &'a str,
+    /// Per hour.
+    pub(super) cost: MicroUsd,
+    pub(super) machines: u32,
+    /// Per hour; `None` sets no bound.
+    pub(super) budget: Option<MicroUsd>,
+    /// What a machine that is there costs per hour.
+    pub(super) price: &'a dyn Fn(&Instance) -> MicroUsd,
+}
+
+/// Why there is no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    Machines,
+    Budget,
 }
 
 impl Fleet {
@@ -170,16 +191,25 @@ impl Fleet {
         self.lock().entries.values().filter(|entry| entry.instance.state.may_run()).count()
     }
 
-    /// A place for one more machine, if fewer than `limit` run or are being asked for.
-    pub(super) fn seat(&self, uid: &str, limit: u32) -> Option<Seat<'_>> {
+    /// What the machines that run or are being asked for cost per hour.
+    pub(super) fn hourly(&self, price: &dyn Fn(&Instance) -> MicroUsd) -> MicroUsd {
+        self.lock().hourly(price)
+    }
+
+    /// A place for one more machine, counted with those that run and those that are being asked for.
+    pub(super) fn seat(&self, booking: &Booking<'_>) -> Result<Seat<'_>, Full> {
         let mut inner = self.lock();
-        let live = inner.entries.values().filter(|entry| entry.instance.state.may_run());
-        let taken = live.count() + inner.launching.len();
-        if taken >= usize::try_from(limit).unwrap_or(usize::MAX) {
-            return None;
+        let taken = inner.live().count() + inner.launching.len();
+        if taken >= usize::try_from(booking.machines).unwrap_or(usize::MAX) {
+            return Err(Full::Machines);
         }
-        inner.launching.insert(uid.to_owned());
-        Some(Seat { fleet: self, uid: uid.to_owned() })
+        // What costs nothing passes, however much the rest costs.
+        let hourly = |inner: &Inner| MicroUsd(inner.hourly(booking.price).0.saturating_add(booking.cost.0));
+        if booking.cost > MicroUsd::default() && booking.budget.is_some_and(|limit| hourly(&inner) > limit) {
+            return Err(Full::Budget);
+        }
+        inner.launching.insert(booking.uid.to_owned(), booking.cost);
+        Ok(Seat { fleet: self, uid: booking.uid.to_owned() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -194,6 +224,15 @@ impl Drop for Seat<'_> {
 }
 
 impl Inner {
+    fn live(&self) -> impl Iterator<Item = &Instance> {
+        self.entries.values().map(|entry| &entry.instance).filter(|one| one.state.may_run())
+    }
+
+    fn hourly(&self, price: &dyn Fn(&Instance) -> MicroUsd) -> MicroUsd {
+        let machines = self.live().map(|one| price(one).0);
+        MicroUsd(machines.chain(self.launching.values().map(|cost| cost.0)).sum())
+    }
+
     /// Whether anything changed.
     fn put(&mut self, mut instance: Instance, now: Timestamp) -> bool {
         let Some(entry) = self.entries.get_mut(&instance.id) else {
@@ -324,9 +363,26 @@ mod tests {
     fn seats_count_what_runs_and_what_is_being_launched() {
         let fleet = Fleet::new();
         fleet.replace(vec![mk_instance("a", Running), mk_instance("b", Terminated)], at(0));
-        let seat = fleet.seat("x", 2);
-        assert!(seat.is_some() && fleet.seat("y", 2).is_none());
+        let book = |uid, cost, budget| Booking {
+            uid,
+            cost: MicroUsd(cost),
+            machines: 2,
+            budget,
+            price: &|_| MicroUsd(30),
+        };
+        let why = |booking| fleet.seat(&booking).err();
+        let seat = fleet.seat(&book("x", 0, None)).unwrap();
+        assert_eq!(why(book("y", 0, None)), Some(Full::Machines));
         drop(seat);
-        assert!(fleet.seat("y", 2).is_some());
+        assert_eq!(why(book("y", 0, None)), None);
+        // One runs at 30.
+        let budget = Some(MicroUsd(100));
+        assert_eq!(why(book("y", 70, budget)), None);
+        assert_eq!(why(book("y", 71, budget)), Some(Full::Budget));
+        assert_eq!(why(book("y", 0, Some(MicroUsd(10)))), None, "what is paid for anyway passes");
+        let seat = fleet.seat(&book("x", 40, budget)).unwrap();
+        assert_eq!(fleet.hourly(&|_| MicroUsd(30)), MicroUsd(70), "what is being launched counts");
+        drop(seat);
+        assert_eq!(fleet.hourly(&|_| MicroUsd(30)), MicroUsd(30));
     }
 }

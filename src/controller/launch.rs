@@ -13,11 +13,13 @@ use tokio::time::Instant;
 
 use super::act::Failure;
 use super::answer::{Tried, bought};
-use super::fleet::Seat;
+use super::fleet::{Booking, Full, Seat};
 use super::plan::{Outcome, Try};
 use super::{Core, Slot, deadline, metrics};
 use crate::capacity::candidate::Candidate;
+use crate::capacity::money::MicroUsd;
 use crate::capacity::planner::Selection;
+use crate::capacity::spend::Budget;
 use crate::clock;
 use crate::cloud::audit::Deed;
 use crate::cloud::{
@@ -67,7 +69,9 @@ impl Core {
     ) -> Result<Duration, Failure> {
         match launch {
             Launch::Repeat(intent) => {
-                let Some(seat) = self.seat(uid) else { return Ok(self.no_seat(uid, &pod)) };
+                // It may be there already, so the budget is not asked again.
+                let cost = self.market.snapshot().rates().of_purchase(&intent.purchase, intent.price);
+                let Ok(seat) = self.seat(uid, cost, None) else { return Ok(self.no_seat(uid, &pod)) };
                 let place = self.market.take_again(&intent.subnet_id, intent.purchase.reservation_id());
                 let held = Held { seat, place };
                 let why = "the call of an earlier intent again";
@@ -115,7 +119,14 @@ impl Core {
                 if began.elapsed() > ROUND {
                     return Ok(Duration::ZERO);
                 }
-                let Some(seat) = self.seat(uid) else { return Ok(self.no_seat(uid, &progress.pod)) };
+                let candidate = &one.candidate;
+                let cost = self.market.snapshot().rates().of_purchase(&candidate.purchase, candidate.price);
+                let seat = match self.seat(uid, cost, self.config.limits.max_hourly_cost) {
+                    Ok(seat) => seat,
+                    Err(Full::Machines) => return Ok(self.no_seat(uid, &progress.pod)),
+                    // Others took it since the plan was made.
+                    Err(Full::Budget) => break,
+                };
                 match self.try_one(uid, &mut progress, &ask, one, slot, seat).await? {
                     Tried::Done(again) => return Ok(again),
                     Tried::Refused => progress.epoch = progress.epoch.saturating_add(1),
@@ -163,8 +174,27 @@ impl Core {
         }
     }
 
-    fn seat(&self, uid: &str) -> Option<Seat<'_>> {
-        self.fleet.seat(uid, self.config.limits.max_concurrent_instances)
+    fn seat(&self, uid: &str, cost: MicroUsd, budget: Option<MicroUsd>) -> Result<Seat<'_>, Full> {
+        let snapshot = self.market.snapshot();
+        self.fleet.seat(&Booking {
+            uid,
+            cost,
+            machines: self.config.limits.max_concurrent_instances,
+            budget,
+            price: &|machine| snapshot.rates().of_machine(machine),
+        })
+    }
+
+    /// The operator's budget, if there is one, and what is spent of it now.
+    pub(super) fn budget(&self) -> Option<Budget> {
+        let limit = self.config.limits.max_hourly_cost?;
+        Some(Budget { limit, spent: self.hourly_cost() })
+    }
+
+    /// What the machines that run or are being launched add to the bill per hour.
+    pub(super) fn hourly_cost(&self) -> MicroUsd {
+        let snapshot = self.market.snapshot();
+        self.fleet.hourly(&|machine| snapshot.rates().of_machine(machine))
     }
 
     fn no_seat(&self, uid: &str, pod: &Pod) -> Duration {

@@ -33,6 +33,8 @@ impl Core {
             ceilings,
             learned: live::learned(&snapshot.catalog),
             in_flight: snapshot.all_in_flight(),
+            hourly_micro_usd: self.hourly_cost(),
+            max_hourly_micro_usd: self.config.limits.max_hourly_cost,
         }
     }
 
@@ -46,7 +48,7 @@ impl Core {
                 let row = self.table.get(pod.metadata.uid.as_deref().unwrap_or_default());
                 Demand {
                     gpus: ask::gpus(pod, resource),
-                    waits_for_quota: row.memory.hold.is_some_and(|hold| hold.reason == reasons::QUOTA),
+                    waits: row.memory.hold.is_some_and(|hold| reasons::is_over_a_bound(hold.reason)),
                 }
             })
             .collect();

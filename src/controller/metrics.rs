@@ -1,5 +1,7 @@
 //! What the controller counts.
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -18,6 +20,7 @@ pub struct Metrics {
     pub(super) passes: Family<Result_, Counter>,
     pub(super) queue: Gauge,
     pub(super) instances: Gauge,
+    pub(super) hourly_cost: Gauge<f64, AtomicU64>,
     pub(super) until_launch: Histogram,
 }
 
@@ -59,6 +62,7 @@ impl Default for Metrics {
             passes: Family::default(),
             queue: Gauge::default(),
             instances: Gauge::default(),
+            hourly_cost: Gauge::default(),
             until_launch: Histogram::new(buckets),
         }
     }
@@ -83,6 +87,11 @@ impl Metrics {
         registry.register("passes", "Looks at a pod, by outcome.", self.passes.clone());
         registry.register("queue_depth", "Pods that are due and wait.", self.queue.clone());
         registry.register("instances", "Machines that run or may run.", self.instances.clone());
+        registry.register(
+            "hourly_cost_dollars",
+            "What the machines that run or are being launched add to the bill per hour, at list or spot price.",
+            self.hourly_cost.clone(),
+        );
         registry.register(
             "until_launch_seconds",
             "Time from the first sight of a bound pod until RunInstances was sent for it.",

@@ -71,7 +71,7 @@ impl Core {
     pub(super) fn plan(&self, ask: &Ask) -> Outcome {
         let snapshot = self.market.snapshot();
         let blocked = self.blocked();
-        let world = snapshot.world(clock::now(), &self.config.instances, &blocked);
+        let world = snapshot.world(clock::now(), &self.config.instances, &blocked, self.budget());
         let Planned { choices, rejected, verdict } = plan(ask, &world);
         tracing::debug!(
             pod.uid = ask.uid,

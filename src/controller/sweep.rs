@@ -57,6 +57,7 @@ impl Core {
         let changed = self.fleet.replace(ours, clock::now());
         let left = self.fleet.size();
         self.metrics.instances.set(i64::try_from(left).unwrap_or(i64::MAX));
+        self.metrics.hourly_cost.set(self.hourly_cost().dollars());
         for uid in changed {
             self.queue.add(&uid, Urgency::Normal);
         }
@@ -92,7 +93,7 @@ impl Core {
 
     /// There is room again: whoever waits for it is looked at.
     pub(super) fn wake_limited(&self) {
-        self.wake(|hold| hold.reason == reasons::INSTANCE_LIMIT);
+        self.wake(|hold| [reasons::INSTANCE_LIMIT, reasons::BUDGET].contains(&hold.reason));
     }
 
     /// Looks again at pods that wait for capacity whenever the market is known better. Never ends.
@@ -112,7 +113,7 @@ impl Core {
                 self.blocked().prices_were_read();
             }
             before = now;
-            self.wake(|hold| hold.waits_for_capacity);
+            self.wake(|hold| hold.waits_for_market);
         }
         std::future::pending().await
     }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::capacity::blocked::Blocked;
+use crate::capacity::spend::{Budget, Rates};
 use crate::capacity::world::{Catalog, Offer, Prices, Source, Usable, World};
 use crate::cloud::{Block, InstanceType, Reservation, ReservationState, SpotPrice, Subnet};
 use crate::config::Instances;
@@ -46,7 +47,13 @@ struct Launch {
 impl Snapshot {
     /// As a plan wants it.
     #[must_use]
-    pub fn world<'a>(&'a self, now: Timestamp, rules: &'a Instances, blocked: &'a Blocked) -> World<'a> {
+    pub fn world<'a>(
+        &'a self,
+        now: Timestamp,
+        rules: &'a Instances,
+        blocked: &'a Blocked,
+        budget: Option<Budget>,
+    ) -> World<'a> {
         World {
             now,
             rules,
@@ -57,7 +64,14 @@ impl Snapshot {
             blocks: &self.blocks,
             in_flight: &self.in_flight,
             blocked,
+            budget,
         }
+    }
+
+    /// What machines cost, as far as is known.
+    #[must_use]
+    pub fn rates(&self) -> Rates<'_> {
+        Rates { prices: &self.prices, reservations: &self.reservations }
     }
 
     /// Launches into a reservation that it does not count yet.

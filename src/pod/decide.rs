@@ -94,7 +94,7 @@ pub struct Hold {
     pub message: String,
     pub until: Timestamp,
     /// Whether another look at the market may end it.
-    pub waits_for_capacity: bool,
+    pub waits_for_market: bool,
 }
 
 /// A pod object that is gone.

@@ -72,12 +72,26 @@ pub const PRICE_LIMIT: &str = "PriceLimit";
 pub const QUOTA: &str = "QuotaExceeded";
 /// Waiting: `limits.maxConcurrentInstances`.
 pub const INSTANCE_LIMIT: &str = "InstanceLimitReached";
+/// Waiting: `limits.maxHourlyCost`.
+pub const BUDGET: &str = "BudgetExceeded";
 /// Waiting: credentials or permissions.
 pub const CLOUD_DENIED: &str = "CloudAccessDenied";
 /// Waiting: the cloud gives no definite answer.
 pub const CLOUD_UNAVAILABLE: &str = "CloudUnavailable";
 /// Waiting: the cloud refuses the request as it is, by the operator's configuration.
 pub const LAUNCH_REFUSED: &str = "LaunchRefused";
+
+/// Whether a pod waits for more than the account or the operator allows, so that the node should offer no more.
+#[must_use]
+pub fn is_over_a_bound(reason: &str) -> bool {
+    [QUOTA, BUDGET].contains(&reason)
+}
+
+/// Whether another look at the market may give a waiting pod its machine.
+#[must_use]
+pub fn waits_for_market(reason: &str) -> bool {
+    [NO_CAPACITY, RESERVATION_UNAVAILABLE, PRICE_LIMIT, QUOTA, BUDGET].contains(&reason)
+}
 
 /// Condition of the pod while no machine can be had for it, and after.
 pub const CONDITION_CAPACITY: &str = "orca.research/Capacity";

@@ -16,6 +16,8 @@ mod volume;
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::ask::Rejection;
 use super::layers::Layer;
 use crate::capacity::money::MicroUsd;
@@ -105,7 +107,8 @@ pub enum GpuShare {
 }
 
 /// How capacity is bought: `orca.research/capacity-type`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum CapacityType {
     Reserved,
     CapacityBlock,

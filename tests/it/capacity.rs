@@ -175,6 +175,36 @@ async fn the_running_orca_is_asked_for_what_it_alone_knows() {
     assert_eq!(output.status.code(), Some(2));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_leaves_out_what_the_running_orca_avoids_and_cannot_pay() {
+    let page = json!({"node": "burst", "asOf": "2026-01-01T00:00:00Z", "hourlyMicroUsd": 8_500_000, "avoided": [{
+        "what": "g5.xlarge in us-east-1a, on-demand", "class": "capacity",
+        "scope": {"pool": {"instanceType": "g5.xlarge", "zone": "us-east-1a", "market": "on-demand"}},
+        "code": "InsufficientInstanceCapacity", "failures": 2, "until": "2126-01-01T00:00:00Z"}]});
+    let telemetry = Telemetry::new(&CloudCalls::default(), |_| {}).with_capacity(move || page.clone());
+    let (address, _server) = serve(telemetry.router()).await;
+    let cloud = LocalCloud::start();
+    let config = cloud.config("plan-running.yaml", &address.to_string());
+    let text_of = std::fs::read_to_string(&config).unwrap();
+    let config = file("plan-running.yaml", &format!("{text_of}limits: {{maxHourlyCost: 10}}\n"));
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, annotations: {orca.research/instance-types: \
+               'g5.12xlarge,g5.xlarge'}}\nspec: {containers: [{name: c}]}\n";
+    let pod = file("plan-running-pod.yaml", pod);
+    let arguments = ["plan", "--config", &config, "-f", &pod, "-o", "json"];
+    let output = tokio::task::block_in_place(|| orca(&arguments));
+    let plan = &objects(&output)[0];
+    let candidates = plan["candidates"].as_array().unwrap();
+    let shown: Vec<_> = candidates.iter().map(|one| (&one["instanceType"], &one["zone"])).collect();
+    assert_eq!(shown, [(&json!("g5.xlarge"), &json!("us-east-1b"))], "{plan}");
+    let rules: Vec<_> = plan["rejected"].as_array().unwrap().iter().map(|one| &one["rule"]).collect();
+    assert!(rules.contains(&&json!("budget")) && rules.contains(&&json!("avoided_capacity")), "{plan}");
+    let nobody = ["plan", "--config", &config, "-f", &pod, "-o", "json", "--server", "http://127.0.0.1:1"];
+    let output = tokio::task::block_in_place(|| orca(&nobody));
+    let plan = &objects(&output)[0];
+    assert!(plan["notes"].to_string().contains("cannot be asked"), "{plan}");
+    assert!(plan["candidates"].as_array().unwrap().len() > 1, "{plan}");
+}
+
 #[test]
 fn watching_goes_on_until_it_is_interrupted() {
     let cloud = LocalCloud::start();

@@ -245,6 +245,7 @@ pub(crate) fn mk_config() -> Config {
         guest: Guest { cni_plugins_dir: "/cni".into() },
         limits: Limits {
             max_concurrent_instances: 500,
+            max_hourly_cost: None,
             launch_rate: LaunchRate::default(),
             max_instance_lifetime: Duration::from_secs(86400),
             max_lost_contact: Duration::from_secs(3600),

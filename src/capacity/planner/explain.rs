@@ -70,6 +70,7 @@ pub(super) fn none_fits(rule: Rule, ask: &Ask) -> Problem {
         | Rule::NoAddress
         | Rule::PriceUnknown
         | Rule::PriceLimit
+        | Rule::Budget
         | Rule::ReservationUnknown
         | Rule::ReservationNone
         | Rule::ReservationNotMeant
@@ -131,6 +132,7 @@ fn facts(rule: Rule, ask: &Ask) -> (&'static str, String) {
             (reasons::NO_ZONE, key("instance-type"))
         }
         Rule::PriceUnknown | Rule::PriceLimit => (reasons::PRICE_LIMIT, key("max-price")),
+        Rule::Budget => (reasons::BUDGET, key("max-price")),
         Rule::ReservationTenancy => (reasons::RESERVATION_NOT_USABLE, key("tenancy")),
         Rule::ReservationPlacement => (reasons::RESERVATION_NOT_USABLE, key("placement-group")),
         Rule::ReservationUnknown

@@ -12,6 +12,7 @@ use super::rule::Rule;
 use super::shape::{self, Demand};
 use crate::capacity::blocked::Entry;
 use crate::capacity::money::MicroUsd;
+use crate::capacity::spend::Budget;
 use crate::capacity::world::{Offer, Source, World};
 use crate::cloud::{RootVolume, Subnet, Tenancy};
 use crate::pod::ask::Ask;
@@ -171,6 +172,16 @@ impl<'a, 'q> Pass<'a, 'q> {
         }
     }
 
+    /// Whether the operator's budget has room for it; for what is not known there is none.
+    fn check_budget(&self, cost: Cost) -> Result<(), Rule> {
+        match (self.world.budget, cost.paid, cost.marginal) {
+            (None, _, _) | (_, Paid::Already, _) => Ok(()),
+            (Some(_), Paid::ByUse, None) => Err(Rule::PriceUnknown),
+            (Some(budget), Paid::ByUse, Some(price)) if price > budget.left() => Err(Rule::Budget),
+            (Some(_), Paid::ByUse, Some(_)) => Ok(()),
+        }
+    }
+
     /// What a machine of this market may cost per hour. A Capacity Block is paid for in advance.
     pub(super) fn limit(&self, market: CapacityType) -> Option<MicroUsd> {
         let wishes = &self.ask.wishes;
@@ -187,6 +198,14 @@ impl<'a, 'q> Pass<'a, 'q> {
     /// Takes a candidate in.
     pub(super) fn take(&mut self, fit: &Fit<'a>, place: &Place<'a>, how: How<'a>, rank: Rank, cost: Cost) {
         let Cost { paid, marginal } = cost;
+        if let Err(rule) = self.check_budget(cost) {
+            let (market, name, zone) = (how.market().name(), &fit.offer.shape.name, &place.subnet.zone);
+            let left = self.world.budget.map_or_else(MicroUsd::default, Budget::left);
+            return self.ledger.note(rule, || match marginal {
+                Some(price) => format!("{market} {name} in {zone} (${price}, ${left} left per hour)"),
+                None => format!("{market} {name} in {zone}"),
+            });
+        }
         let compared = match paid {
             Paid::Already => fit.list,
             Paid::ByUse => marginal,

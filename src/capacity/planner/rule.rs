@@ -49,6 +49,8 @@ pub enum Rule {
     NoAddress,
     PriceUnknown,
     PriceLimit,
+    /// `limits.maxHourlyCost`.
+    Budget,
 
     ReservationUnknown,
     /// Nothing is discovered that could be used.
@@ -118,6 +120,7 @@ impl Rule {
             Self::NoAddress => later("no_address", "too few free addresses", reasons::NO_CAPACITY),
             Self::PriceUnknown => later("price_unknown", "no known price, where there is a limit", reasons::PRICE_LIMIT),
             Self::PriceLimit => later("price_limit", "above the price limit", reasons::PRICE_LIMIT),
+            Self::Budget => later("budget", "more than `limits.maxHourlyCost` leaves", reasons::BUDGET),
             Self::ReservationUnknown => later("reservation_unknown", "no reservation that this account sees", reasons::RESERVATION_UNAVAILABLE),
             Self::ReservationNone => later("reservation_none", "no reservation with room", reasons::RESERVATION_UNAVAILABLE),
             Self::ReservationNotMeant => never("reservation_not_meant", "not for this pod"),

@@ -5,3 +5,5 @@
 mod language;
 mod properties;
 mod scenarios;
+
+pub(in crate::capacity) use language::reservation as mk_reservation;

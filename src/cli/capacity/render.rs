@@ -92,7 +92,7 @@ fn running(live: &Live, now: Timestamp) -> String {
         columns("  ", &[vec![head], lines.collect()].concat())
     });
     let ceilings: Vec<_> = live.ceilings.iter().collect();
-    let ceilings = section("lowered for a quota", Some(&ceilings), |all| {
+    let ceilings = section("lowered for a quota or the budget", Some(&ceilings), |all| {
         let lines: Vec<_> = all.iter().map(|(name, most)| [(*name).clone(), most.to_string()]).collect();
         columns("  ", &[vec![cells(["RESOURCE", "OFFERED"])], lines].concat())
     });
@@ -111,7 +111,11 @@ fn running(live: &Live, now: Timestamp) -> String {
         });
         columns("  ", &[vec![cells(["TYPE", "CPU", "MEMORY"])], lines.collect()].concat())
     });
-    [avoided, quotas, ceilings, in_flight, learned].concat()
+    let hourly = match live.max_hourly_micro_usd {
+        Some(limit) => format!("cost per hour: ${}, of ${limit} at most\n", live.hourly_micro_usd),
+        None => format!("cost per hour: ${}\n", live.hourly_micro_usd),
+    };
+    [avoided, quotas, ceilings, in_flight, hourly, learned].concat()
 }
 
 /// `in 3d4h`, `2m ago`.

@@ -91,6 +91,7 @@ fn overview() -> Overview {
             as_of: at(0),
             avoided: vec![Avoided {
                 what: "g5.xlarge in us-east-1a, on-demand".to_owned(),
+                scope: None,
                 class: "capacity".to_owned(),
                 code: "InsufficientInstanceCapacity".to_owned(),
                 failures: 2,
@@ -109,6 +110,8 @@ fn overview() -> Overview {
                 memory_bytes: 15 << 30,
             }],
             in_flight: BTreeMap::new(),
+            hourly_micro_usd: MicroUsd(3_018_000),
+            max_hourly_micro_usd: Some(MicroUsd(25_000_000)),
         }),
         notes: vec!["something".to_owned()],
     }
@@ -134,10 +137,11 @@ fn the_tables_have_what_is_reserved_what_it_costs_and_what_is_avoided() {
     quotas in use by node burst:
       QUOTA     MARKET  VCPU  REFUSED
       G and VT  spot    12    asked again in 15m
-    lowered for a quota:
+    lowered for a quota or the budget:
       RESOURCE        OFFERED
       nvidia.com/gpu  3
     being launched into reservations: none
+    cost per hour: $3.018, of $25.00 at most
     learned sizes:
       TYPE       CPU    MEMORY
       g5.xlarge  3920m  15360Mi

@@ -82,7 +82,7 @@ fn report(region: &str, market: &Snapshot, annotations: &[(&str, &str)]) -> Repo
         Err(rejection) => Report::refused(subject(), region, &rejection),
         Ok(ask) => {
             let blocked = Blocked::default();
-            let world = market.world(Timestamp::from_second(0).unwrap(), &rules, &blocked);
+            let world = market.world(Timestamp::from_second(0).unwrap(), &rules, &blocked, None);
             Report::planned(subject(), &ask, &plan(&ask, &world), &world)
         }
     }

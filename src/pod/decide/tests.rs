@@ -26,7 +26,7 @@ fn mk_hold(until: i64) -> Hold {
         reason: crate::pod::reasons::NO_CAPACITY,
         message: "none".to_owned(),
         until: at(until),
-        waits_for_capacity: true,
+        waits_for_market: true,
     }
 }
 

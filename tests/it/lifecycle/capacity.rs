@@ -121,6 +121,54 @@ async fn spot_is_bought_up_to_its_limit_only() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_waited_long_for_a_reservation_or_a_price_is_woken_when_the_market_changes() {
+    let world = World::start();
+    let full = mk_reservation(RESERVATION, ReservationKind::OnDemand, 0);
+    world.cloud.set_reservation(full.clone());
+    world.cloud.set_spot_price("g5.xlarge", "zone-b", "0.60".parse().unwrap());
+    world.api.create(annotated("room", &[("capacity-reservation-id", RESERVATION)]));
+    world.api.create(annotated("price", &[("launch-type", "spot"), ("max-spot-price", "0.50")]));
+    // So long that both are looked at every five minutes only.
+    world.pass_time(3600).await;
+    assert!(world.cloud.sent().is_empty());
+    world.cloud.set_reservation(Reservation { total: 1, available: 1, ..full });
+    let runs = |name: &'static str| move |world: &World| phase(&world.api.pod(name)) == "Running";
+    world.within(Duration::from_secs(75), "it is in its reservation", runs("room")).await;
+    world.pass_time(240).await;
+    world.cloud.set_spot_price("g5.xlarge", "zone-b", "0.40".parse().unwrap());
+    world.within(Duration::from_secs(315), "it is bought", runs("price")).await;
+    world.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_is_spent_per_hour_than_the_operator_allows() {
+    let mut world = World::without_orca();
+    world.config.limits.max_hourly_cost = Some("2.50".parse().unwrap());
+    world.start_orca();
+    world.cloud.set_reservation(mk_reservation(RESERVATION, ReservationKind::OnDemand, 1));
+    let names = ["a", "b", "c"];
+    for name in names {
+        world.api.create(mk_pod(name));
+    }
+    let running =
+        |world: &World| names.iter().filter(|name| phase(&world.api.pod(name)) == "Running").count();
+    world.until("two run at $1.006 each", |world| running(world) == 2).await;
+    world.pass_time(1800).await;
+    assert_eq!((running(&world), world.cloud.sent().len()), (2, 2));
+    let waits = names.into_iter().find(|name| phase(&world.api.pod(name)) == "Pending").unwrap();
+    let told = message_of(&world, waits);
+    assert!(told.contains("limits.maxHourlyCost") && told.contains("$0.488 left"), "{told}");
+    assert!(world.api.reasons(waits).contains(&"BudgetExceeded".to_owned()));
+    world.api.create(annotated("paid", &[("capacity-reservation-id", RESERVATION)]));
+    world.until_running("paid").await;
+    let first = names.into_iter().find(|name| phase(&world.api.pod(name)) == "Running").unwrap();
+    world.api.delete(first, 1);
+    let third = |world: &World| world.cloud.sent().len() == 4;
+    world.within(Duration::from_secs(60), "the third is launched", third).await;
+    world.check();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pod_that_has_waited_for_as_long_as_it_would_fails() {
     let world = World::start();
     world.cloud.set_reservation(mk_reservation(RESERVATION, ReservationKind::OnDemand, 0));

@@ -13,6 +13,7 @@ use crate::capacity::avoid::{self, Attempt};
 use crate::capacity::blocked::Blocked;
 use crate::capacity::money::MicroUsd;
 use crate::capacity::shipped::shipped;
+use crate::capacity::spend::Budget;
 use crate::capacity::world::{Catalog, Prices, Source, Usable, World};
 use crate::cloud::{
     Block, BlockState, CloudError, Placement, Purchase, Reservation, ReservationKind, ReservationMatch,
@@ -37,6 +38,7 @@ pub(super) struct Owned {
     pub(super) blocks: Vec<Block>,
     pub(super) in_flight: HashMap<String, u32>,
     pub(super) blocked: Blocked,
+    pub(super) budget: Option<Budget>,
 }
 
 impl Owned {
@@ -67,6 +69,7 @@ impl Owned {
             blocks: Vec::new(),
             in_flight: HashMap::new(),
             blocked: Blocked::default(),
+            budget: None,
         }
     }
 
@@ -81,6 +84,7 @@ impl Owned {
             blocks: &self.blocks,
             in_flight: &self.in_flight,
             blocked: &self.blocked,
+            budget: self.budget,
         }
     }
 
@@ -129,6 +133,10 @@ impl Owned {
                 self.in_flight.insert(id.to_owned(), count.parse().unwrap());
             }
             "fail" => self.fail(value),
+            "budget" => {
+                let (spent, limit) = value.split_once("of").unwrap();
+                self.budget = Some(Budget { limit: limit.parse().unwrap(), spent: spent.parse().unwrap() });
+            }
             "later" => self.now += time(value),
             id if id.starts_with("cr-") => self.reservations.push(reservation(id, value)),
             id if id.starts_with("cb-") => self.blocks.push(block(id, value)),
@@ -188,7 +196,7 @@ fn subnet(zone: &str, n: u32) -> Subnet {
 }
 
 /// `g5.xlarge/a/1of4` and further words.
-fn reservation(id: &str, text: &str) -> Reservation {
+pub(in crate::capacity) fn reservation(id: &str, text: &str) -> Reservation {
     let mut words = text.split('/');
     let instance_type = words.next().unwrap().to_owned();
     let zone = words.next().unwrap().to_owned();

@@ -7,6 +7,7 @@ use super::super::{Choice, Planned, Selection, Verdict, plan, usable};
 use super::language::{Owned, ZONES};
 use crate::capacity::avoid::{self, Attempt};
 use crate::capacity::money::MicroUsd;
+use crate::capacity::spend::{Budget, Rates};
 use crate::capacity::world::{Catalog, Offer, Prices, Source, Usable};
 use crate::cloud::{
     CloudError, Gpus, InstanceType, Purchase, Reservation, ReservationKind, ReservationMatch,
@@ -142,8 +143,9 @@ fn a_world() -> impl Strategy<Value = Owned> {
     let failures = prop::collection::vec(a_failure(), 0..4);
     let free = prop::collection::vec(0u32..20, 3);
     let allowed = prop::option::weighted(0.2, prop::sample::subsequence(TYPES.to_vec(), 1..6));
-    (offers, reservations, failures, free, allowed).prop_map(
-        |(offers, reservations, failures, free, allowed)| {
+    let left = prop::option::weighted(0.2, 0u64..40_000_000);
+    (offers, reservations, failures, free, allowed, left).prop_map(
+        |(offers, reservations, failures, free, allowed, left)| {
             let catalog = Catalog { source: Source::Api, ..Catalog::default() };
             let mut owned = Owned::with(catalog, Prices::default());
             for (name, (mut offer, price, spot)) in TYPES.into_iter().zip(offers) {
@@ -168,6 +170,7 @@ fn a_world() -> impl Strategy<Value = Owned> {
                 let attempt = attempt(&purchase, Selection::Cheapest, name, zone, &subnet_id);
                 owned.blocked.note(&avoid::of_error(&error, &attempt).avoid.unwrap(), owned.now);
             }
+            owned.budget = left.map(|left| Budget { limit: MicroUsd(left), spent: MicroUsd::default() });
             owned.in_flight.insert("cr-1".to_owned(), 1);
             owned.rules.allowed_instance_types =
                 allowed.map(|allowed| allowed.into_iter().map(str::to_owned).collect());
@@ -258,6 +261,7 @@ fn check(ask: &Ask, owned: &Owned, planned: &Planned<'_>) -> Result<(), TestCase
         is_wished(ask, owned, choice)?;
         is_bought_right(ask, owned, choice)?;
         is_affordable(ask, choice)?;
+        is_within_the_budget(owned, choice)?;
         let Choice { offer, subnet, purchase, why, .. } = choice;
         let at = attempt(purchase, why.selection, &offer.shape.name, &subnet.zone, &subnet.id);
         prop_assert_eq!(owned.blocked.until(&at, owned.now), None, "{:?} is avoided", purchase);
@@ -351,6 +355,17 @@ fn is_affordable(ask: &Ask, choice: &Choice<'_>) -> Result<(), TestCaseError> {
     for limit in limits.into_iter().flatten() {
         prop_assert!(price.is_some_and(|price| price <= limit), "{price:?} with the limit {limit}");
     }
+    Ok(())
+}
+
+/// What is paid for anyway adds less than a thousandth, and is not counted.
+fn is_within_the_budget(owned: &Owned, choice: &Choice<'_>) -> Result<(), TestCaseError> {
+    let Some(budget) = owned.budget else { return Ok(()) };
+    let rates = Rates { prices: &owned.prices, reservations: &owned.reservations };
+    let is_spot = matches!(choice.purchase, Purchase::Spot { .. });
+    let price = if is_spot { choice.price.marginal } else { choice.price.list };
+    let cost = rates.of_purchase(&choice.purchase, price);
+    prop_assert!(cost <= budget.left(), "${cost}, and ${} is left", budget.left());
     Ok(())
 }
 
