@@ -91,8 +91,9 @@ pub trait Links: Send + Sync + std::fmt::Debug {
     fn status(&self, pod_uid: &str) -> Option<LinkStatus>;
 
     /// From now on the gateway answers this machine with 403 and never shows it its pod (again); what runs there
-    /// goes on. For a machine that is given up: it must not start a pod that is about to go.
-    fn revoke(&self, pod_uid: &str);
+    /// goes on. For a machine that is given up: it must not start a pod that is about to go. Answers whether it was
+    /// shown its pod before.
+    fn revoke(&self, pod_uid: &str) -> bool;
 
     /// Switches the machine off as soon as it can be told: its kubelet ends the pod in good order before.
     fn shut_down(&self, pod_uid: &str);

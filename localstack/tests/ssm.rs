@@ -10,7 +10,10 @@ mod fake;
 use std::time::Duration;
 
 use client::{Client, Event};
-use fake::{CLOSES, ECHO, INSTANCE, OTHER, REFUSES, SOURCE, SOURCE_BYTES, STALLS, Service, pattern};
+use fake::{
+    ANSWERS, ASKED_BYTES, CLOSES, ECHO, INSTANCE, OTHER, REFUSES, SOURCE, SOURCE_BYTES, STALLS, Service,
+    pattern,
+};
 use localstack::ssm::codec::{MessageType, PayloadType};
 use localstack::ssm::payload::Flag;
 use localstack::ssm::{Cut, JsonError, smux};
@@ -39,6 +42,19 @@ async fn a_raw_session_ends_with_its_connection_after_the_last_byte() {
     assert_eq!(client.event().await, Event::Gone(Some(1000)));
     let resumed = service.call("ResumeSession", json!({ "SessionId": client.id() })).await.unwrap();
     assert_eq!(resumed, json!({ "SessionId": client.id() }));
+}
+
+/// Acknowledgements that nobody reads fill the connection; what the machine says meanwhile waits no longer than they do.
+#[tokio::test]
+async fn what_comes_while_the_connection_is_full_follows_when_it_is_not() {
+    let service = Service::narrow();
+    let mut client = Client::raw(&service, ANSWERS).await;
+    client.be_patient();
+    for part in pattern(ASKED_BYTES).chunks(1024) {
+        client.data(part).await;
+    }
+    service.world.answered.notified().await;
+    assert_eq!(client.read(6).await, b"answer");
 }
 
 #[tokio::test]

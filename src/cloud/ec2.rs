@@ -32,6 +32,7 @@ use crate::config::{Aws, Config};
 use crate::telemetry::CloudCalls;
 use batch::Batch;
 use calls::Calls;
+pub use errors::classify;
 use rates::Rates;
 
 /// What every client of AWS is made from: region, endpoint, credentials by the SDK's usual chain, deadlines and

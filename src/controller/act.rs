@@ -55,13 +55,14 @@ impl Core {
             }
         }
         let was_shown = seen.link.as_ref().is_some_and(|link| link.shown);
+        let mut is_shown = false;
         for action in &decision.actions {
             if let Action::Revoke { instance_id } = action {
-                self.links.revoke(uid);
+                is_shown |= self.links.revoke(uid);
                 self.table.update(uid, |row| row.memory.revoked = Some(instance_id.clone()));
             }
         }
-        if !was_shown && self.links.status(uid).is_some_and(|link| link.shown) {
+        if !was_shown && (is_shown || self.links.status(uid).is_some_and(|link| link.shown)) {
             // The kubelet got the pod in the very last moment: what was decided for one that never had it is void.
             return Ok(Some(SOON));
         }

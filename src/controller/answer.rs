@@ -98,7 +98,8 @@ impl Core {
                 self.take_list(list);
                 Ok(Tried::Done(self.failed(uid, pod, &error)))
             }
-            Next::SameCall | Next::Wait => Ok(Tried::Done(self.failed(uid, pod, &error))),
+            Next::SameCall => Ok(Tried::Done(self.again(uid, pod, &error))),
+            Next::Wait => Ok(Tried::Done(self.failed(uid, pod, &error))),
         }
     }
 
@@ -179,11 +180,15 @@ impl Core {
             | CloudError::TokenSpent { .. } => reasons::CLOUD_UNAVAILABLE,
         };
         if reason == reasons::CLOUD_UNAVAILABLE {
-            // Nothing is missing: the same call, or the next epoch, soon.
-            let holds = self.next_hold(uid);
-            return self.held(uid, pod, reason, error.to_string(), back_off(REPEAT, REPEAT_CAP, holds));
+            return self.again(uid, pod, error);
         }
         self.hold(uid, pod, reason, error.to_string(), None)
+    }
+
+    /// Nothing is missing: the same call, or the next epoch, soon.
+    fn again(&self, uid: &str, pod: &Pod, error: &CloudError) -> Duration {
+        let delay = back_off(REPEAT, REPEAT_CAP, self.next_hold(uid));
+        self.held(uid, pod, reasons::CLOUD_UNAVAILABLE, error.to_string(), delay)
     }
 
     /// Nothing is launched for this pod for a while, or before `until`, if that is sooner.

@@ -91,7 +91,9 @@ mod tests {
         fn status(&self, _pod_uid: &str) -> Option<LinkStatus> {
             None
         }
-        fn revoke(&self, _pod_uid: &str) {}
+        fn revoke(&self, _pod_uid: &str) -> bool {
+            false
+        }
         fn shut_down(&self, _pod_uid: &str) {}
         fn remove(&self, _pod_uid: &str) {}
         fn uids(&self) -> Vec<String> {

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::act::Failure;
 use super::answer::{Tried, bought};
 use super::fleet::{Booking, Full, Seat};
-use super::plan::{Outcome, Try};
+use super::plan::{Outcome, Try, attempt_of};
 use super::{Core, Slot, deadline, metrics};
 use crate::capacity::candidate::Candidate;
 use crate::capacity::money::MicroUsd;
@@ -119,6 +119,10 @@ impl Core {
                 if began.elapsed() > ROUND {
                     return Ok(Duration::ZERO);
                 }
+                // What a refusal a moment ago is held against is not asked for: the rest of a family after its quota.
+                if self.is_avoided(&one) {
+                    continue;
+                }
                 let candidate = &one.candidate;
                 let cost = self.market.snapshot().rates().of_purchase(&candidate.purchase, candidate.price);
                 let seat = match self.seat(uid, cost, self.config.limits.max_hourly_cost) {
@@ -172,6 +176,11 @@ impl Core {
             Some(answer) => self.answer(uid, pod, intent, one.selection, answer, held).await,
             None => Ok(Tried::Done(Duration::ZERO)),
         }
+    }
+
+    fn is_avoided(&self, one: &Try) -> bool {
+        let attempt = attempt_of(&one.candidate, one.selection, &self.config.instances.root_volume.kind);
+        self.blocked().until(&attempt, clock::now()).is_some()
     }
 
     fn seat(&self, uid: &str, cost: MicroUsd, budget: Option<MicroUsd>) -> Result<Seat<'_>, Full> {

@@ -184,9 +184,14 @@ impl Session {
 
     /// From now on 403, and the pod is never shown (again). If [`Progress::shown`] is false after this returned,
     /// the pod was never shown.
-    pub fn revoke(&self) {
-        self.progress.send_if_modified(|progress| !std::mem::replace(&mut progress.revoked, true));
+    pub fn revoke(&self) -> bool {
+        let mut shown = false;
+        self.progress.send_if_modified(|progress| {
+            shown = progress.shown;
+            !std::mem::replace(&mut progress.revoked, true)
+        });
         self.closed.cancel();
+        shown
     }
 
     /// Ends the session and its connections.

@@ -180,10 +180,8 @@ impl Links for LiveLinks {
         self.lock().links.get(pod_uid).map(|entry| entry.link.status())
     }
 
-    fn revoke(&self, pod_uid: &str) {
-        if let Some(entry) = self.lock().links.get(pod_uid) {
-            entry.session.revoke();
-        }
+    fn revoke(&self, pod_uid: &str) -> bool {
+        self.lock().links.get(pod_uid).is_some_and(|entry| entry.session.revoke())
     }
 
     fn shut_down(&self, pod_uid: &str) {

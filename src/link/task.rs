@@ -139,6 +139,7 @@ impl Link {
 
     /// The last attempt ended; `since` stays what it was while the machine was dialed all along.
     fn dialing(&self, error: String, was_attached: bool) {
+        let progress = *self.upstream.progress.borrow();
         self.update(|status| {
             let since = match &status.state {
                 LinkState::Dialing { since, .. } => *since,
@@ -147,6 +148,7 @@ impl Link {
                 }
             };
             status.state = LinkState::Dialing { since, error: Some(error), was_attached };
+            note(status, progress);
         });
     }
 }
@@ -175,10 +177,7 @@ impl Past {
 
 /// Keeps the link until it is dropped, or broken.
 pub(super) async fn run(link: Arc<Link>) {
-    // In this order: a first attachment is one change of the status, not a pod that was shown by a machine that is not
-    // attached, which looks as after a reboot.
     tokio::join!(
-        biased;
         keep(&link),
         follow_progress(&link),
         link.hub.plugins.prepare(&link.machine.instance_type.arch)
@@ -197,9 +196,12 @@ async fn follow_progress(link: &Link) {
     }
 }
 
-fn note(status: &mut LinkStatus, progress: Progress) {
+/// A first attachment is one change: a pod that was shown by a machine that is not attached looks as after a reboot. So
+/// what is shown during a bootstrap is noted with what the bootstrap leads to.
+pub(super) fn note(status: &mut LinkStatus, progress: Progress) {
     status.usable = progress.usable;
-    if progress.shown && !status.shown {
+    let is_under_way = matches!(status.state, LinkState::Bootstrapping { .. });
+    if progress.shown && !status.shown && !is_under_way {
         status.shown = true;
         status.attached = Some(clock::now());
     }
@@ -225,7 +227,11 @@ async fn keep(link: &Link) {
                     error,
                     "link is broken"
                 );
-                link.update(|status| status.state = LinkState::Broken { since: clock::now(), error });
+                let progress = *link.upstream.progress.borrow();
+                link.update(|status| {
+                    status.state = LinkState::Broken { since: clock::now(), error };
+                    note(status, progress);
+                });
                 return;
             }
         };

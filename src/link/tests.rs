@@ -18,9 +18,10 @@ use tokio_util::task::AbortOnDropHandle;
 use super::bootstrap::Plugins;
 use super::live::LinkSettings;
 use super::pool::Pool;
-use super::task::{Hub, Link, Upstream, run};
+use super::task::{Hub, Link, Upstream, note, run};
 use super::wire::{Dial, Input, Wire};
 use super::{LinkState, Machine};
+use crate::clock;
 use crate::cloud::{Cloud, CloudError, Instance, InstanceType, LaunchSpec};
 use crate::config::TunnelKind;
 use crate::gateway::Progress;
@@ -455,6 +456,21 @@ async fn a_first_attachment_is_one_change() {
         }
     };
     tokio::join!(seen, bench.kubelet_comes(shown));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_shown_during_a_bootstrap_is_told_with_what_that_leads_to() {
+    let mut bench = Bench::start(&World::new(), mk_machine(), TunnelKind::Ssm);
+    bench.until_waiting_for_the_pod().await;
+    let mut status = bench.link.status();
+    let progress = Progress { shown: true, ..Progress::default() };
+    note(&mut status, progress);
+    assert_eq!((status.shown, status.attached), (false, None), "the attachment is not noted yet");
+    // Shown, and the connection breaks before anything else is seen.
+    bench.progress.send_modify(shown);
+    status.state = LinkState::Dialing { since: clock::now(), error: None, was_attached: false };
+    note(&mut status, progress);
+    assert!(status.shown && status.attached.is_some());
 }
 
 #[tokio::test(start_paused = true)]

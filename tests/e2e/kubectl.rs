@@ -40,11 +40,15 @@ fn logs(ns: &Namespace<'_>) -> Result<()> {
         r#"
 containers:
 - {name: loud, image: 'busybox:stable', command: [sh, -c, 'for i in 1 2 3 4 5; do echo line $i; done; sleep infinity']}
-- {name: crash, image: 'busybox:stable', command: [sh, -c, 'echo attempt; exit 1']}
+- name: crash
+  image: busybox:stable
+  command: [sh, -c, 'if [ -e /kept/x ]; then exec sleep infinity; fi; echo attempt; touch /kept/x; exit 1']
+  volumeMounts: [{name: kept, mountPath: /kept}]
+volumes: [{name: kept, emptyDir: {}}]
 "#,
     )?;
     ns.await_pod("talker", "to have run twice", START, |pod| {
-        container(pod, "crash").is_some_and(|it| it["restartCount"].as_i64() >= Some(1))
+        container(pod, "crash").is_some_and(|it| it["restartCount"] == 1 && it["ready"] == true)
             && container(pod, "loud").is_some_and(|it| it["ready"] == true)
     })?;
     // A container that runs may not have said anything yet.
@@ -62,11 +66,7 @@ containers:
         let recent = ns.run(&["logs", "talker", "-c", "loud", "--since=1s"])?;
         Ok(if recent.is_empty() { Ok(()) } else { Err(recent) })
     })?;
-    // The kubelet says so in a log's stead while it clears an older attempt away.
-    eventually("the log of an attempt before", Duration::from_secs(30), || {
-        let seen = ns.run(&["logs", "talker", "-c", "crash", "--previous"])?;
-        Ok(if seen == "attempt\n" { Ok(()) } else { Err(seen) })
-    })?;
+    ensure!(ns.run(&["logs", "talker", "-c", "crash", "--previous"])? == "attempt\n");
     let (code, _, error) = ns.exit(&["logs", "talker", "-c", "nobody"])?;
     ensure!(code != 0 && error.contains("container nobody is not valid"), "{error}");
     Ok(())

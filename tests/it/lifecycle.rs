@@ -2,6 +2,7 @@
 
 mod capacity;
 mod random;
+mod refused;
 
 use std::time::Duration;
 

@@ -228,6 +228,35 @@ async fn streams_are_opened_both_ways_with_half_close() {
     assert!(answer == sent);
 }
 
+/// As in a bootstrap: a kubelet dials while the rest still goes over to the script that started it.
+#[tokio::test]
+async fn input_that_nobody_reads_yet_holds_no_stream_up() {
+    let Some(sshd) = Sshd::start("unread").await else { return };
+    let ssh = sshd.connect().await;
+    let mut forwarded = ssh.listen("127.0.0.1", sshd.forward).await.unwrap();
+    let serving = async {
+        while let Some(mut stream) = forwarded.recv().await {
+            let mut echo = TcpStream::connect(("127.0.0.1", sshd.echo)).await.unwrap();
+            copy_bidirectional(&mut stream, &mut echo).await.unwrap();
+        }
+    };
+    // More than a channel's window and the pipe.
+    let input = noise(6 * 1024 * 1024);
+    let feeding = ssh.exec("sleep 6; cat > /dev/null", &input, DEADLINE);
+    let asking = async {
+        for _ in 0..20 {
+            let stream = TcpStream::connect(("127.0.0.1", sshd.forward)).await.unwrap();
+            let asked = timeout(Duration::from_secs(5), round_trip(Box::new(stream), b"hello")).await;
+            assert_eq!(asked.expect("its bytes are carried"), b"hello");
+        }
+    };
+    tokio::select! {
+        () = asking => {}
+        () = serving => panic!("the forwarding ended"),
+        done = feeding => panic!("the command ended: {done:?}"),
+    }
+}
+
 async fn round_trip(stream: ByteStream, sent: &[u8]) -> Vec<u8> {
     let (mut read, mut write) = tokio::io::split(stream);
     let mut answer = Vec::new();

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
+use orca::capacity::live::Live;
 use orca::cloud::CloudHealth;
 use orca::cloud::Instance;
 use orca::cloud::memory::MemoryCloud;
@@ -46,6 +47,7 @@ struct Orca {
     health: watch::Receiver<CloudHealth>,
     market: Arc<MarketCache>,
     registry: Registry,
+    live: Arc<dyn Fn() -> Live + Send + Sync>,
     _tasks: JoinSet<()>,
 }
 
@@ -85,13 +87,13 @@ impl World {
             cluster_id: "cluster".to_owned(),
             metrics,
         });
-        let health = controller.cloud_health();
+        let (health, live) = (controller.cloud_health(), controller.live());
         let mut tasks = JoinSet::new();
         tasks.spawn(pods.clone().run(client, NODE.to_owned()));
         tasks.spawn(controller.run());
         let running = market.clone();
         tasks.spawn(async move { running.run().await });
-        self.orca = Some(Orca { pods, health, market, registry, _tasks: tasks });
+        self.orca = Some(Orca { pods, health, market, registry, live, _tasks: tasks });
     }
 
     /// The process is killed: nothing of it is left.
@@ -108,6 +110,11 @@ impl World {
 
     pub(crate) fn cloud_health(&self) -> CloudHealth {
         self.orca.as_ref().map(|orca| orca.health.borrow().clone()).unwrap_or_default()
+    }
+
+    /// What only the process knows.
+    pub(crate) fn live(&self) -> Live {
+        (self.orca.as_ref().unwrap().live)()
     }
 
     /// What is known of the market.

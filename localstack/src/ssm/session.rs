@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::pending;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -115,10 +115,10 @@ impl Session {
             let now = Instant::now();
             let pace = self.seat.settings.borrow().pace;
             let chunk = if pace.rest().is_zero() { buffer.len() } else { MAX_OUTPUT };
-            let reads = self.agent.reads()
-                && self.socket.as_ref().is_some_and(|socket| socket.has_room())
-                && self.agent.ahead() < pace.window()
-                && now >= self.rested;
+            let has_room = self.socket.as_ref().is_some_and(|socket| socket.has_room());
+            let drained = self.socket.as_ref().filter(|_| !has_room).map(|socket| socket.drained());
+            let reads =
+                self.agent.reads() && has_room && self.agent.ahead() < pace.window() && now >= self.rested;
             let reading = if reads { Reading::Yes } else { Reading::No };
             let takes = self.link.takes();
             let wake = self.wake(now);
@@ -132,6 +132,7 @@ impl Session {
                 happened = self.link.happens(&mut buffer[..chunk], reading) => {
                     self.happened(happened, &buffer);
                 }
+                () = notified(drained) => {}
                 Some(_) = self.closing.join_next() => {}
                 () = sleep_until(wake) => {}
             }
@@ -327,6 +328,13 @@ impl Session {
         }
         self.link.drop_connection();
         while self.closing.join_next().await.is_some() {}
+    }
+}
+
+async fn notified(notify: Option<Arc<Notify>>) {
+    match notify {
+        Some(notify) => notify.notified().await,
+        None => pending().await,
     }
 }
 

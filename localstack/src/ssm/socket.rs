@@ -2,6 +2,7 @@
 //!
 //! Dropping it cuts the connection without a word; [`Socket::close`] says goodbye.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use futures::stream::SplitStream;
 use futures::{SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
@@ -31,6 +32,8 @@ const GOODBYE: Duration = Duration::from_secs(2);
 pub(super) struct Socket {
     reader: SplitStream<Wire>,
     queue: mpsc::Sender<Message>,
+    /// Told whenever there is room again.
+    drained: Arc<Notify>,
     writer: JoinSet<()>,
 }
 
@@ -48,9 +51,14 @@ impl Socket {
     pub(super) fn new(wire: Wire) -> Self {
         let (mut sink, reader) = wire.split();
         let (queue, mut frames) = mpsc::channel::<Message>(QUEUE);
+        let drained = Arc::new(Notify::new());
+        let told = Arc::clone(&drained);
         let mut writer = JoinSet::new();
         writer.spawn(async move {
             while let Some(message) = frames.recv().await {
+                if frames.len() < ROOM {
+                    told.notify_one();
+                }
                 let last = message.is_close();
                 if sink.feed(message).await.is_err() {
                     return;
@@ -63,7 +71,7 @@ impl Socket {
                 }
             }
         });
-        Self { reader, queue, writer }
+        Self { reader, queue, drained, writer }
     }
 
     /// The next frame. Cancel safe.
@@ -87,6 +95,11 @@ impl Socket {
     /// Whether there is room for data; acknowledgements are sent in any case.
     pub(super) fn has_room(&self) -> bool {
         self.queue.capacity() > QUEUE - ROOM
+    }
+
+    /// What tells when there may be room again.
+    pub(super) fn drained(&self) -> Arc<Notify> {
+        Arc::clone(&self.drained)
     }
 
     /// Sends a frame, or loses it when even the reserve is full: it will be sent again.

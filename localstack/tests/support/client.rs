@@ -80,6 +80,11 @@ impl Client {
         client
     }
 
+    /// Sends nothing again from now on.
+    pub(crate) fn be_patient(&mut self) {
+        self.resent = Instant::now() + DEADLINE * 10;
+    }
+
     pub(crate) fn id(&self) -> &str {
         self.session["SessionId"].as_str().unwrap()
     }

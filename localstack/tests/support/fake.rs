@@ -13,8 +13,8 @@ use localstack::machine::{Freeze, MachineEvent, MachineSpec, Machines, Notices};
 use localstack::ssm::{Cut, InstanceFacts, JsonError, Ssm, SsmWorld};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, UnixStream};
-use tokio::sync::broadcast;
+use tokio::net::{TcpSocket, UnixStream};
+use tokio::sync::{Notify, broadcast};
 use tokio::task::JoinSet;
 
 /// Sends back what it gets.
@@ -28,6 +28,9 @@ pub(crate) const SOURCE: u16 = 19;
 pub(crate) const SOURCE_BYTES: usize = 200_000;
 /// Takes the connection and never reads from it.
 pub(crate) const STALLS: u16 = 20;
+/// Answers once it has [`ASKED_BYTES`].
+pub(crate) const ANSWERS: u16 = 21;
+pub(crate) const ASKED_BYTES: usize = 1000 * 1024;
 pub(crate) const INSTANCE: &str = "i-0123456789abcdef0";
 pub(crate) const OTHER: &str = "i-0123456789abcdef1";
 
@@ -42,6 +45,8 @@ pub(crate) struct World {
     online: Mutex<BTreeSet<String>>,
     cuts: broadcast::Sender<Cut>,
     tasks: Mutex<JoinSet<()>>,
+    /// Told when [`ANSWERS`] has written its answer.
+    pub(crate) answered: Arc<Notify>,
     /// What the signature check says.
     pub(crate) signature: Mutex<Result<(), JsonError>>,
     /// `Authorization` of the upgrades that it was asked about.
@@ -56,6 +61,7 @@ impl World {
             online: both(),
             cuts: broadcast::channel(8).0,
             tasks: Mutex::default(),
+            answered: Arc::default(),
             signature: Mutex::new(Ok(())),
             checked: Mutex::default(),
         })
@@ -143,8 +149,9 @@ impl Machines for Sockets {
     async fn dial(&self, _: &str, port: u16) -> io::Result<UnixStream> {
         let (ours, theirs) = UnixStream::pair()?;
         match port {
-            ECHO | CLOSES | SOURCE | STALLS => {
-                self.0.tasks.lock().unwrap().spawn(serve(port, theirs));
+            ECHO | CLOSES | SOURCE | STALLS | ANSWERS => {
+                let answered = Arc::clone(&self.0.answered);
+                self.0.tasks.lock().unwrap().spawn(serve(port, theirs, answered));
                 Ok(ours)
             }
             _ => Err(io::Error::new(io::ErrorKind::ConnectionRefused, "connect: connection refused")),
@@ -156,7 +163,7 @@ impl Machines for Sockets {
     }
 }
 
-async fn serve(port: u16, mut stream: UnixStream) {
+async fn serve(port: u16, mut stream: UnixStream, answered: Arc<Notify>) {
     match port {
         ECHO => {
             let (mut reader, mut writer) = stream.split();
@@ -166,6 +173,13 @@ async fn serve(port: u16, mut stream: UnixStream) {
             stream.write_all(&pattern(SOURCE_BYTES)).await.ok();
         }
         STALLS => std::future::pending().await,
+        ANSWERS => {
+            if stream.read_exact(&mut vec![0; ASKED_BYTES]).await.is_ok() {
+                stream.write_all(b"answer").await.ok();
+                answered.notify_one();
+                std::future::pending().await
+            }
+        }
         _ => {
             stream.read_u8().await.ok();
         }
@@ -182,8 +196,20 @@ pub(crate) struct Service {
 
 impl Service {
     pub(crate) async fn start() -> Self {
+        Self::on(TcpSocket::new_v4().unwrap())
+    }
+
+    /// With connections that are full soon.
+    pub(crate) fn narrow() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_send_buffer_size(4096).unwrap();
+        Self::on(socket)
+    }
+
+    fn on(socket: TcpSocket) -> Self {
         let world = World::new();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let listener = socket.listen(64).unwrap();
         let address = listener.local_addr().unwrap();
         let ssm = Ssm::new(Arc::new(Sockets(Arc::clone(&world))), format!("http://{address}"));
         let operations = Arc::clone(&ssm);

@@ -42,9 +42,10 @@ where
     }
 }
 
-/// The table. `status` is the HTTP status, or 0.
+/// What a code of AWS means. `status` is the HTTP status, or 0.
+#[must_use]
 #[rustfmt::skip] // one code a line would be four screens
-pub(super) fn classify(code: &str, message: &str, status: u16) -> CloudError {
+pub fn classify(code: &str, message: &str, status: u16) -> CloudError {
     let says = |words: &str| message.to_ascii_lowercase().contains(words);
     let kind = match code {
         // Nothing to be had there now, so elsewhere.

@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use super::message_of;
 use crate::support::{World, mk_pod, phase, reason};
 
-const RESERVATION: &str = "cr-0a1b2c3d4e5f60718";
+pub(super) const RESERVATION: &str = "cr-0a1b2c3d4e5f60718";
 const BLOCK: &str = "cr-0b1c2d3e4f5061728";
 
-fn mk_reservation(id: &str, kind: ReservationKind, total: u32) -> Reservation {
+pub(super) fn mk_reservation(id: &str, kind: ReservationKind, total: u32) -> Reservation {
     Reservation {
         id: id.to_owned(),
         owner_id: "1".to_owned(),
@@ -37,7 +37,7 @@ fn mk_reservation(id: &str, kind: ReservationKind, total: u32) -> Reservation {
     }
 }
 
-fn annotated(name: &str, annotations: &[(&str, &str)]) -> Value {
+pub(super) fn annotated(name: &str, annotations: &[(&str, &str)]) -> Value {
     let mut pod = mk_pod(name);
     let all = annotations.iter().map(|(key, value)| (format!("orca.research/{key}"), json!(value)));
     pod["metadata"]["annotations"] = Value::Object(all.collect());

@@ -296,10 +296,11 @@ impl Links for FakeLinks {
         self.guests.state().links.get(pod_uid).map(|link| link.status.clone())
     }
 
-    fn revoke(&self, pod_uid: &str) {
-        if let Some(link) = self.guests.state().links.get_mut(pod_uid) {
+    fn revoke(&self, pod_uid: &str) -> bool {
+        self.guests.state().links.get_mut(pod_uid).is_some_and(|link| {
             link.revoked = true;
-        }
+            link.status.shown
+        })
     }
 
     fn shut_down(&self, pod_uid: &str) {
