@@ -9,13 +9,17 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::world::{CLOUD, Namespace, START, condition, container, exit_code, http, pod, text};
+use crate::robustness::with_configuration;
+use crate::world::{CLOUD, Namespace, START, condition, container, eventually, exit_code, http, pod, text};
 
 pub(crate) const TESTS: &[crate::Test] = &[
     ("capacity::a_block_is_waited_for_and_its_pod_asked_to_end_before_ec2_takes_it", block),
     ("capacity::a_reserved_pod_is_in_its_reservation_and_the_next_one_waits_for_room_there", reservation),
     ("capacity::a_dry_first_choice_is_told_and_the_spot_market_asks_before_it_takes", dry_and_spot),
 ];
+
+pub(crate) const ALONE: &[crate::Test] =
+    &[("capacity::the_examples_are_applied_and_get_what_they_ask_for", examples)];
 
 /// ORCA reads reservations every minute, and waits at least for the next such reading.
 const NEXT_READING: Duration = Duration::from_secs(90);
@@ -200,4 +204,58 @@ fn block(ns: &Namespace<'_>) -> Result<()> {
     let ended = all.as_array().into_iter().flatten().find(|one| one["id"] == id.as_str()).cloned();
     ensure!(!format!("{ended:?}").contains("ScheduledStop"), "{ended:?}");
     http("PUT", &path, Some(&json!({"endsInMs": 0}))).map(drop)
+}
+
+/// Under the rules of their own configuration, in this world's network.
+fn examples(ns: &Namespace<'_>) -> Result<()> {
+    let file = |name: &str| {
+        let path = format!("{}/examples/capacity/{name}", env!("CARGO_MANIFEST_DIR"));
+        std::fs::read_to_string(&path).context(path)
+    };
+    let (own, theirs) = (ns.world.log("orca.yaml")?, file("configuration.yaml")?);
+    let (before, rest) = own.split_once("instances:\n").context("instances in this world's configuration")?;
+    let (_, after) = rest.split_once("guest:\n").context("guest in this world's configuration")?;
+    let (_, rules) = theirs.split_once("instances:\n").context("instances in the example")?;
+    let config = format!("{before}instances:\n{rules}\nguest:\n{after}");
+    let ids = ["cr-0a1b2c3d4e5f60718", "cr-0b1c2d3e4f5061728"];
+    let path = |id: &str| format!("/_local/reservations/{id}");
+    for (id, zone) in ids.iter().zip(["us-east-1a", "us-east-1b"]) {
+        let room =
+            json!({"instanceType": "g5.2xlarge", "zone": zone, "total": 1, "matchCriteria": "targeted"});
+        http("PUT", &path(id), Some(&room))?;
+    }
+    let done = with_configuration(ns.world, &config, || {
+        // Its objects name their namespace themselves.
+        let reservation = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/capacity/reservation.yaml");
+        ns.run(&["-n", "", "apply", "-f", reservation])?;
+        ns.apply(&file("spot.yaml")?)?;
+        ns.apply(&file("template.yaml")?)?;
+        eventually("both places to be taken", NEXT_READING, || {
+            let all = ns.world.instances(|one| one["tags"]["orca.research/pod-namespace"] == "reserved")?;
+            let mut taken: Vec<_> = all
+                .iter()
+                .filter_map(|one| one["capacity_reservation_id"].as_str().map(str::to_owned))
+                .collect();
+            taken.sort();
+            Ok(if taken == ids && all.len() == 2 { Ok(()) } else { Err(taken) })
+        })?;
+        let large = ns.await_phase("by-template", "Succeeded")?;
+        ensure!(annotation(&large, "launched-instance-type").starts_with("p5"), "{}", large["metadata"]);
+        let said = ns.run(&["logs", "by-template"])?;
+        ensure!(said == "my GPUs are 0,1,2,3,4,5,6,7\n", "{said}");
+        eventually("the Job's pod to run", START, || {
+            let ready = ns.run(&["get", "job", "spot", "-o", "jsonpath={.status.ready}"])?;
+            Ok(if ready == "1" { Ok(()) } else { Err(ready) })
+        })?;
+        let all = ns.instances()?;
+        let spot: Vec<_> = all.iter().filter(|one| one["lifecycle"] == "spot").collect();
+        let kind = spot.first().and_then(|one| one["instance_type"].as_str()).unwrap_or_default();
+        ensure!(spot.len() == 1 && ["g5.", "g6."].iter().any(|family| kind.starts_with(family)), "{all:?}");
+        ns.run(&["delete", "job", "spot", "--cascade=foreground", "--timeout=150s"])?;
+        ns.run(&["delete", "namespace", "reserved", "--timeout=150s"]).map(drop)
+    });
+    for id in ids {
+        http("DELETE", &path(id), None)?;
+    }
+    done
 }

@@ -108,7 +108,7 @@ fn together() -> Vec<Test> {
 }
 
 fn alone() -> Vec<Test> {
-    [node::ALONE, robustness::TESTS, certificate::TESTS, record::TESTS].concat()
+    [node::ALONE, capacity::ALONE, robustness::TESTS, certificate::TESTS, record::TESTS].concat()
 }
 
 fn trials(tests: &[Test], world: Option<&Arc<World>>, times: &Times) -> Vec<Trial> {

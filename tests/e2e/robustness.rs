@@ -79,7 +79,11 @@ containers:
 }
 
 /// ORCA with another configuration, and again with its own afterwards, whatever happens.
-fn with_configuration<T>(world: &World, config: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn with_configuration<T>(
+    world: &World,
+    config: &str,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
     let file = world.file("another.yaml");
     std::fs::write(&file, config)?;
     world.script(&["orca-stop"])?;
