@@ -7,6 +7,7 @@
 mod act;
 mod answer;
 mod ceiling;
+mod changes;
 mod deadline;
 mod fleet;
 mod health;
@@ -27,7 +28,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rand::RngExt as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
@@ -36,7 +37,7 @@ use crate::clock;
 use crate::cloud::{Cloud, CloudHealth};
 use crate::config::{Config, TunnelKind};
 use crate::guest::{Listen, UserData, user_data};
-use crate::informer::{Changed, PodInformer};
+use crate::informer::PodInformer;
 use crate::link::Links;
 use crate::market::MarketCache;
 use crate::pod::decide::{AbsentEnd, Decision, Lists, Note, NoteKind, Rules, decide};
@@ -342,52 +343,6 @@ impl Core {
             self.metrics.illegal_transitions.get_or_create(&transition).inc();
         }
         self.metrics.transitions.get_or_create(&transition).inc();
-    }
-
-    async fn watch_pods(self: Arc<Self>) {
-        let mut changes = self.pods.subscribe();
-        self.pods.wait_synced().await;
-        self.look_at_everything();
-        loop {
-            match changes.recv().await {
-                Ok(changed) => self.changed(&changed),
-                Err(broadcast::error::RecvError::Lagged(missed)) => {
-                    tracing::warn!(missed, "changes of pods came faster than they were read; looking at all");
-                    self.look_at_everything();
-                }
-                Err(broadcast::error::RecvError::Closed) => return,
-            }
-        }
-    }
-
-    fn changed(&self, changed: &Changed) {
-        let cached = self.pods.get(&changed.namespace, &changed.name);
-        let cached = cached.filter(|pod| pod.metadata.uid.as_deref() == Some(&changed.uid));
-        let ends = cached.as_ref().is_none_or(|pod| pod.metadata.deletion_timestamp.is_some());
-        if let Some(pod) = cached {
-            // The last version before a pod vanishes tells how it ended.
-            self.table.update(&changed.uid, |row| row.newest(Some(pod)));
-        }
-        self.queue.add(&changed.uid, if ends { Urgency::Urgent } else { Urgency::Normal });
-    }
-
-    async fn watch_links(self: Arc<Self>) {
-        let mut changes = self.links.subscribe();
-        loop {
-            match changes.recv().await {
-                Ok(uid) => self.queue.add(&uid, Urgency::Normal),
-                Err(broadcast::error::RecvError::Lagged(_)) => self.look_at_everything(),
-                Err(broadcast::error::RecvError::Closed) => return,
-            }
-        }
-    }
-
-    fn look_at_everything(&self) {
-        let pods = self.pods.all();
-        let listed = pods.iter().filter_map(|pod| pod.metadata.uid.clone());
-        for uid in listed.chain(self.table.uids()).chain(self.links.uids()).chain(self.fleet.uids()) {
-            self.queue.add(&uid, Urgency::Normal);
-        }
     }
 
     fn lists(&self) -> Lists {

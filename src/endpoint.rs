@@ -4,6 +4,7 @@
 //! only the borders of frames are known here. Nothing here knows clouds or SSH; a machine's kubelet is a stream from
 //! [`Links`].
 
+mod audit;
 pub mod authn;
 pub mod authz;
 pub mod csr;
@@ -14,6 +15,7 @@ pub mod route;
 pub mod server;
 pub mod splice;
 pub mod tls;
+mod unproven;
 
 use std::sync::Arc;
 
@@ -23,7 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::informer::PodInformer;
 use crate::link::Links;
-use authn::{Authenticator, PeerCertificate};
+use authn::{Authenticator, PeerCertificate, User};
 use authz::Authorizer;
 use error::{ApiError, Body};
 use route::Route;
@@ -44,21 +46,22 @@ impl Endpoint {
     /// cluster's client CA.
     pub async fn answer(&self, peer: Option<&PeerCertificate>, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path().to_owned();
-        match self.serve(peer, request).await {
-            Ok(response) => response,
-            Err(error) => error.into_response(&path),
-        }
+        let mut who = None;
+        let answer = self.serve(peer, request, &mut who).await;
+        audit::record(self, &path, who.as_ref(), &answer);
+        answer.unwrap_or_else(|error| error.into_response(&path))
     }
 
     async fn serve(
         &self,
         peer: Option<&PeerCertificate>,
         request: Request<Incoming>,
+        who: &mut Option<User>,
     ) -> Result<Response<Body>, ApiError> {
-        let user = self.authenticator.authenticate(peer, request.headers()).await?;
+        let user = &*who.insert(self.authenticator.authenticate(peer, request.headers()).await?);
         // Parsed once, for both routing and authorization, so that they can never disagree.
         let route = Route::parse(request.uri().path())?;
-        self.authorizer.authorize(&user, request.method(), &route).await?;
+        self.authorizer.authorize(user, request.method(), &route).await?;
         match &route {
             Route::Healthz => Ok(error::text(StatusCode::OK, "ok")),
             Route::Pods => self.list_pods(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use http::StatusCode;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
@@ -16,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::Endpoint;
 use super::authn::PeerCertificate;
+use super::unproven::{Place, Unproven};
 
 /// How long a TLS handshake, and the headers of a request, may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -34,6 +36,7 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 /// Serves until it is dropped.
 pub async fn serve(endpoint: Arc<Endpoint>, listener: TcpListener, tls: watch::Receiver<Arc<ServerConfig>>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let unproven = Arc::new(Unproven::default());
     let mut connections = JoinSet::new();
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else { return };
@@ -47,10 +50,13 @@ pub async fn serve(endpoint: Arc<Endpoint>, listener: TcpListener, tls: watch::R
         match accepted {
             Ok((stream, _)) => {
                 let (endpoint, tls) = (endpoint.clone(), tls.borrow().clone());
-                connections.spawn(async move {
-                    connection(endpoint, stream, tls).await;
+                let place = unproven.place();
+                let id = place.id();
+                let task = connections.spawn(async move {
+                    connection(endpoint, stream, tls, place).await;
                     drop(permit);
                 });
+                unproven.started(id, task);
             }
             // Out of file descriptors, mostly: let some connections end first.
             Err(error) => {
@@ -61,7 +67,7 @@ pub async fn serve(endpoint: Arc<Endpoint>, listener: TcpListener, tls: watch::R
     }
 }
 
-async fn connection(endpoint: Arc<Endpoint>, stream: TcpStream, tls: Arc<ServerConfig>) {
+async fn connection(endpoint: Arc<Endpoint>, stream: TcpStream, tls: Arc<ServerConfig>, place: Place) {
     let stream = match tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(tls).accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(error = %error, "a TLS handshake failed"),
@@ -69,9 +75,16 @@ async fn connection(endpoint: Arc<Endpoint>, stream: TcpStream, tls: Arc<ServerC
     };
     let peer = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let peer = Arc::new(peer.map(|certificate| PeerCertificate(certificate.to_vec())));
+    let place = Arc::new(place);
     let service = service_fn(move |request| {
-        let (endpoint, peer) = (endpoint.clone(), peer.clone());
-        async move { Ok::<_, Infallible>(endpoint.answer(peer.as_ref().as_ref(), request).await) }
+        let (endpoint, peer, place) = (endpoint.clone(), peer.clone(), place.clone());
+        async move {
+            let answer = endpoint.answer(peer.as_ref().as_ref(), request).await;
+            if answer.status() != StatusCode::UNAUTHORIZED {
+                place.is_proven();
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())

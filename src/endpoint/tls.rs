@@ -82,8 +82,9 @@ impl Source {
             .allow_unauthenticated()
             .build()
             .context("preparing the verifier of client certificates")?;
-        let mut config =
-            ServerConfig::builder().with_client_cert_verifier(verifier).with_single_cert(chain, key)?;
+        let mut config = ServerConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(chain, key)?;
         // The API server's upgrades speak HTTP/1.1 only, and so each log follower has a connection of its own.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Arc::new(config))

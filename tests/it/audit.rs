@@ -1,7 +1,7 @@
 //! What was done to the cloud is on record once, with who, what, why and how it went.
 
 use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use orca::cloud::{Cloud as _, CloudError};
 use tracing_subscriber::EnvFilter;
@@ -10,7 +10,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use crate::support::{World, mk_pod};
 
 /// The lines of `orca::audit` that this thread writes while it lives.
-struct Record {
+pub(crate) struct Record {
     lines: Lines,
     _subscriber: tracing::subscriber::DefaultGuard,
 }
@@ -37,7 +37,12 @@ impl<'a> MakeWriter<'a> for Lines {
 }
 
 impl Record {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
+        // While there is only one subscriber, `tracing` asks the thread that comes to a line first whether anybody
+        // wants it, and remembers the answer for all.
+        static SECOND: OnceLock<tracing::Dispatch> = OnceLock::new();
+        let nobody = || tracing_subscriber::fmt().with_env_filter(EnvFilter::new("off")).finish();
+        SECOND.get_or_init(|| tracing::Dispatch::new(nobody()));
         let lines = Lines::default();
         let subscriber = tracing_subscriber::fmt()
             .with_env_filter(EnvFilter::new("orca::audit=info"))
@@ -50,7 +55,7 @@ impl Record {
         Self { lines, _subscriber: tracing::subscriber::set_default(subscriber) }
     }
 
-    fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let bytes = self.lines.0.lock().unwrap().clone();
         // The pass that a line was written in is known by the pod's UID, which the line has, too.
         let text = String::from_utf8(bytes).unwrap();
