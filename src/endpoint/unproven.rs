@@ -46,10 +46,9 @@ impl Unproven {
 
     /// What ends the connection of a place.
     pub(super) fn started(&self, id: u64, task: AbortHandle) {
-        match self.lock().waiting.iter_mut().find(|(one, _)| *one == id) {
-            Some((_, slot)) => *slot = Some(task),
-            // It has proved itself, or has ended, already.
-            None => {}
+        // It may have proved itself, or have ended, already.
+        if let Some((_, slot)) = self.lock().waiting.iter_mut().find(|(one, _)| *one == id) {
+            *slot = Some(task);
         }
     }
 
