@@ -41,6 +41,7 @@ image: programs
 check: claim ## format, lints, documentation and unit tests: the fast part
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --test bench -- -D warnings
 	cargo doc --workspace --no-deps --document-private-items
 	cargo test --workspace --lib --bins --quiet
 	@touch "$(CLAIM)"

@@ -52,6 +52,7 @@ pub(crate) fn measure(table: &mut Table) -> Result<()> {
         blocks: &[],
         in_flight: &in_flight,
         blocked: &region.blocked,
+        budget: None,
     };
     let markets = json!({
         "orca.research/capacity-type": "reserved,spot,on-demand", "orca.research/capacity-reservation-preference": "prefer",

@@ -11,7 +11,8 @@ use orca::config::{Config, Facts};
 use orca::telemetry::CloudCalls;
 use serde_json::Value;
 
-use crate::world::{Background, CLOUD, Namespace, World, cache, text};
+use crate::world::namespace::Background;
+use crate::world::{CLOUD, Namespace, World, cache, text};
 
 pub(crate) const TESTS: &[crate::Test] = &[
     ("interop::boto3_runs_describes_and_terminates_an_instance", boto3),

@@ -280,7 +280,7 @@ containers:
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .map(crate::world::Background)?;
+            .map(crate::world::namespace::Background)?;
         let mut line = String::new();
         std::io::BufRead::read_line(
             &mut std::io::BufReader::new(forward.0.stdout.as_mut().context("stdout")?),

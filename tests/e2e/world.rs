@@ -4,7 +4,7 @@
 #[path = "world/cluster.rs"]
 mod cluster;
 #[path = "world/namespace.rs"]
-mod namespace;
+pub(crate) mod namespace;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use cluster::Cluster;
-pub(crate) use namespace::{Background, Namespace};
+pub(crate) use namespace::Namespace;
 
 /// How long a pod may take to its first container: boot, bootstrap, kubelet and pull, beside four others on two cores.
 pub(crate) const START: Duration = Duration::from_secs(120);
