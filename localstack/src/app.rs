@@ -21,14 +21,17 @@ use crate::aws::query::Params;
 use crate::aws::sigv4::claimed_scope;
 use crate::aws::{self, Dialect, Refusal, auth_refusal};
 use crate::faults::{Call, Fault, Then};
-use crate::ssm::{JsonError, Ssm};
+use crate::ssm::Ssm;
 use crate::world::World;
-use crate::{clock, control, ec2, pricing, sts};
+use crate::{clock, control, ec2, logs, pricing, sts};
 
-/// Larger than any request of these services.
+/// Larger than any request of these services but PutLogEvents.
 const LARGEST_BODY: usize = 1 << 20;
+/// Of CloudWatch Logs: 1 MiB of messages, each byte of which JSON may write as six, and what is around 10,000 events.
+const LARGEST_LOGS: usize = 8 << 20;
 /// What `X-Amz-Target` begins with, for each service that speaks JSON.
-const TARGETS: [(&str, &str); 2] = [("ssm", "AmazonSSM."), ("pricing", pricing::TARGET)];
+const TARGETS: [(&str, &str); 3] =
+    [("ssm", "AmazonSSM."), ("pricing", pricing::TARGET), ("logs", logs::TARGET)];
 
 /// Marks a response that is not sent: the connection is closed instead.
 #[derive(Clone, Copy, Debug)]
@@ -65,10 +68,10 @@ enum Content {
 async fn answer(State(app): State<App>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let request_id = uuid::Uuid::new_v4().to_string();
-    let Ok(body) = Limited::new(body, LARGEST_BODY).collect().await.map(http_body_util::Collected::to_bytes)
-    else {
+    let most = if target(&parts).starts_with(logs::TARGET) { LARGEST_LOGS } else { LARGEST_BODY };
+    let Ok(body) = Limited::new(body, most).collect().await.map(http_body_util::Collected::to_bytes) else {
         return refuse(
-            Dialect::Ec2,
+            dialect(&parts, b""),
             &Refusal::new("RequestEntityTooLarge", "The request is too large").with_status(413),
             &request_id,
         );
@@ -160,16 +163,12 @@ impl App {
                     return Err(refusal);
                 }
                 let operation = asked.action;
-                if asked.service == "pricing" {
-                    return pricing::call(&self.world, &operation, &body)
-                        .map(|answer| aws::json(200, &answer));
-                }
-                let answer = self.ssm.call(&operation, body).await;
-                let JsonError { status, code, message } = match answer {
-                    Ok(answer) => return Ok(aws::json(200, &answer)),
-                    Err(error) => error,
+                let text = match asked.service {
+                    "pricing" => pricing::call(&self.world, &operation, &body)?.to_string(),
+                    "logs" => self.world.logs.call(&operation, body, clock::now())?,
+                    _ => self.ssm.call(&operation, body).await?.to_string(),
                 };
-                Err(Refusal { status, code, message })
+                Ok(aws::json(200, text))
             }
         }
     }
@@ -184,7 +183,7 @@ fn dialect(parts: &Parts, body: &[u8]) -> Dialect {
     let is_sts = |text: &str| text.split('&').any(|pair| pair == version);
     match claimed_scope(&parts.headers).as_ref().map(|scope| scope.service.as_str()) {
         Some("sts") => Dialect::Sts,
-        Some("ssm" | "pricing") => Dialect::Json,
+        Some("ssm" | "pricing" | "logs") => Dialect::Json,
         Some("ec2") => Dialect::Ec2,
         Some(_) | None if is_sts(&String::from_utf8_lossy(body)) => Dialect::Sts,
         Some(_) | None => Dialect::Ec2,
@@ -214,8 +213,12 @@ fn read(parts: &Parts, body: &[u8], dialect: Dialect) -> Result<Asked, Refusal> 
     Ok(Asked { dialect, service, action, content: Content::Form(params) })
 }
 
+fn target(parts: &Parts) -> &str {
+    parts.headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or("")
+}
+
 fn read_json(parts: &Parts, body: &[u8]) -> Result<Asked, Refusal> {
-    let target = parts.headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or("");
+    let target = target(parts);
     let found = TARGETS.iter().find_map(|(service, prefix)| Some((*service, target.strip_prefix(prefix)?)));
     let (service, action) = found.ok_or_else(|| {
         Refusal::new("UnknownOperationException", format!("The operation '{target}' does not exist"))
@@ -233,7 +236,7 @@ fn refuse(dialect: Dialect, refusal: &Refusal, request_id: &str) -> Response {
         Dialect::Sts => aws::answer(refusal.status, kind, sts::error_document(refusal, request_id)),
         Dialect::Json => aws::json(
             refusal.status,
-            &serde_json::json!({ "__type": refusal.code, "message": refusal.message }),
+            serde_json::json!({ "__type": refusal.code, "message": refusal.message }).to_string(),
         ),
     }
 }

@@ -1,6 +1,8 @@
 //! What all of AWS's services share: signatures, the Query protocol, XML, and the shapes of refusals.
 
 pub mod encoding;
+pub mod json;
+pub mod page;
 pub mod query;
 #[cfg(test)]
 pub mod signer;
@@ -11,8 +13,8 @@ use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
 
+use self::json::JsonError;
 use self::sigv4::AuthError;
-use crate::ssm::JsonError;
 
 /// A refusal of a service that speaks the Query protocol (EC2, STS).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,10 +54,10 @@ impl Refusal {
     }
 }
 
-/// An answer in JSON 1.1.
+/// An answer in JSON 1.1; `body` may also be empty.
 #[must_use]
-pub fn json(status: u16, body: &serde_json::Value) -> Response {
-    answer(status, "application/x-amz-json-1.1", body.to_string())
+pub fn json(status: u16, body: String) -> Response {
+    answer(status, "application/x-amz-json-1.1", body)
 }
 
 /// An answer with a body of text.
@@ -118,6 +120,12 @@ pub fn auth_refusal(error: &AuthError, dialect: Dialect) -> Refusal {
         (AuthError::Expired(why), Dialect::Json) => (400, "InvalidSignatureException", why.clone()),
     };
     Refusal { status, code: code.to_owned(), message }
+}
+
+impl From<JsonError> for Refusal {
+    fn from(error: JsonError) -> Self {
+        Self { status: error.status, code: error.code, message: error.message }
+    }
 }
 
 impl From<Refusal> for JsonError {

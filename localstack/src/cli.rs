@@ -28,7 +28,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve EC2, STS, SSM, the price list and the control endpoint on one port until SIGTERM
+    /// Serve EC2, STS, SSM, CloudWatch Logs, the price list and the control endpoint on one port until SIGTERM
     Serve(Serve),
     /// Play the SSM agent's part in the network namespace that it is started in
     Agent {

@@ -16,6 +16,7 @@
 //! | `GET reservations`, `PUT`, `DELETE reservations/{id}` | `{"instanceType": "..", "zone": "..", "total": 1}` |
 //! | `POST cuts` | [`crate::ssm::Cut`] |
 //! | `GET`, `PATCH ssm` | [`crate::ssm::Settings`] |
+//! | `GET`, `PATCH logs` | [`crate::logs::Settings`] |
 //! | `PUT parameters` | `{"name": "..", "value": ".."}` |
 
 mod acts;
@@ -39,6 +40,7 @@ use serde_json::{Value, json};
 
 use crate::clock;
 use crate::faults::Fault;
+use crate::patch;
 use crate::ssm::{Cut, Ssm};
 use crate::world::World;
 use crate::world::instance::Timing;
@@ -135,6 +137,7 @@ pub fn router(world: Arc<World>, ssm: Arc<Ssm>) -> Router {
         .route("/prices/{kind}", put(market::price))
         .route("/pools/{zone}/{kind}", put(market::pool))
         .route("/cuts", post(cut))
+        .route("/logs", get(logs_settings).patch(change_logs_settings))
         .route("/parameters", put(parameter))
         .with_state(world)
         .merge(sessions)
@@ -182,14 +185,9 @@ async fn settings(State(world): Shared) -> axum::Json<Settings> {
 
 /// Changes the members that are given.
 async fn change_settings(State(world): Shared, bytes: Bytes) -> Answer {
-    let patch: serde_json::Map<String, Value> = body(&bytes)?;
     let current = Settings::from(world.view(|cloud, _| cloud.timing));
-    let mut merged = json!(current);
-    if let Some(members) = merged.as_object_mut() {
-        members.extend(patch);
-    }
-    let changed: Settings =
-        serde_json::from_value(merged).map_err(|error| ControlError::Malformed(error.to_string()))?;
+    let changed = patch::patched(&current, &body(&bytes)?)
+        .map_err(|error| ControlError::Malformed(error.to_string()))?;
     world.change(|cloud, _| cloud.timing = changed.clone().into());
     Ok(axum::Json(json!(changed)))
 }
@@ -239,4 +237,14 @@ async fn change_ssm_settings(State(ssm): State<Arc<Ssm>>, bytes: Bytes) -> Answe
     let patch: Value = body(&bytes)?;
     let settings = ssm.configure(&patch).map_err(|error| ControlError::Malformed(error.to_string()))?;
     Ok(axum::Json(json!(settings)))
+}
+
+async fn logs_settings(State(world): Shared) -> axum::Json<Value> {
+    axum::Json(json!(world.logs.settings()))
+}
+
+async fn change_logs_settings(State(world): Shared, bytes: Bytes) -> Answer {
+    let patch: Value = body(&bytes)?;
+    let changed = world.logs.configure(&patch).map_err(|error| ControlError::Malformed(error.to_string()))?;
+    Ok(axum::Json(json!(changed)))
 }

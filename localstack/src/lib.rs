@@ -1,4 +1,4 @@
-//! A cloud on one machine: EC2, SSM, STS and the price list as AWS answers them, with real machines behind them.
+//! A cloud on one machine: EC2, SSM, CloudWatch Logs, STS and the price list as AWS answers them, with real machines behind them.
 //!
 //! It knows nothing of ORCA; they meet on the wire. Strict where AWS is strict: its refusals come first.
 
@@ -9,7 +9,9 @@ pub mod clock;
 pub mod control;
 pub mod ec2;
 pub mod faults;
+pub mod logs;
 pub mod machine;
+pub mod patch;
 pub mod pricing;
 pub mod ssm;
 pub mod sts;

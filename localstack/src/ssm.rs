@@ -12,11 +12,9 @@ mod clock;
 pub mod codec;
 mod describe;
 mod document;
-mod error;
 mod faults;
 pub mod handshake;
 mod link;
-mod page;
 pub mod payload;
 mod session;
 mod settings;
@@ -36,9 +34,9 @@ use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-pub use self::error::JsonError;
 pub use self::faults::{Cut, FrameFaults};
 pub use self::settings::{Pace, Settings, UpgradeAuth};
+pub use crate::aws::json::JsonError;
 use crate::machine::Machines;
 
 /// What the service needs of the rest of the cloud. Nothing here may block.

@@ -42,6 +42,7 @@ use self::throttle::{Rates, Throttle};
 use crate::aws::sigv4::{self, AuthError, Keyring, Scope, Signed};
 use crate::clock;
 use crate::faults::{Calls, Faults};
+use crate::logs::Logs;
 use crate::machine::Machines;
 use crate::pricing;
 use crate::ssm::Cut;
@@ -109,6 +110,7 @@ pub struct World {
     pub account: String,
     pub estate: Estate,
     pub parameters: Parameters,
+    pub logs: Logs,
     pub keys: Keyring,
     pub faults: Faults,
     pub calls: Calls,
@@ -133,6 +135,7 @@ impl World {
         cloud.throttle = Throttle::new(config.rates);
         let world = Arc::new(Self {
             cloud: Mutex::new(cloud),
+            logs: Logs::new(&config.region, &config.account),
             region: config.region,
             account: config.account,
             estate: config.estate,

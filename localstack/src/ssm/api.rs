@@ -6,22 +6,23 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rand::RngExt;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::book::{Record, State};
-use super::error::JsonError;
 use super::handshake::Plan;
 use super::session::{self, Command, Seat};
 use super::settings::millis;
 use super::smux::Port;
-use super::{Ssm, clock, document, locked};
+use super::{JsonError, Ssm, clock, document, locked};
+use crate::aws::json::{Members, parse};
 
 /// Commands that wait for a session.
 const COMMANDS: usize = 16;
 const MAX_SESSION_ID: usize = 96;
+/// The rules of this service's members.
+pub(super) const MEMBERS: Members = Members("ValidationException");
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -39,49 +40,17 @@ struct SessionOnly {
     session_id: Option<String>,
 }
 
-/// A request's body, or what AWS says when its members have the wrong types.
-pub(super) fn parse<T: DeserializeOwned>(body: Value) -> Result<T, JsonError> {
-    let body = if body.is_null() { json!({}) } else { body };
-    serde_json::from_value(body)
-        .map_err(|error| JsonError::caller("SerializationException", error.to_string()))
-}
-
-/// A member that must be there, with a length in characters.
-pub(super) fn required(
-    member: &str,
-    value: Option<String>,
-    least: usize,
-    most: usize,
-) -> Result<String, JsonError> {
-    let value = value.ok_or_else(|| JsonError::constraint(member, "null", "not be null"))?;
-    length(member, &value, least, most)?;
-    Ok(value)
-}
-
-fn length(member: &str, value: &str, least: usize, most: usize) -> Result<(), JsonError> {
-    let count = value.chars().count();
-    if count < least {
-        let rule = format!("have length greater than or equal to {least}");
-        return Err(JsonError::constraint(member, value, &rule));
-    }
-    if count > most {
-        let rule = format!("have length less than or equal to {most}");
-        return Err(JsonError::constraint(member, value, &rule));
-    }
-    Ok(())
-}
-
 pub(super) fn start_session(ssm: &Arc<Ssm>, body: Value) -> Result<Value, JsonError> {
     let request: StartSession = parse(body)?;
-    let target = required("target", request.target, 1, 400)?;
+    let target = MEMBERS.text("target", request.target, 1..=400)?;
     if let Some(reason) = &request.reason {
-        length("reason", reason, 1, 256)?;
+        MEMBERS.length("reason", reason, reason.chars().count(), 1..=256)?;
     }
     if let Some(name) = &request.document_name {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "_-.:/".contains(c);
         if !(3..=128).contains(&name.len()) || !name.chars().all(allowed) {
             let rule = "satisfy regular expression pattern: ^[a-zA-Z0-9_\\-.:/]{3,128}$";
-            return Err(JsonError::constraint("documentName", name, rule));
+            return Err(MEMBERS.broken("documentName", name, rule));
         }
     }
     let settings = ssm.settings();
@@ -148,7 +117,7 @@ pub(super) async fn terminate_session(ssm: &Ssm, body: Value) -> Result<Value, J
 
 fn find(ssm: &Ssm, body: Value) -> Result<Record, JsonError> {
     let request: SessionOnly = parse(body)?;
-    let id = required("sessionId", request.session_id, 1, MAX_SESSION_ID)?;
+    let id = MEMBERS.text("sessionId", request.session_id, 1..=MAX_SESSION_ID)?;
     ssm.book
         .get(&id)
         .ok_or_else(|| JsonError::caller("DoesNotExistException", format!("Session {id} does not exist")))

@@ -3,11 +3,11 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::api::{parse, required};
+use super::api::MEMBERS;
 use super::book::{Record, State};
-use super::error::JsonError;
-use super::page::page;
-use super::{InstanceFacts, Ssm, clock, locked};
+use super::{InstanceFacts, JsonError, Ssm, clock, locked};
+use crate::aws::json::parse;
+use crate::aws::page::{BadToken, Order, page};
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -17,7 +17,7 @@ struct GetParameter {
 
 pub(super) fn get_parameter(ssm: &Ssm, body: Value) -> Result<Value, JsonError> {
     let request: GetParameter = parse(body)?;
-    let name = required("name", request.name, 1, 2048)?;
+    let name = MEMBERS.text("name", request.name, 1..=2048)?;
     let value = ssm.world.parameter(&name).ok_or_else(|| JsonError::caller("ParameterNotFound", ""))?;
     let region = ssm.world.region();
     let path = name.trim_start_matches('/');
@@ -59,7 +59,7 @@ struct OldFilter {
 
 pub(super) fn instance_information(ssm: &Ssm, body: Value) -> Result<Value, JsonError> {
     let request: DescribeInstances = parse(body)?;
-    let most = max_results(request.max_results, 5, 50, 50)?;
+    let most = MEMBERS.limit("maxResults", request.max_results, 5..=50)?;
     if !request.filters.is_empty() && !request.instance_information_filter_list.is_empty() {
         let message = "Filters and InstanceInformationFilterList can't be used together.";
         return Err(JsonError::caller("ValidationException", message));
@@ -84,7 +84,9 @@ pub(super) fn instance_information(ssm: &Ssm, body: Value) -> Result<Value, Json
             }
         })
     });
-    let (page, next) = page(listed, |(facts, _)| facts.id.clone(), most, request.next_token.as_deref())?;
+    let (page, next) =
+        page(listed, |(facts, _)| facts.id.clone(), Order::Ascending, most, request.next_token.as_deref())
+            .map_err(bad_token)?;
     let agent_version = ssm.settings().agent_version;
     let list = page.iter().map(|(facts, ping)| information(facts, ping, &agent_version)).collect::<Vec<_>>();
     Ok(with_token(json!({ "InstanceInformationList": list }), next))
@@ -162,14 +164,14 @@ struct SessionFilter {
 
 pub(super) fn sessions(ssm: &Ssm, body: Value) -> Result<Value, JsonError> {
     let request: DescribeSessions = parse(body)?;
-    let most = max_results(request.max_results, 1, 200, 200)?;
-    let state = required("state", request.state, 1, 7)?;
+    let most = MEMBERS.limit("maxResults", request.max_results, 1..=200)?;
+    let state = MEMBERS.text("state", request.state, 1..=7)?;
     let active = match state.as_str() {
         "Active" => true,
         "History" => false,
         _ => {
             let rule = "satisfy enum value set: [Active, History]";
-            return Err(JsonError::constraint("state", &state, rule));
+            return Err(MEMBERS.broken("state", &state, rule));
         }
     };
     if let Some(filter) = request
@@ -190,7 +192,9 @@ pub(super) fn sessions(ssm: &Ssm, body: Value) -> Result<Value, JsonError> {
             })
     });
     all.sort_by(|one, other| one.id.cmp(&other.id));
-    let (page, next) = page(all, |record| record.id.clone(), most, request.next_token.as_deref())?;
+    let (page, next) =
+        page(all, |record| record.id.clone(), Order::Ascending, most, request.next_token.as_deref())
+            .map_err(bad_token)?;
     let list = page.iter().map(session).collect::<Vec<_>>();
     Ok(with_token(json!({ "Sessions": list }), next))
 }
@@ -226,17 +230,8 @@ fn seconds(at: jiff::Timestamp) -> f64 {
     at.as_duration().as_secs_f64()
 }
 
-fn max_results(asked: Option<i64>, least: i64, most: i64, default: usize) -> Result<usize, JsonError> {
-    let Some(asked) = asked else { return Ok(default) };
-    if asked < least {
-        let rule = format!("have value greater than or equal to {least}");
-        return Err(JsonError::constraint("maxResults", &asked.to_string(), &rule));
-    }
-    if asked > most {
-        let rule = format!("have value less than or equal to {most}");
-        return Err(JsonError::constraint("maxResults", &asked.to_string(), &rule));
-    }
-    Ok(usize::try_from(asked).unwrap_or(default))
+fn bad_token(_: BadToken) -> JsonError {
+    JsonError::caller("InvalidNextToken", "The specified token isn't valid.")
 }
 
 fn with_token(mut answer: Value, next: Option<String>) -> Value {

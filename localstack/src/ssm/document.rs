@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::error::JsonError;
+use super::JsonError;
 use super::handshake::Kind;
 
 /// What a document and its parameters come to.

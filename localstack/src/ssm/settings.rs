@@ -4,10 +4,11 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::channel::Resend;
 use super::faults::FrameFaults;
+use crate::patch;
 
 /// The service's settings. New sessions take them all; `pace`, `output_bytes_per_second` and `faults` apply to
 /// running ones too.
@@ -88,10 +89,7 @@ impl Default for Settings {
 impl Settings {
     /// These settings with the members of `patch` in place of theirs.
     pub fn patched(&self, patch: &Value) -> Result<Self, serde_json::Error> {
-        let changes: Map<String, Value> = serde_json::from_value(patch.clone())?;
-        let mut merged: Map<String, Value> = serde_json::from_value(serde_json::to_value(self)?)?;
-        merged.extend(changes);
-        serde_json::from_value(Value::Object(merged))
+        patch::patched(self, patch)
     }
 
     /// How long to read nothing after so many bytes were read.

@@ -17,10 +17,10 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
+use super::JsonError;
 use super::Ssm;
 use super::book::TokenError;
 use super::codec::HEADER;
-use super::error::JsonError;
 use super::payload::OpenDataChannelInput;
 use super::session::Command;
 use super::settings::UpgradeAuth;

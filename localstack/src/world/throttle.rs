@@ -63,12 +63,9 @@ pub enum Scope {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Throttled;
 
-/// All buckets; without rates nothing is throttled.
+/// Buckets by name; a new one is full.
 #[derive(Debug, Default)]
-pub struct Throttle {
-    rates: Option<Rates>,
-    buckets: BTreeMap<String, Bucket>,
-}
+pub struct Buckets(BTreeMap<String, Bucket>);
 
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
@@ -76,10 +73,33 @@ struct Bucket {
     at: Timestamp,
 }
 
+impl Buckets {
+    /// Takes so many tokens, or none.
+    pub fn take(&mut self, name: String, rate: Rate, count: u32, now: Timestamp) -> Result<(), Throttled> {
+        let full = f64::from(rate.size);
+        let bucket = self.0.entry(name).or_insert(Bucket { tokens: full, at: now });
+        let gained = now.duration_since(bucket.at).as_secs_f64().max(0.0) * rate.per_second;
+        bucket.tokens = (bucket.tokens + gained).min(full);
+        bucket.at = now;
+        if bucket.tokens < f64::from(count) {
+            return Err(Throttled);
+        }
+        bucket.tokens -= f64::from(count);
+        Ok(())
+    }
+}
+
+/// All buckets; without rates nothing is throttled.
+#[derive(Debug, Default)]
+pub struct Throttle {
+    rates: Option<Rates>,
+    buckets: Buckets,
+}
+
 impl Throttle {
     #[must_use]
     pub fn new(rates: Option<Rates>) -> Self {
-        Self { rates, buckets: BTreeMap::new() }
+        Self { rates, buckets: Buckets::default() }
     }
 
     #[must_use]
@@ -102,32 +122,19 @@ impl Throttle {
             Scope::Everything if describes => format!("{action} unfiltered"),
             Scope::Everything | Scope::Narrowed => action.to_owned(),
         };
-        self.take(name, rate, 1, now)
+        self.buckets.take(name, rate, 1, now)
     }
 
     /// Takes tokens for the instances of a launch.
     pub fn launch(&mut self, count: u32, now: Timestamp) -> Result<(), Throttled> {
         let Some(rates) = self.rates else { return Ok(()) };
-        self.take("RunInstances instances".to_owned(), rates.run_resource, count, now)
+        self.buckets.take("RunInstances instances".to_owned(), rates.run_resource, count, now)
     }
 
     /// Takes tokens for the instances that are to be terminated.
     pub fn terminate(&mut self, count: u32, now: Timestamp) -> Result<(), Throttled> {
         let Some(rates) = self.rates else { return Ok(()) };
-        self.take("TerminateInstances instances".to_owned(), rates.terminate_resource, count, now)
-    }
-
-    fn take(&mut self, name: String, rate: Rate, count: u32, now: Timestamp) -> Result<(), Throttled> {
-        let full = f64::from(rate.size);
-        let bucket = self.buckets.entry(name).or_insert(Bucket { tokens: full, at: now });
-        let gained = now.duration_since(bucket.at).as_secs_f64().max(0.0) * rate.per_second;
-        bucket.tokens = (bucket.tokens + gained).min(full);
-        bucket.at = now;
-        if bucket.tokens < f64::from(count) {
-            return Err(Throttled);
-        }
-        bucket.tokens -= f64::from(count);
-        Ok(())
+        self.buckets.take("TerminateInstances instances".to_owned(), rates.terminate_resource, count, now)
     }
 }
 

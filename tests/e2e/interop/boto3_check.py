@@ -1,5 +1,5 @@
-"""Drives the local cloud's EC2, STS and price list with boto3, the vendor's own client: launch, describe, tag, page,
-refuse, end; reservations, Capacity Blocks, Spot Instances and prices.
+"""Drives the local cloud's EC2, STS, price list and CloudWatch Logs with boto3, the vendor's own client: launch, describe,
+tag, page, refuse, end; reservations, Capacity Blocks, Spot Instances and prices; log groups, streams and events.
 
 Needs boto3 from PyPI. Prints one line for each thing it checked; exit code 1 if any did not hold.
 
@@ -75,6 +75,8 @@ def main():
 
     catalog(ec2, world)
     prices(ec2, client("pricing"))
+    logs(client("logs"))
+    refused("an unknown key at Logs", "UnrecognizedClientException", client("logs", key="nobody").describe_log_groups)
 
     free = ec2.describe_subnets(SubnetIds=[subnet])["Subnets"][0]["AvailableIpAddressCount"]
     mark = f"check-{time.time_ns()}"
@@ -256,6 +258,69 @@ def prices(ec2, pricing):
     neuron = by_name["inf2.24xlarge"]["NeuronInfo"]["NeuronDevices"][0]
     part = by_name["g6f.large"]["GpuInfo"]["Gpus"][0]
     check("types page, with Neuron devices and parts of GPUs", (neuron["Count"], part["Count"], part["GpuPartitionSize"]) == (6, 0, 0.125), (neuron, part))
+
+
+def logs(logs):
+    group = {"logGroupName": f"/check/{time.time_ns()}"}
+    stream = {**group, "logStreamName": "default/pod/uid/main/0"}
+    other = {**group, "logStreamName": "default/pod/uid/side/0"}
+    logs.create_log_group(**group, tags={"team": "a"})
+    refused("the same log group", "ResourceAlreadyExistsException", logs.create_log_group, **group)
+    refused("a name that is none", "InvalidParameterException", logs.create_log_group, logGroupName="a b")
+    refused("a class that is not played", "InvalidParameterException", logs.create_log_group, logGroupName="b", logGroupClass="INFREQUENT_ACCESS")
+    refused("a stream that is not there", "ResourceNotFoundException", logs.get_log_events, **stream)
+    logs.create_log_stream(**stream)
+    logs.create_log_stream(**other)
+
+    logs.put_retention_policy(**group, retentionInDays=7)
+    refused("a retention that is none", "InvalidParameterException", logs.put_retention_policy, **group, retentionInDays=6)
+    seen = logs.describe_log_groups(logGroupNamePrefix=group["logGroupName"])["logGroups"]
+    check("a log group is described with its retention", [one.get("retentionInDays") for one in seen] == [7], seen)
+    arn = seen[0]["logGroupArn"]
+    logs.tag_resource(resourceArn=arn, tags={"mark": "b <c>"})
+    logs.untag_resource(resourceArn=arn, tagKeys=["team"])
+    tags = logs.list_tags_for_resource(resourceArn=arn)["tags"]
+    check("its tags are listed", tags == {"mark": "b <c>"}, tags)
+
+    now, day = time.time_ns() // 1_000_000, 24 * 3600 * 1000
+    events = [{"timestamp": now + n // 50, "message": f"ü {n}"} for n in range(250)]
+    answer = logs.put_log_events(**stream, logEvents=events)
+    check("events are put", "rejectedLogEventsInfo" not in answer, answer)
+    refused("events of nine days at once", "InvalidParameterException", logs.put_log_events, **stream, logEvents=[{"timestamp": now - 9 * day, "message": "a"}, *events])
+    old = {"timestamp": now - 15 * day, "message": "old"}
+    answer = logs.put_log_events(**other, logEvents=[old, {"timestamp": now + 1, "message": "side"}])
+    rejected = {"tooOldLogEventEndIndex": 1, "expiredLogEventEndIndex": 1}
+    check("an old event is rejected within a success", answer.get("rejectedLogEventsInfo") == rejected, answer)
+
+    until("the events can be read", lambda: len(logs.filter_log_events(**group)["events"]) == 251)
+    tail = logs.get_log_events(**stream, limit=10)
+    texts = [one["message"] for one in tail["events"]]
+    check("the latest come first", texts == [f"ü {n}" for n in range(240, 250)], texts)
+    texts, page = [], logs.get_log_events(**stream, limit=60, startFromHead=True)
+    while True:
+        texts += [one["message"] for one in page["events"]]
+        token = page["nextForwardToken"]
+        page = logs.get_log_events(**stream, limit=60, startFromHead=True, nextToken=token)
+        if page["nextForwardToken"] == token:
+            break
+    check("pages show every event once and in order", texts == [one["message"] for one in events], texts)
+    pages = logs.get_paginator("filter_log_events").paginate(**group, startTime=now, PaginationConfig={"PageSize": 100})
+    found = [(one["timestamp"], one["message"], one["eventId"]) for page in pages for one in page["events"]]
+    check("all streams are filtered in the order of time", len(found) == 251 and found == sorted(found, key=lambda one: one[0]), found)
+    check("every event has an id", len({event_id for _, _, event_id in found}) == 251, found)
+    refused("a filter pattern", "InvalidParameterException", logs.filter_log_events, **group, filterPattern="ERROR")
+    refused("a foreign token of events", "InvalidParameterException", logs.get_log_events, **stream, nextToken="f/1")
+
+    seen = logs.describe_log_streams(**group, orderBy="LastEventTime", descending=True)["logStreams"]
+    names = [one["logStreamName"] for one in seen]
+    check("streams are ordered by their last event", names == [stream["logStreamName"], other["logStreamName"]], seen)
+    refused("that order with a prefix", "InvalidParameterException", logs.describe_log_streams, **group, orderBy="LastEventTime", logStreamNamePrefix="d")
+    names = [one["logStreamName"] for page in logs.get_paginator("describe_log_streams").paginate(**group, PaginationConfig={"PageSize": 1}) for one in page["logStreams"]]
+    check("streams page", names == [stream["logStreamName"], other["logStreamName"]], names)
+    logs.delete_retention_policy(**group)
+    logs.delete_log_stream(**other)
+    logs.delete_log_group(**group)
+    refused("a group that is gone", "ResourceNotFoundException", logs.describe_log_streams, **group)
 
 
 def market(ec2, launch, endpoint, mark):
