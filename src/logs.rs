@@ -5,8 +5,8 @@
 //! become records (`record`), records are packed into calls (`batch`).
 //! Where to read on is decided from listings of the log directory (`position`) and, after a restart, from what the
 //! archive already holds (`recover`).
-//! The way back: records of the archive and of the live file become one sequence (`merge`), and a request (`query`)
-//! turns that into the bytes that a kubelet would send (`render`).
+//! The way back: a request (`query`) is about one run of a container (`run`); records of its archive and of its live
+//! file become one sequence (`merge`), and that the bytes that a kubelet would send (`render`).
 
 pub mod cri;
 pub mod reader;
@@ -24,6 +24,7 @@ pub mod recover;
 pub mod merge;
 pub mod query;
 pub mod render;
+pub mod run;
 
 #[cfg(test)]
 mod tests;

@@ -4,8 +4,8 @@
 //! `tail` counts lines of the file, partial, malformed and unwanted ones too, over both streams; a prefix stands only
 //! before what follows a newline, whichever stream that newline was on; `since` leaves out whole lines of the file;
 //! the bytes of `limitBytes` are those that are sent.
-//! Two things differ: a kubelet refuses a log whose first line is malformed, which is passed over here like any other;
-//! and a kubelet knows the live file only, not the rotated ones.
+//! Two things differ: a kubelet refuses to answer where the first line that it reads is malformed, which is passed
+//! over here like any other; and a kubelet knows the live file only, not the rotated ones.
 
 use jiff::Timestamp;
 

@@ -1,6 +1,8 @@
 //! The whole way: bytes of a log file through reader, numbers, events and back, beside what a kubelet makes of the
 //! same file.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use proptest::prelude::*;
 
@@ -69,6 +71,37 @@ fn kubelet(file: &[u8], options: &Options) -> Vec<u8> {
         is_new_line = log.last().is_none_or(|last| *last == b'\n');
     }
     out
+}
+
+/// A file, queries, and what the kubelet's own reader (k8s.io/cri-client 0.36.3) answered. A character is a byte.
+#[derive(serde::Deserialize)]
+struct Recorded {
+    file: String,
+    answers: BTreeMap<String, String>,
+}
+
+#[test]
+fn answers_are_those_of_the_kubelets_own_reader() {
+    let bytes =
+        |text: &str| -> Vec<u8> { text.chars().map(|char| u8::try_from(u32::from(char)).unwrap()).collect() };
+    let recorded: Vec<Recorded> = serde_json::from_str(include_str!("kubelet.json")).unwrap();
+    assert!(recorded.iter().map(|it| it.answers.len()).sum::<usize>() > 100);
+    for Recorded { file, answers } in recorded {
+        let file = bytes(&file);
+        let records = decode(&pack(&number(&file, 50)));
+        for (query, expected) in answers {
+            let options = Options::parse(&query).unwrap();
+            let seen = String::from_utf8_lossy(&answer(&records, &options, now())).into_owned();
+            let modelled = String::from_utf8_lossy(&kubelet(&file, &options)).into_owned();
+            let expected = String::from_utf8_lossy(&bytes(&expected)).into_owned();
+            assert_eq!(
+                (&seen, &modelled),
+                (&expected, &expected),
+                "{query} of {}",
+                String::from_utf8_lossy(&file)
+            );
+        }
+    }
 }
 
 /// One line of a log file, with its newline.

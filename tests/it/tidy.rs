@@ -105,6 +105,7 @@ fn the_core_decides_without_the_world() {
     let pure = [
         "src/pod",
         "src/capacity/",
+        "src/logs",
         "src/guest",
         "src/endpoint/frames.rs",
         "src/tunnel/ssm/codec.rs",

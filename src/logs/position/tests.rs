@@ -289,6 +289,9 @@ proptest! {
     ) {
         let (mut disk, mut read, mut lost) = (Disk::default(), Vec::new(), false);
         let mut tracker = Tracker::at(Position::START, 0);
+        // What is removed before the first look is nobody's.
+        disk.write();
+        look(&disk, &mut tracker, at(0), 0, &mut read);
         for (second, event) in events.iter().enumerate() {
             match event {
                 Event::Write => disk.write(),
