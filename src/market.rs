@@ -148,12 +148,6 @@ impl MarketCache {
             || !wishes.reservation.ids.is_empty();
         if reserved {
             self.first(Part::Reservations).await?;
-            let snapshot = self.snapshot();
-            let mut named = wishes.reservation.ids.iter().chain(&wishes.block_id);
-            if named.any(|id| !snapshot.knows(id)) {
-                // It may be newer than the last reading.
-                self.read(Part::Reservations, Instant::now()).await?;
-            }
         }
         if wishes.max_price.is_some() || wishes.instance_types.is_empty() {
             // A region without a price list still has the shipped prices.
@@ -264,6 +258,20 @@ impl MarketCache {
             // A failure is told of where it happens, and the part is due again.
             drop(self.read(next.1, next.0).await);
         }
+    }
+
+    /// Reads the reservations again if the pod names one that the last reading did not have: it may be newer. For the
+    /// first look at a pod alone: a reading wakes everybody who waits for one.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub async fn look_for_named(&self, ask: &Ask) -> Result<(), CloudError> {
+        let snapshot = self.snapshot();
+        let mut named = ask.wishes.reservation.ids.iter().chain(&ask.wishes.block_id);
+        if named.any(|id| !snapshot.knows(id)) {
+            self.read(Part::Reservations, Instant::now()).await?;
+        }
+        Ok(())
     }
 
     /// Waits for the first reading of a part; later ones go on beside whoever asks.

@@ -214,7 +214,7 @@ impl Core {
             reason,
             format!("{message}; next attempt in {}s", delay.as_secs().max(1)),
         );
-        let hold = Hold { reason, message, until, waits_for_market: reasons::waits_for_market(reason) };
+        let hold = Hold { reason, message, until };
         self.table.update(uid, |row| row.memory.hold = Some(hold));
         // At once: the next pass writes it into the status.
         Duration::ZERO

@@ -103,6 +103,9 @@ impl Core {
             Err(rejection) => return Ok(self.refuse(uid, rejection)),
         };
         self.market.want(&ask).await?;
+        if self.table.get(uid).holds == 0 {
+            self.market.look_for_named(&ask).await?;
+        }
         let began = Instant::now();
         loop {
             let tries = match self.plan(&ask) {

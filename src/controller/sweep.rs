@@ -113,7 +113,7 @@ impl Core {
                 self.blocked().prices_were_read();
             }
             before = now;
-            self.wake(|hold| hold.waits_for_market);
+            self.wake(|hold| reasons::waits_for_market(hold.reason));
         }
         std::future::pending().await
     }

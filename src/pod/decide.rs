@@ -93,8 +93,6 @@ pub struct Hold {
     pub reason: &'static str,
     pub message: String,
     pub until: Timestamp,
-    /// Whether another look at the market may end it.
-    pub waits_for_market: bool,
 }
 
 /// A pod object that is gone.

@@ -22,12 +22,7 @@ fn broken() -> LinkState {
 }
 
 fn mk_hold(until: i64) -> Hold {
-    Hold {
-        reason: crate::pod::reasons::NO_CAPACITY,
-        message: "none".to_owned(),
-        until: at(until),
-        waits_for_market: true,
-    }
+    Hold { reason: crate::pod::reasons::NO_CAPACITY, message: "none".to_owned(), until: at(until) }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use orca::clock;
+use orca::cloud::memory::{Book, Call, Timing};
 use orca::cloud::{Reservation, ReservationKind, ReservationMatch, ReservationState, Tenancy};
 use serde_json::{Value, json};
 
@@ -137,6 +138,23 @@ async fn whoever_waited_long_for_a_reservation_or_a_price_is_woken_when_the_mark
     world.pass_time(240).await;
     world.cloud.set_spot_price("g5.xlarge", "zone-b", "0.40".parse().unwrap());
     world.within(Duration::from_secs(315), "it is bought", runs("price")).await;
+    world.check();
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_that_name_a_reservation_which_nobody_sees_do_not_wake_each_other_for_ever() {
+    let world = World::start();
+    world.cloud.set_timing(Timing { latency: Duration::from_millis(20), ..Timing::default() });
+    for name in ["a", "b", "c"] {
+        world.api.create(annotated(name, &[("capacity-reservation-id", RESERVATION)]));
+    }
+    world.pass_time(60).await;
+    let reservations = || world.cloud.calls(Call::Read(Book::Reservations));
+    let before = reservations();
+    world.pass_time(3600).await;
+    let read = reservations() - before;
+    assert!(read <= 61, "{read} times in an hour, and it is due each minute");
+    assert!(world.cloud.sent().is_empty());
     world.check();
 }
 
