@@ -10,6 +10,7 @@ mod live;
 mod notice;
 mod pin;
 mod pool;
+mod side;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -110,6 +111,19 @@ pub trait Links: Send + Sync + std::fmt::Debug {
     /// A new stream to 127.0.0.1:10250 on the machine (the kubelet, TLS not yet begun), on a connection
     /// for user streams. Fails within `deadline`.
     async fn kubelet_stream(&self, pod_uid: &str, deadline: Duration) -> Result<ByteStream, TunnelError>;
+
+    /// Begins a command on the machine, as root: what is written is its standard input, what is read its standard
+    /// output. On the machine's side connection, whose streams must all be read at once: only for callers that do so
+    /// whatever happens. Fails within `deadline`; the stream fails when the connection does.
+    async fn command(
+        &self,
+        pod_uid: &str,
+        command: &str,
+        deadline: Duration,
+    ) -> Result<ByteStream, TunnelError>;
+
+    /// As [`Links::kubelet_stream`], but on the side connection, as [`Links::command`].
+    async fn scrape_stream(&self, pod_uid: &str, deadline: Duration) -> Result<ByteStream, TunnelError>;
 
     /// Client TLS configuration that this machine's kubelet accepts and is verified with.
     fn kubelet_tls(&self, pod_uid: &str) -> Option<Arc<rustls::ClientConfig>>;

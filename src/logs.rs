@@ -26,5 +26,7 @@ pub mod query;
 pub mod render;
 pub mod run;
 
+pub mod store;
+
 #[cfg(test)]
 mod tests;

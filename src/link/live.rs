@@ -13,6 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::bootstrap::Plugins;
 use super::pool::Pool;
+use super::side::Side;
 use super::task::{Hub, Link, Upstream, run};
 use super::wire::SshDial;
 use super::{LinkStatus, Links, Machine};
@@ -84,6 +85,7 @@ struct Entry {
     link: Arc<Link>,
     session: Arc<Session>,
     pool: Arc<Pool>,
+    side: Arc<Side>,
     /// Ends with the entry, and its connection with it.
     task: AbortOnDropHandle<()>,
 }
@@ -130,21 +132,33 @@ impl LiveLinks {
         };
         let link = Arc::new(Link::new(Arc::clone(&self.hub), machine, upstream));
         let task = AbortOnDropHandle::new(tokio::spawn(run(Arc::clone(&link))));
-        Entry { pool: Pool::new(Arc::clone(&link)), link, session, task }
+        Entry {
+            pool: Pool::new(Arc::clone(&link)),
+            side: Arc::new(Side::new(Arc::clone(&link))),
+            link,
+            session,
+            task,
+        }
     }
 
     /// Ends what is left of an entry.
     fn end(&self, state: &mut State, entry: Entry) {
-        let Entry { link, pool, task, session: _ } = entry;
+        let Entry { link, pool, side, task, session: _ } = entry;
         drop(task);
         self.gateway.dismiss(&link.machine.pod_uid);
         while state.closing.try_join_next().is_some() {}
-        for wire in pool.close() {
+        for wire in pool.close().into_iter().chain(side.close()) {
             state.closing.spawn(async move {
                 // The machine ends the connection itself if it is not heard.
                 drop(timeout(CLOSE_DEADLINE, wire.close()).await);
             });
         }
+    }
+
+    fn side(&self, pod_uid: &str) -> Result<Arc<Side>, TunnelError> {
+        let state = self.lock();
+        let entry = state.links.get(pod_uid);
+        entry.map(|entry| Arc::clone(&entry.side)).ok_or_else(|| no_machine(pod_uid))
     }
 
     fn changed(&self, pod_uid: &str) {
@@ -210,11 +224,28 @@ impl Links for LiveLinks {
         let pool = self.lock().links.get(pod_uid).map(|entry| Arc::clone(&entry.pool));
         match pool {
             Some(pool) => pool.stream(deadline).await,
-            None => Err(TunnelError::NotYet(format!("pod `{pod_uid}` has no machine"))),
+            None => Err(no_machine(pod_uid)),
         }
+    }
+
+    async fn command(
+        &self,
+        pod_uid: &str,
+        command: &str,
+        deadline: Duration,
+    ) -> Result<ByteStream, TunnelError> {
+        self.side(pod_uid)?.command(command, deadline).await
+    }
+
+    async fn scrape_stream(&self, pod_uid: &str, deadline: Duration) -> Result<ByteStream, TunnelError> {
+        self.side(pod_uid)?.kubelet(deadline).await
     }
 
     fn kubelet_tls(&self, pod_uid: &str) -> Option<Arc<rustls::ClientConfig>> {
         self.lock().links.contains_key(pod_uid).then(|| Arc::clone(&self.hub.tls))
     }
+}
+
+fn no_machine(pod_uid: &str) -> TunnelError {
+    TunnelError::NotYet(format!("pod `{pod_uid}` has no machine"))
 }

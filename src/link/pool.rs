@@ -15,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::task::Link;
 use super::wire::Wire;
 use crate::guest::KUBELET_PORT;
+use crate::tunnel::ssh::Compression;
 use crate::tunnel::{ByteStream, TunnelError};
 
 /// How long the ready connection waits for its next use.
@@ -83,7 +84,7 @@ impl Pool {
         let Some(pin) = self.link.pin() else {
             return Err(TunnelError::NotYet("the machine's host key is not known yet".to_owned()));
         };
-        self.link.hub.dial.dial(&self.link.machine, Some(pin)).await
+        self.link.hub.dial.dial(&self.link.machine, Some(pin), Compression::Off).await
     }
 
     fn lend(

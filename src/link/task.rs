@@ -22,6 +22,7 @@ use crate::cloud::Cloud;
 use crate::gateway::Progress;
 use crate::guest::{FactsError, GATEWAY_PORT, KUBELET_PORT};
 use crate::keys::Keys;
+use crate::tunnel::ssh::Compression;
 use crate::tunnel::{ByteStream, TunnelError};
 use crate::{clock, guest};
 
@@ -254,7 +255,7 @@ async fn keep(link: &Link) {
 
 /// One connection, from its first byte to its end.
 async fn attempt(link: &Link, past: &mut Past) -> Result<Infallible, Setback> {
-    let wire = link.hub.dial.dial(&link.machine, link.pin()).await?;
+    let wire = link.hub.dial.dial(&link.machine, link.pin(), Compression::Off).await?;
     let wire = wire.as_ref();
     link.update(|status| {
         status.reached.get_or_insert_with(clock::now);

@@ -27,8 +27,10 @@ use crate::config::TunnelKind;
 use crate::gateway::Progress;
 use crate::guest::{self, Snat};
 use crate::keys::Keys;
-use crate::tunnel::ssh::ExecOutput;
+use crate::tunnel::ssh::{Compression, ExecOutput};
 use crate::tunnel::{ByteStream, TunnelError};
+
+mod side;
 
 const TOKEN: &str = "the-machine's-token";
 const KEY: &str = "ssh-ed25519 AAAAhost";
@@ -118,13 +120,19 @@ struct FakeWire {
 
 #[async_trait]
 impl Dial for Arc<World> {
-    async fn dial(&self, _machine: &Machine, pin: Option<String>) -> Result<Arc<dyn Wire>, TunnelError> {
+    async fn dial(
+        &self,
+        _machine: &Machine,
+        pin: Option<String>,
+        compression: Compression,
+    ) -> Result<Arc<dyn Wire>, TunnelError> {
         // A round trip.
         sleep(Duration::from_millis(10)).await;
         if let Some(refusal) = self.refusals.lock().unwrap().pop_front() {
             return Err(refusal);
         }
-        self.note(format!("dial, pin {}", pin.as_deref().unwrap_or("none")));
+        let compressed = if compression == Compression::Zlib { ", compressed" } else { "" };
+        self.note(format!("dial, pin {}{compressed}", pin.as_deref().unwrap_or("none")));
         let found = self.host_key.lock().unwrap().clone();
         if let Some(pinned) = pin.filter(|pin| *pin != found) {
             return Err(TunnelError::HostKey { found, pinned });
@@ -186,6 +194,16 @@ impl Wire for FakeWire {
             }
             other => panic!("unexpected command `{other}`"),
         }
+    }
+
+    async fn begin(&self, command: &str, _: Duration) -> Result<ByteStream, TunnelError> {
+        if *self.cut.borrow() {
+            return Err(TunnelError::Lost("cut".to_owned()));
+        }
+        self.world.note(format!("begin {command}"));
+        let (near, mut far) = tokio::io::duplex(64);
+        drop(tokio::spawn(async move { far.write_all(b"hello").await }));
+        Ok(Box::new(near))
     }
 
     async fn open(&self, host: &str, port: u16, _: Duration) -> Result<ByteStream, TunnelError> {

@@ -28,7 +28,12 @@ pub(super) fn input(text: &'static str) -> Input {
 #[async_trait]
 pub(super) trait Dial: Send + Sync {
     /// A new connection to a machine that proves the key of `pin`, or any key where there is none.
-    async fn dial(&self, machine: &Machine, pin: Option<String>) -> Result<Arc<dyn Wire>, TunnelError>;
+    async fn dial(
+        &self,
+        machine: &Machine,
+        pin: Option<String>,
+        compression: Compression,
+    ) -> Result<Arc<dyn Wire>, TunnelError>;
 }
 
 /// One connection to a machine; as [`SshConnection`].
@@ -36,6 +41,7 @@ pub(super) trait Dial: Send + Sync {
 pub(super) trait Wire: Send + Sync {
     fn host_key(&self) -> String;
     async fn exec(&self, command: &str, input: Input, deadline: Duration) -> Result<ExecOutput, TunnelError>;
+    async fn begin(&self, command: &str, deadline: Duration) -> Result<ByteStream, TunnelError>;
     async fn open(&self, host: &str, port: u16, deadline: Duration) -> Result<ByteStream, TunnelError>;
     async fn listen(&self, address: &str, port: u16) -> Result<mpsc::Receiver<ByteStream>, TunnelError>;
     async fn closed(&self) -> String;
@@ -51,6 +57,10 @@ impl Wire for SshConnection {
 
     async fn exec(&self, command: &str, input: Input, deadline: Duration) -> Result<ExecOutput, TunnelError> {
         self.exec_fed(command, input, deadline).await
+    }
+
+    async fn begin(&self, command: &str, deadline: Duration) -> Result<ByteStream, TunnelError> {
+        Self::begin(self, command, deadline).await
     }
 
     async fn open(&self, host: &str, port: u16, deadline: Duration) -> Result<ByteStream, TunnelError> {
@@ -83,18 +93,19 @@ pub(super) struct SshDial {
 
 #[async_trait]
 impl Dial for SshDial {
-    async fn dial(&self, machine: &Machine, pin: Option<String>) -> Result<Arc<dyn Wire>, TunnelError> {
+    async fn dial(
+        &self,
+        machine: &Machine,
+        pin: Option<String>,
+        compression: Compression,
+    ) -> Result<Arc<dyn Wire>, TunnelError> {
         let target = Target {
             instance_id: machine.instance_id.clone(),
             private_ip: Some(machine.private_ip),
             port: SSH_PORT,
         };
         let stream = self.transport.open(&target).await?;
-        let options = SshOptions {
-            private_key: self.private_key.clone(),
-            host_key: pin,
-            compression: Compression::Off,
-        };
+        let options = SshOptions { private_key: self.private_key.clone(), host_key: pin, compression };
         Ok(Arc::new(SshConnection::connect(stream, &options, LOGIN_DEADLINE).await?))
     }
 }

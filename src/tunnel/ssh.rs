@@ -175,6 +175,28 @@ impl SshConnection {
         wait(deadline, "running a command", result).await
     }
 
+    /// Begins a command: what is written is its standard input, what is read its standard output, and its end the end
+    /// of that. Standard error is dropped.
+    ///
+    /// # Errors
+    /// When it could not be begun within `deadline`.
+    pub async fn begin(&self, command: &str, deadline: Duration) -> Result<ByteStream, TunnelError> {
+        let handle = Arc::clone(&self.inner.handle);
+        let shared = Arc::clone(&self.inner.shared);
+        let command = command.to_owned();
+        let (answer, result) = oneshot::channel();
+        self.inner.spawn(async move {
+            let begun = async {
+                let channel =
+                    handle.channel_open_session().await.map_err(|error| open_error("a session", &error))?;
+                exec::begin(&channel, command).await?;
+                Ok::<ByteStream, _>(Box::new(SshStream::new(channel.into_stream(), &shared)))
+            };
+            drop(answer.send(begun.await));
+        });
+        wait(deadline, "beginning a command", result).await
+    }
+
     /// A stream to `host:port` as seen from the machine (`direct-tcpip`).
     ///
     /// # Errors

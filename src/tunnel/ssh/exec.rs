@@ -47,6 +47,11 @@ pub(super) fn tell(answer: Answer, result: Result<ExecOutput, TunnelError>) {
     drop(answer.send(result));
 }
 
+/// Asks for a command. A refusal shows as a channel that ends at once.
+pub(super) async fn begin(channel: &Channel<Msg>, command: String) -> Result<(), TunnelError> {
+    channel.exec(false, command).await.map_err(|error| TunnelError::Lost(error.to_string()))
+}
+
 async fn converse(
     read: &mut ChannelReadHalf,
     write: &ChannelWriteHalf<Msg>,

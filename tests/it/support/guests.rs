@@ -323,6 +323,12 @@ impl Links for FakeLinks {
         Err(TunnelError::NotYet("only pretends".to_owned()))
     }
 
+    async fn command(&self, _: &str, _: &str, _: Duration) -> Result<ByteStream, TunnelError> {
+        Err(TunnelError::NotYet("only pretends".to_owned()))
+    }
+    async fn scrape_stream(&self, pod_uid: &str, deadline: Duration) -> Result<ByteStream, TunnelError> {
+        self.kubelet_stream(pod_uid, deadline).await
+    }
     fn kubelet_tls(&self, _pod_uid: &str) -> Option<Arc<rustls::ClientConfig>> {
         None
     }
