@@ -9,6 +9,7 @@ mod docs;
 pub mod documents;
 mod instances;
 mod keys;
+mod logs;
 pub(crate) mod quantity;
 mod raw;
 mod resolve;
@@ -38,6 +39,8 @@ pub struct Config {
     pub guest: Guest,
     pub limits: Limits,
     pub kubelet: Kubelet,
+    /// `None`: logs are not archived.
+    pub logs: Option<Logs>,
     pub logging: Logging,
     pub metrics: Metrics,
 }
@@ -229,6 +232,18 @@ pub enum Tls {
 pub struct TlsFiles {
     pub cert_file: PathBuf,
     pub key_file: PathBuf,
+}
+
+/// `logs`: the archive of container logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logs {
+    /// The log group; `None`: the cluster's own.
+    pub group: Option<String>,
+    /// `None`: events are kept for ever.
+    pub retention_days: Option<u32>,
+    pub kms_key_id: Option<String>,
+    /// How long a machine whose pod has ended is kept for its logs.
+    pub drain_deadline: Duration,
 }
 
 /// `logging`.

@@ -11,7 +11,7 @@ mod notice;
 mod user_data;
 
 pub use archive::{end, part};
-pub use bootstrap::{CONTACT, Inputs, Snat, bootstrap, receive};
+pub use bootstrap::{CONTACT, Inputs, KeepLogs, Snat, bootstrap, receive, serve_logs};
 pub use capacity::{MAX_PODS, capacity};
 pub use facts::{CNI_PLUGINS, Cgroup, FactsError, GuestFacts, OomScore, PROBE};
 pub use notice::{AWAIT_NOTICE, Notice, SHUT_DOWN};

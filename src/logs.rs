@@ -18,6 +18,7 @@ pub mod sequence;
 
 pub mod batch;
 
+pub mod machine;
 pub mod position;
 pub mod recover;
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::logs::logs;
 use super::raw::{Reader, Typed};
 use super::{
     Aws, Config, DaemonSetPolicy, Facts, Guest, ImageSource, Kubelet, LaunchRate, Limits, LogFormat, Logging,
@@ -34,9 +35,13 @@ impl Config {
             },
             limits: limits(&mut read),
             kubelet: kubelet(&mut read, facts),
+            logs: logs(&mut read),
             logging: logging(&mut read),
             metrics: Metrics { listen: read.text("metrics.listen", listen_or_none).flatten() },
         };
+        if config.logs.is_some() && !read.is_set("limits.keepFinished") {
+            config.limits.keep_finished = Duration::ZERO;
+        }
         config.instances.region.clone_from(&config.aws.region);
         config.instances.subnet_ids.clone_from(&config.aws.subnet_ids);
         config.instances.max_lifetime = config.limits.max_instance_lifetime;
@@ -178,6 +183,9 @@ fn taint(read: &mut Reader, index: usize) -> Taint {
     }
 }
 
+/// How long the machine of a finished pod stays where it alone has the logs.
+const KEEP_FINISHED: Duration = Duration::from_secs(300);
+
 fn limits(read: &mut Reader) -> Limits {
     let launch_rate = LaunchRate {
         burst: read.integer("limits.launchRate.burst", 1..=1000).unwrap_or_default(),
@@ -193,8 +201,9 @@ fn limits(read: &mut Reader) -> Limits {
         launch_rate,
         max_instance_lifetime: at_least("limits.maxInstanceLifetime", 60),
         max_lost_contact: at_least("limits.maxLostContact", 10),
-        keep_finished: at_least("limits.keepFinished", 0),
         boot_deadline: at_least("limits.bootDeadline", 5),
+        // Settled once the archive is known.
+        keep_finished: read.text("limits.keepFinished", values::duration).unwrap_or(KEEP_FINISHED),
         capacity_wait: read.text("limits.capacityWait", values::duration).filter(|wait| !wait.is_zero()),
         max_concurrent_instances: read.integer("limits.maxConcurrentInstances", 1..=5000).unwrap_or_default(),
         max_hourly_cost,

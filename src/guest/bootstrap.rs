@@ -6,7 +6,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::archive::archive;
-use super::files::{CNI_CONF_DIR, ETC, KEYS, PAUSE_IMAGE, REGISTRY_HOSTS, containerd, kubelet, network};
+use super::files::{
+    CNI_CONF_DIR, ETC, KEYS, PAUSE_IMAGE, REGISTRY_HOSTS, containerd, kubelet, logs, network,
+};
 use super::{File, GuestFacts, fill};
 
 const APPLY: &str = include_str!("scripts/apply.sh");
@@ -32,6 +34,14 @@ pub const CONTACT: &str = "cut -d. -f1 /proc/uptime > /run/orca/contact";
 /// Where an image without a pause image of its own gets one.
 const PAUSE_SOURCE: &str = "registry.k8s.io/pause:3.10";
 
+const KEEPER_UNIT: &str = "/etc/systemd/system/orca-logs.service";
+
+/// The command that answers questions about the kept log files of a pod, see `scripts/serve-logs.sh`.
+#[must_use]
+pub fn serve_logs(namespace: &str, pod: &str, uid: &str) -> String {
+    format!("exec bash {} {namespace}_{pod}_{uid}", logs::server_path())
+}
+
 /// What ORCA knows about a machine, beside what the machine says itself.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Inputs {
@@ -48,6 +58,7 @@ pub struct Inputs {
     pub grace: Duration,
     /// GPUs that the driver must show.
     pub gpus: u32,
+    pub logs: KeepLogs,
     /// Certificate authority of the gateway, PEM.
     pub gateway_ca: String,
     /// Bearer token of this machine.
@@ -67,6 +78,13 @@ pub enum Snat {
     Machine,
     /// Something outside (`network.externalSNAT`).
     External,
+}
+
+/// Whether log files stay on the machine until they are archived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeepLogs {
+    Yes,
+    No,
 }
 
 impl std::fmt::Debug for Inputs {
@@ -91,6 +109,7 @@ struct Placed {
 enum Reader {
     Containerd,
     Kubelet,
+    Keeper,
     Nobody,
 }
 
@@ -152,6 +171,16 @@ fn placed(facts: &GuestFacts, inputs: &Inputs) -> Vec<Placed> {
         let path = format!("{ETC}/credential-provider.json");
         files.push(file(path, 0o644, kubelet::credential_provider(), Reader::Kubelet));
     }
+    match inputs.logs {
+        KeepLogs::Yes => {
+            let keeper = format!("{ETC}/keep-logs");
+            let unit = logs::unit(&keeper);
+            files.push(file(keeper, 0o755, logs::keeper(), Reader::Keeper));
+            files.push(file(KEEPER_UNIT.to_owned(), 0o644, unit, Reader::Keeper));
+            files.push(file(logs::server_path(), 0o755, logs::server(), Reader::Nobody));
+        }
+        KeepLogs::No => {}
+    }
     files
 }
 
@@ -171,6 +200,7 @@ fn apply(placed: &[Placed], facts: &GuestFacts, gpus: u32) -> String {
             ("put", &lines(all().filter(|one| !is_first(one)).map(put).collect())),
             ("containerd_files", &of(Reader::Containerd)),
             ("kubelet_files", &of(Reader::Kubelet)),
+            ("keeper_files", &of(Reader::Keeper)),
             ("network", &format!("{ETC}/network")),
             ("plugins", if facts.cni_missing.is_empty() { "" } else { "plugins" }),
             ("keys", KEYS),
@@ -203,6 +233,7 @@ pub(super) mod tests {
             snat: Snat::Machine,
             grace: Duration::from_secs(30),
             gpus: 0,
+            logs: KeepLogs::Yes,
             gateway_ca: text("gateway ca"),
             gateway_token: "secret-token".to_owned(),
             serving_cert: text("serving cert"),
@@ -319,6 +350,7 @@ pub(super) mod tests {
                 let reader = match file.reader {
                     Reader::Containerd => "containerd",
                     Reader::Kubelet => "kubelet",
+                    Reader::Keeper => "keeper",
                     Reader::Nobody => "-",
                 };
                 format!("{:o} {} {reader}", file.mode, file.path)
@@ -336,6 +368,9 @@ pub(super) mod tests {
         600 /run/orca/keys/kubelet.key kubelet
         600 /run/orca/keys/client-ca.crt kubelet
         644 /etc/orca/credential-provider.json kubelet
+        755 /etc/orca/keep-logs keeper
+        644 /etc/systemd/system/orca-logs.service keeper
+        755 /etc/orca/serve-logs -
         ");
     }
 }

@@ -2,6 +2,7 @@
 
 pub(super) mod containerd;
 pub(super) mod kubelet;
+pub(super) mod logs;
 pub(super) mod network;
 
 /// Our folder on the machine's disk: nothing secret.

@@ -54,6 +54,7 @@ pub(super) async fn apply(link: &Link, wire: &dyn Wire, facts: &GuestFacts) -> R
         grace: link.machine.grace,
         snat: hub.settings.snat,
         gpus: nvidia.map_or(0, |gpus| gpus.count),
+        logs: hub.settings.logs,
         gateway_ca: hub.keys.serving_ca_cert.clone(),
         gateway_token: link.upstream.token.clone(),
         serving_cert: serving.cert_pem,

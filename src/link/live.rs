@@ -20,7 +20,7 @@ use super::{LinkStatus, Links, Machine};
 use crate::cloud::Cloud;
 use crate::config::{Config, TunnelKind};
 use crate::gateway::{Gateway, Guest, Session};
-use crate::guest::{Snat, capacity};
+use crate::guest::{KeepLogs, Snat, capacity};
 use crate::keys::{Keys, KeysError};
 use crate::tunnel::{ByteStream, Transport, TunnelError};
 
@@ -49,6 +49,7 @@ pub struct LinkSettings {
     pub root_volume_gib: u32,
     /// A machine ends itself when it was not contacted for so long.
     pub max_lost_contact: Duration,
+    pub logs: KeepLogs,
     /// Folder of the CNI plugins that a machine may lack: `NAME`, or `ARCH/NAME`.
     pub cni_plugins_dir: PathBuf,
 }
@@ -61,6 +62,7 @@ impl From<&Config> for LinkSettings {
             snat: if config.network.external_snat { Snat::External } else { Snat::Machine },
             root_volume_gib: config.instances.root_volume.size_gib,
             max_lost_contact: config.limits.max_lost_contact,
+            logs: if config.logs.is_some() { KeepLogs::Yes } else { KeepLogs::No },
             cni_plugins_dir: config.guest.cni_plugins_dir.clone(),
         }
     }

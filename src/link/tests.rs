@@ -314,6 +314,7 @@ impl Bench {
             node: "orca".to_owned(),
             tunnel,
             snat: Snat::Machine,
+            logs: guest::KeepLogs::Yes,
             root_volume_gib: 100,
             max_lost_contact: Duration::from_secs(900),
             cni_plugins_dir: "/nowhere".into(),

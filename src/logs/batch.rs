@@ -214,7 +214,6 @@ mod tests {
 
     use super::*;
     use crate::logs::cri::Stream;
-    use crate::logs::position::Head;
     use crate::logs::reader::MAX_PIECE;
     use crate::logs::record::{Body, End, Origin};
     use crate::logs::stamp::Stamp;
@@ -226,9 +225,8 @@ mod tests {
     }
 
     fn record(seq: u64, at: Timestamp, text: impl Into<bytes::Bytes>) -> Record {
-        let head = Head::of(b"2026-11-21T03:29:11Z ").unwrap();
         let body = Body::Line { text: text.into(), end: End::Full };
-        let origin = Some(Origin { head, offset: seq * 10 });
+        let origin = Some(Origin { file: 1, offset: seq * 10 });
         Record { seq, stamp: Stamp::utc(at), stream: Stream::Stdout, body, origin }
     }
 

@@ -160,7 +160,6 @@ mod tests {
 
     use super::*;
     use crate::logs::cri::Stream;
-    use crate::logs::position::Head;
     use crate::logs::record::tests::stamp;
     use crate::logs::record::{End, Eof, Origin};
 
@@ -234,9 +233,8 @@ mod tests {
     #[test]
     fn the_same_number_with_another_text_is_a_conflict() {
         let mut merge = Merge::from(0);
-        let head = Head::of(b"2026-11-21T03:29:11Z ").unwrap();
         merge.push(record(0, "first"));
-        merge.push(Record { origin: Some(Origin { head, offset: 7 }), ..record(0, "first") });
+        merge.push(Record { origin: Some(Origin { file: 1, offset: 7 }), ..record(0, "first") });
         merge.push(record(0, "second"));
         assert_eq!((merge.repeats, merge.conflicts), (1, 1));
         assert_eq!(merge.pull(at(0)), Pulled::Record(record(0, "first")));

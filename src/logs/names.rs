@@ -61,6 +61,16 @@ pub struct StreamName {
     pub restart: u32,
 }
 
+/// Whether a container can have this name: a DNS label, as the API server checks it.
+#[must_use]
+pub fn is_container(name: &str) -> bool {
+    let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&name.len())
+        && name.bytes().all(is_inner)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}
+
 /// Stands in the container's place for what the machine's kubelet wrote.
 pub const KUBELET: &str = "_kubelet";
 /// Stands in the container's place for what the machine's console showed.

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::cri::{Ending, Line, Stream};
-use super::position::Head;
+use super::position::Serial;
 use super::reader::{Ends, Piece};
 use super::record::{Body, Cut, End, Eof, Origin, Record};
 use super::stamp::Stamp;
@@ -63,9 +63,9 @@ impl Numbering {
         self.next = self.next.max(next);
     }
 
-    /// The next piece of the file with this head.
+    /// The next piece of this file.
     #[must_use]
-    pub fn piece(&mut self, piece: &Piece<'_>, head: Head) -> Record {
+    pub fn piece(&mut self, piece: &Piece<'_>, file: Serial) -> Record {
         let mut text = piece.bytes;
         if piece.is_first() {
             if let Ok(line) = Line::parse(text) {
@@ -87,7 +87,7 @@ impl Numbering {
             Some(_) => Body::Line { text, end },
             None => Body::Malformed { text, end },
         };
-        let origin = piece.is_first().then_some(Origin { head, offset: piece.begin });
+        let origin = piece.is_first().then_some(Origin { file, offset: piece.begin });
         self.record(self.header.stamp, self.header.stream, body, origin)
     }
 
@@ -117,15 +117,12 @@ mod tests {
     use crate::logs::reader::Reader;
     use crate::logs::record::tests::stamp;
 
-    const HEAD: &[u8] = b"2026-11-21T03:29:11Z ";
-
     fn records(file: &[u8], longest: usize) -> (Vec<Record>, Numbering) {
-        let head = Head::of(HEAD).unwrap();
         let mut numbering = Numbering::from(7, stamp("2026-01-01T00:00:00Z"));
         let mut reader = Reader::with_longest(0, longest);
         let mut records = Vec::new();
-        reader.feed(file, |piece| records.push(numbering.piece(&piece, head)));
-        reader.finish(|piece| records.push(numbering.piece(&piece, head)));
+        reader.feed(file, |piece| records.push(numbering.piece(&piece, 0)));
+        reader.finish(|piece| records.push(numbering.piece(&piece, 0)));
         (records, numbering)
     }
 

@@ -47,9 +47,25 @@ fn a_minimal_file_gets_the_documented_defaults() {
     assert_eq!(config.node.gpu, NodeGpu { resource: "nvidia.com/gpu".into(), count: 16 });
     assert_eq!(config.instances.root_volume.size_gib, 100);
     assert!(config.instances.root_volume.encrypted);
-    assert_eq!(config.limits.keep_finished, Duration::from_secs(300));
+    assert_eq!(config.limits.keep_finished, Duration::ZERO);
     assert_eq!(config.kubelet.address, IpAddr::from([10, 0, 0, 7]));
     assert_eq!(config.metrics.listen, Some("0.0.0.0:9464".parse().unwrap()));
+}
+
+#[test]
+fn without_an_archive_the_machine_of_a_finished_pod_stays_for_its_logs() {
+    let with = |more: &str| Config::resolve(&format!("{MINIMAL}{more}"), &facts()).map(|(config, _)| config);
+    let off = with("logs: { enabled: false }").unwrap();
+    assert_eq!((off.logs, off.limits.keep_finished), (None, Duration::from_secs(300)));
+    let kept = with("limits: { keepFinished: 1m }").unwrap();
+    assert_eq!(kept.limits.keep_finished, Duration::from_secs(60));
+    let logs = with("logs: { group: /ml/pods, retentionDays: 0, drainDeadline: 30s }").unwrap().logs.unwrap();
+    assert_eq!((logs.group.as_deref(), logs.retention_days), (Some("/ml/pods"), None));
+    let wrong = with("logs: { enabled: false, group: a b, retentionDays: 31, kmsKeyId: alias/logs }");
+    let told = wrong.unwrap_err().to_string();
+    for part in ["logs.group is `a b`", "the nearest is `30`", "logs.kmsKeyId is `alias/logs`"] {
+        assert!(told.contains(part), "{told}");
+    }
 }
 
 #[test]

@@ -28,9 +28,10 @@ put() {
 	if [ -f "$2" ] && [ "$(sha256sum < "$1")" = "$(sha256sum < "$2")" ] && [ "$(stat -c %a "$2")" = "$3" ]; then
 		return
 	fi
+	# A unit that systemd has read before.
+	case $2 in *.service) [ ! -e "$2" ] || reload=yes ;; esac
 	# Within one folder, so that it is there whole or not at all.
 	install -D -m "$3" "$1" "$2.new" && mv -f "$2.new" "$2" || fail "$2 can't be written"
-	case $2 in *.service) reload=yes ;; esac
 }
 # same NAME FILE...: whether NAME was last brought up with exactly these files, in this boot.
 same() {
@@ -68,6 +69,11 @@ fi
 wait "$containerd" || fail "containerd.service does not start"
 # The unit came with the user data, unless that is an older ORCA's.
 [ -z "$reload" ] || systemctl daemon-reload
+
+if [ "@keeper_files@" ]; then
+	# Before any container writes.
+	ensure logs orca-logs.service @keeper_files@
+fi
 
 # Nothing else waits for the driver.
 gpus=@gpus@

@@ -4,12 +4,10 @@
 use std::hint::black_box;
 
 use orca::logs::cri::Line;
-use orca::logs::position::Head;
 use orca::logs::reader::{MAX_PIECE, Piece, Reader};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let Some((chunk, file)) = bytes.split_first() else { return };
-    black_box(Head::of(file));
     let mut reader = Reader::at(0);
     let mut end = 0;
     let mut seen = |piece: Piece<'_>| {
