@@ -105,6 +105,9 @@ pub trait Links: Send + Sync + std::fmt::Debug {
     /// UIDs of all links.
     fn uids(&self) -> Vec<String>;
 
+    /// Namespace and name of the pod that there is a link for.
+    fn pod(&self, pod_uid: &str) -> Option<(String, String)>;
+
     /// Told whenever some link's status changed: the pod's UID.
     fn subscribe(&self) -> tokio::sync::broadcast::Receiver<String>;
 

@@ -27,6 +27,7 @@ pub mod query;
 pub mod render;
 pub mod run;
 
+pub mod archiver;
 pub mod store;
 
 #[cfg(test)]

@@ -99,6 +99,9 @@ mod tests {
         fn uids(&self) -> Vec<String> {
             vec![]
         }
+        fn pod(&self, _pod_uid: &str) -> Option<(String, String)> {
+            None
+        }
         fn subscribe(&self) -> broadcast::Receiver<String> {
             broadcast::channel(1).1
         }

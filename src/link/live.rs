@@ -218,6 +218,12 @@ impl Links for LiveLinks {
         self.lock().links.keys().cloned().collect()
     }
 
+    fn pod(&self, pod_uid: &str) -> Option<(String, String)> {
+        let state = self.lock();
+        let machine = &state.links.get(pod_uid)?.link.machine;
+        Some((machine.pod_namespace.clone(), machine.pod_name.clone()))
+    }
+
     fn subscribe(&self) -> broadcast::Receiver<String> {
         self.hub.changes.subscribe()
     }

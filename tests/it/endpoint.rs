@@ -101,6 +101,9 @@ impl Links for OneMachine {
     fn uids(&self) -> Vec<String> {
         vec![self.uid.to_owned()]
     }
+    fn pod(&self, _pod_uid: &str) -> Option<(String, String)> {
+        None
+    }
     fn subscribe(&self) -> broadcast::Receiver<String> {
         self.changes.subscribe()
     }

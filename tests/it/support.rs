@@ -265,6 +265,7 @@ pub(crate) fn mk_config() -> Config {
             address: "127.0.0.1".parse().unwrap(),
             tls: Tls::SelfSigned,
         },
+        logs: None,
         logging: Logging { level: "info".to_owned(), format: LogFormat::Text },
         metrics: Metrics { listen: None },
     }

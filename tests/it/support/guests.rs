@@ -315,6 +315,12 @@ impl Links for FakeLinks {
         self.guests.state().links.keys().cloned().collect()
     }
 
+    fn pod(&self, pod_uid: &str) -> Option<(String, String)> {
+        let state = self.guests.state();
+        let machine = &state.links.get(pod_uid)?.machine;
+        Some((machine.pod_namespace.clone(), machine.pod_name.clone()))
+    }
+
     fn subscribe(&self) -> broadcast::Receiver<String> {
         self.changes.subscribe()
     }
