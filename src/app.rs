@@ -24,6 +24,10 @@ use crate::gateway::{self, Gateway};
 use crate::informer::PodInformer;
 use crate::keys::Keys;
 use crate::link::{LinkDeps, LinkSettings, LiveLinks};
+use crate::logs::archiver::{self, Archiver, Drain};
+use crate::logs::names;
+use crate::logs::store::Store;
+use crate::logs::store::cloudwatch::{CloudWatch, Group};
 use crate::market::MarketCache;
 use crate::node;
 use crate::telemetry::{CloudCalls, Probe, Telemetry};
@@ -111,6 +115,7 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
         keys: keys.clone(),
         settings: LinkSettings::from(config.as_ref()),
     })?;
+    let archive = Archive::new(&config, &sdk, &cluster.id, &links, &pods)?;
     let market = Arc::new(MarketCache::new(ec2.clone()));
     let controller = Controller::new(Deps {
         client: client.clone(),
@@ -118,6 +123,7 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
         cloud: ec2.clone(),
         market: market.clone(),
         links: links.clone(),
+        logs: archive.archiver.clone().map(|archiver| -> Arc<dyn Drain> { archiver }),
         ssh_public: keys.ssh_public.clone(),
         config: config.clone(),
         cluster_id: cluster.id.clone(),
@@ -128,6 +134,7 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
         gateway.register(registry);
         market.register(registry);
         certificate.register(registry);
+        archive.metrics.register(registry);
     });
     let live = controller.live();
     let telemetry = telemetry
@@ -136,6 +143,7 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
         client: client.clone(),
         settings: node::Settings::new(&config, &cluster.id, &cluster.version),
         cloud: controller.cloud_health(),
+        logs: archive.health(),
         features: Arc::new(move || gateway.declared_features()),
         ceilings: controller.ceilings(),
     };
@@ -155,6 +163,12 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
         Ok(())
     });
     spawn(&mut tasks, "the node", node::run(node));
+    if let Some(archiver) = archive.archiver {
+        spawn(&mut tasks, "the archive of logs", async move {
+            archiver.run().await;
+            Ok(())
+        });
+    }
     spawn(&mut tasks, "the market", async move {
         market.run().await;
         Ok(())
@@ -166,6 +180,48 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
         Ok(())
     });
     Ok(tasks)
+}
+
+/// The archive of logs, if there is one.
+struct Archive {
+    store: Option<Arc<dyn Store>>,
+    archiver: Option<Arc<Archiver>>,
+    metrics: archiver::Metrics,
+}
+
+impl Archive {
+    fn new(
+        config: &Config,
+        sdk: &aws_config::SdkConfig,
+        cluster_id: &str,
+        links: &Arc<LiveLinks>,
+        pods: &Arc<PodInformer>,
+    ) -> Result<Self> {
+        let metrics = archiver::Metrics::default();
+        let Some(logs) = &config.logs else {
+            return Ok(Self { store: None, archiver: None, metrics });
+        };
+        let group = Group {
+            name: logs.group.clone().map_or_else(|| names::group(cluster_id), Ok)?,
+            retention_days: logs.retention_days,
+            kms_key: logs.kms_key_id.clone(),
+            tags: config.aws.tags.clone(),
+        };
+        let store: Arc<dyn Store> = Arc::new(CloudWatch::new(sdk, group));
+        let archiver = Archiver::new(archiver::Deps {
+            store: store.clone(),
+            links: links.clone(),
+            pods: pods.clone(),
+            retention: logs.retention_days.map(|days| Duration::from_hours(24 * u64::from(days))),
+            metrics: metrics.clone(),
+        });
+        Ok(Self { store: Some(store), archiver: Some(archiver), metrics })
+    }
+
+    fn health(&self) -> watch::Receiver<archiver::Health> {
+        let off = || watch::channel(archiver::Health::Off).1;
+        self.archiver.as_ref().map_or_else(off, |archiver| archiver.health())
+    }
 }
 
 /// Where the endpoint's certificate comes from; the task that asks the cluster for one, if it is the cluster.

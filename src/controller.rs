@@ -39,6 +39,7 @@ use crate::config::{Config, TunnelKind};
 use crate::guest::{Listen, UserData, user_data};
 use crate::informer::PodInformer;
 use crate::link::Links;
+use crate::logs::archiver::Drain;
 use crate::market::MarketCache;
 use crate::pod::decide::{AbsentEnd, Decision, Lists, Note, NoteKind, Rules, decide};
 use crate::pod::reasons;
@@ -73,6 +74,8 @@ pub struct Deps {
     /// Run by somebody else.
     pub market: Arc<MarketCache>,
     pub links: Arc<dyn Links>,
+    /// `None`: logs are not archived.
+    pub logs: Option<Arc<dyn Drain>>,
     /// ORCA's public SSH key, for user data.
     pub ssh_public: String,
     pub config: Arc<Config>,
@@ -93,6 +96,7 @@ struct Core {
     pods: Arc<PodInformer>,
     cloud: Arc<dyn Cloud>,
     links: Arc<dyn Links>,
+    logs: Option<Arc<dyn Drain>>,
     config: Arc<Config>,
     cluster_id: String,
     metrics: Metrics,
@@ -125,12 +129,13 @@ impl Controller {
     /// A controller; nothing happens before [`Controller::run`].
     #[must_use]
     pub fn new(deps: Deps) -> Self {
-        let Deps { client, pods, cloud, market, links, ssh_public, config, cluster_id, metrics } = deps;
+        let Deps { client, pods, cloud, market, links, logs, ssh_public, config, cluster_id, metrics } = deps;
         let (story, lines) = story::Story::new();
         let rules = Rules {
             gpu_resource: config.node.gpu.resource.clone(),
             daemon_sets: config.node.daemon_sets,
             keep_finished: config.limits.keep_finished,
+            drain_logs: config.logs.as_ref().map_or(Duration::ZERO, |logs| logs.drain_deadline),
             boot_deadline: config.limits.boot_deadline,
             started: clock::now(),
         };
@@ -139,6 +144,7 @@ impl Controller {
             pods,
             cloud,
             links,
+            logs,
             config,
             cluster_id,
             metrics,
@@ -177,6 +183,9 @@ impl Controller {
         parts.spawn(story::write(core.client.clone(), core.config.node.name.clone(), lines));
         parts.spawn(core.clone().watch_pods());
         parts.spawn(core.clone().watch_links());
+        if let Some(logs) = core.logs.clone() {
+            parts.spawn(core.clone().watch_logs(logs));
+        }
         parts.spawn(core.clone().watch_instances());
         parts.spawn(core.clone().watch_market());
         let slots = Arc::new(Semaphore::new(PASSES));

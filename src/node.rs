@@ -26,6 +26,7 @@ use tokio::task::JoinSet;
 
 use crate::cloud::CloudHealth;
 use crate::config::{Config, Taint};
+use crate::logs::archiver::Health as LogHealth;
 
 /// What the Node looks like, as far as it does not change while this process lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +51,8 @@ pub struct Deps {
     pub client: Client,
     pub settings: Settings,
     pub cloud: watch::Receiver<CloudHealth>,
+    /// How the archive of logs is.
+    pub logs: watch::Receiver<LogHealth>,
     /// The features that guest kubelets declare now; asked for at each pass.
     pub features: Arc<dyn Fn() -> BTreeSet<String> + Send + Sync>,
     /// What may be allocatable at most, by resource; asked for at each pass.

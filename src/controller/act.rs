@@ -214,6 +214,10 @@ impl Core {
         instance_id: &str,
         why: &'static str,
     ) -> Result<(), Failure> {
+        let is_own = seen.link.as_ref().is_some_and(|link| link.instance_id == instance_id);
+        if is_own && let Some(logs) = &self.logs {
+            logs.give_up(uid);
+        }
         let result = deadline("ending an instance", self.cloud.terminate(instance_id)).await;
         let pod = seen.name.as_ref().map(|(namespace, name)| format!("{namespace}/{name}"));
         let deed = Deed {

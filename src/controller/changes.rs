@@ -6,6 +6,7 @@ use tokio::sync::broadcast;
 
 use super::{Core, Urgency};
 use crate::informer::Changed;
+use crate::logs::archiver::Drain;
 
 impl Core {
     /// Looks at every pod that changes. Ends with the informer.
@@ -42,6 +43,18 @@ impl Core {
         loop {
             match changes.recv().await {
                 Ok(uid) => self.queue.add(&uid, Urgency::Normal),
+                Err(broadcast::error::RecvError::Lagged(_)) => self.look_at_everything(),
+                Err(broadcast::error::RecvError::Closed) => return,
+            }
+        }
+    }
+
+    /// Looks at every pod whose logs are all archived. Ends with the archive.
+    pub(super) async fn watch_logs(self: Arc<Self>, logs: Arc<dyn Drain>) {
+        let mut changes = logs.subscribe();
+        loop {
+            match changes.recv().await {
+                Ok(uid) => self.queue.add(&uid, Urgency::Urgent),
                 Err(broadcast::error::RecvError::Lagged(_)) => self.look_at_everything(),
                 Err(broadcast::error::RecvError::Closed) => return,
             }

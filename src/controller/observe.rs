@@ -14,7 +14,8 @@ use crate::capacity::world::Usable;
 use crate::clock;
 use crate::cloud::{Instance, Lifecycle, TAG_POD_NAME, TAG_POD_NAMESPACE};
 use crate::link::{LinkState, LinkStatus};
-use crate::pod::decide::{Drain, Lists, Memory, Observed, Rules};
+use crate::logs::archiver::Progress;
+use crate::pod::decide::{Drain, Lists, Logs, Memory, Observed, Rules};
 use crate::pod::intent::Intent;
 
 /// What is known of one pod UID.
@@ -28,6 +29,7 @@ pub(super) struct Seen {
     /// Namespace and name, as long as anything tells them.
     pub(super) name: Option<(String, String)>,
     lists: Lists,
+    logs: Logs,
     now: Timestamp,
 }
 
@@ -42,6 +44,7 @@ impl Seen {
             memory: &self.memory,
             drain: self.drain.as_ref(),
             lists: self.lists,
+            logs: self.logs,
             rules,
             now: self.now,
         }
@@ -104,12 +107,20 @@ impl Core {
             memory,
             name,
             lists,
+            logs: self.logs_of(uid),
             now,
         };
         if let Some((instance_type, usable)) = seen.learned() {
             self.market.learn(instance_type, usable);
         }
         seen
+    }
+
+    fn logs_of(&self, uid: &str) -> Logs {
+        match self.logs.as_ref().map(|logs| logs.progress(uid)) {
+            None | Some(Progress::Drained) => Logs::Archived,
+            Some(Progress::Behind) => Logs::Behind,
+        }
     }
 
     /// When the Capacity Block ends that one of the machines is in.

@@ -41,9 +41,23 @@ pub enum Progress {
     Drained,
 }
 
+/// What whoever ends machines asks of the archive.
+pub trait Drain: Send + Sync + std::fmt::Debug {
+    /// How far the logs of this pod's machine are.
+    fn progress(&self, pod_uid: &str) -> Progress;
+
+    /// The machine is about to be ended although logs are missing: says so in them.
+    fn give_up(&self, pod_uid: &str);
+
+    /// Told whenever a pod's progress changed: its UID.
+    fn subscribe(&self) -> broadcast::Receiver<String>;
+}
+
 /// Whether the store can be worked with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Health {
+    /// There is no archive.
+    Off,
     /// Nothing was sent yet.
     #[default]
     Unknown,
@@ -149,25 +163,6 @@ impl Archiver {
         Arc::new(Self { shared: Arc::new(shared), pods, follows: Mutex::default() })
     }
 
-    /// How far the logs of this pod's machine are.
-    #[must_use]
-    pub fn progress(&self, pod_uid: &str) -> Progress {
-        self.lock().get(pod_uid).map_or(Progress::Behind, |entry| *entry.progress.borrow())
-    }
-
-    /// The machine is about to be ended although logs are missing: says so in them.
-    pub fn give_up(&self, pod_uid: &str) {
-        if let Some(entry) = self.lock().get(pod_uid) {
-            entry.seen.send_modify(|seen| seen.reach = Reach::GivenUp);
-        }
-    }
-
-    /// Told whenever a pod's progress changed: its UID.
-    #[must_use]
-    pub fn subscribe(&self) -> broadcast::Receiver<String> {
-        self.shared.changes.subscribe()
-    }
-
     /// Whether the store takes what is sent.
     #[must_use]
     pub fn health(&self) -> watch::Receiver<Health> {
@@ -247,6 +242,22 @@ impl Archiver {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
         self.follows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drain for Archiver {
+    fn progress(&self, pod_uid: &str) -> Progress {
+        self.lock().get(pod_uid).map_or(Progress::Behind, |entry| *entry.progress.borrow())
+    }
+
+    fn give_up(&self, pod_uid: &str) {
+        if let Some(entry) = self.lock().get(pod_uid) {
+            entry.seen.send_modify(|seen| seen.reach = Reach::GivenUp);
+        }
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<String> {
+        self.shared.changes.subscribe()
     }
 }
 

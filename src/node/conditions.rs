@@ -5,14 +5,17 @@ use k8s_openapi::api::core::v1::NodeCondition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::cloud::CloudHealth;
+use crate::logs::archiver::Health as LogHealth;
 
 /// The condition for trouble with the cloud.
 pub(super) const CLOUD_REACHABLE: &str = "CloudReachable";
+/// The condition for trouble with the archive of logs; there is none without an archive.
+pub(super) const LOG_ARCHIVE: &str = "LogArchiveWorks";
 /// The condition that everybody looks at; it is true for as long as this process can write it.
 pub(super) const READY: &str = "Ready";
 
 /// What holds now, `Ready` last, as kubelets have it.
-pub(super) fn ours(cloud: &CloudHealth, now: Timestamp) -> Vec<NodeCondition> {
+pub(super) fn ours(cloud: &CloudHealth, logs: &LogHealth, now: Timestamp) -> Vec<NodeCondition> {
     let condition = |type_: &str, status: &str, reason: &str, message: &str| NodeCondition {
         type_: type_.to_owned(),
         status: status.to_owned(),
@@ -26,7 +29,14 @@ pub(super) fn ours(cloud: &CloudHealth, now: Timestamp) -> Vec<NodeCondition> {
         CloudHealth::Reachable => ("True", "CloudAnswers", "the cloud answers"),
         CloudHealth::Unreachable { reason, message } => ("False", *reason, message.as_str()),
     };
-    vec![
+    let logs = match logs {
+        LogHealth::Off => None,
+        LogHealth::Unknown => Some(("Unknown", "NotAskedYet", "CloudWatch Logs was not asked yet")),
+        LogHealth::Works => Some(("True", "ArchiveAnswers", "container logs go to CloudWatch Logs")),
+        LogHealth::Fails { reason, message } => Some(("False", *reason, message.as_str())),
+    };
+    let logs = logs.map(|(status, reason, message)| condition(LOG_ARCHIVE, status, reason, message));
+    let conditions = [
         condition(
             "MemoryPressure",
             "False",
@@ -38,8 +48,9 @@ pub(super) fn ours(cloud: &CloudHealth, now: Timestamp) -> Vec<NodeCondition> {
         // Route controllers of some clouds set it and taint the node, if nobody says that it is not so.
         condition("NetworkUnavailable", "False", "RouteCreated", "the cloud routes to every pod"),
         condition(CLOUD_REACHABLE, cloud.0, cloud.1, cloud.2),
-        condition(READY, "True", "KubeletReady", "kubelet is posting ready status"),
-    ]
+    ];
+    let ready = condition(READY, "True", "KubeletReady", "kubelet is posting ready status");
+    conditions.into_iter().chain(logs).chain([ready]).collect()
 }
 
 /// `wanted` over what is there: transition times stay while the status does, foreign conditions stay as they are.

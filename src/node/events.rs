@@ -7,6 +7,7 @@ use kube::api::{Api, ObjectMeta, PostParams};
 use kube::{Client, Error};
 
 use super::CloudHealth;
+use crate::logs::archiver::Health as LogHealth;
 use crate::pod::reasons;
 
 /// What is told.
@@ -37,6 +38,26 @@ pub(super) fn about_cloud(before: &CloudHealth, now: &CloudHealth) -> Option<Tol
             message: "the cloud answers again".to_owned(),
         }),
         (_, CloudHealth::Reachable | CloudHealth::Unknown) => None,
+    }
+}
+
+/// As [`about_cloud`], of the archive of logs.
+pub(super) fn about_logs(before: &LogHealth, now: &LogHealth) -> Option<Told> {
+    match (before, now) {
+        (LogHealth::Fails { reason: before, .. }, LogHealth::Fails { reason: now, .. }) if before == now => {
+            None
+        }
+        (_, LogHealth::Fails { reason, message }) => Some(Told {
+            kind: "Warning",
+            reason: reasons::LOG_ARCHIVE_FAILS,
+            message: format!("{reason}: {message}; pods run on, and their logs wait on their machines"),
+        }),
+        (LogHealth::Fails { .. }, LogHealth::Works) => Some(Told {
+            kind: "Normal",
+            reason: reasons::LOG_ARCHIVE_WORKS,
+            message: "container logs go to CloudWatch Logs again".to_owned(),
+        }),
+        (_, LogHealth::Works | LogHealth::Unknown | LogHealth::Off) => None,
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use super::{Deps, events, reconcile, render};
 use crate::clock;
 use crate::cloud::CloudHealth;
+use crate::logs::archiver::Health as LogHealth;
 
 /// As kubelets have it (`nodeStatusUpdateFrequency`).
 const EVERY: Duration = Duration::from_secs(10);
@@ -26,18 +27,21 @@ pub(super) async fn keep(mut deps: Deps, uid: watch::Sender<Option<String>>) -> 
         api: Api::all(deps.client.clone()),
         uid,
         told: CloudHealth::Unknown,
+        told_logs: LogHealth::Off,
         dropped: BTreeSet::new(),
     };
     let mut due = interval(EVERY);
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut sender_lives = true;
+    let (mut sender_lives, mut logs_live) = (true, true);
     loop {
         tokio::select! {
             _ = due.tick() => {}
             changed = deps.cloud.changed(), if sender_lives => sender_lives = changed.is_ok(),
+            changed = deps.logs.changed(), if logs_live => logs_live = changed.is_ok(),
         }
         let cloud = deps.cloud.borrow_and_update().clone();
-        match timeout(PATIENCE, keeper.pass(&deps, &cloud)).await {
+        let logs = deps.logs.borrow_and_update().clone();
+        match timeout(PATIENCE, keeper.pass(&deps, &cloud, &logs)).await {
             Ok(Ok(())) => {}
             Ok(Err(Failure::Foreign(whose))) => bail!(whose),
             Ok(Err(Failure::Api(error))) if is_race(&error) => {
@@ -61,6 +65,8 @@ struct Keeper {
     uid: watch::Sender<Option<String>>,
     /// What the last event said about the cloud.
     told: CloudHealth,
+    /// And about the archive of logs.
+    told_logs: LogHealth,
     /// Features that the API server does not keep (its gate is off): not sent again and again.
     dropped: BTreeSet<String>,
 }
@@ -77,14 +83,14 @@ impl From<Error> for Failure {
 }
 
 impl Keeper {
-    async fn pass(&mut self, deps: &Deps, cloud: &CloudHealth) -> Result<(), Failure> {
+    async fn pass(&mut self, deps: &Deps, cloud: &CloudHealth, logs: &LogHealth) -> Result<(), Failure> {
         let name = &deps.settings.name;
         let mut features = (deps.features)();
         if features == self.dropped {
             features.clear();
         }
         let now = clock::now();
-        let wanted = render::node(&deps.settings, cloud, &features, &(deps.ceilings)(), now);
+        let wanted = render::node(&deps.settings, cloud, logs, &features, &(deps.ceilings)(), now);
         let node = match self.api.get_opt(name).await? {
             None => {
                 let mut node = wanted.clone();
@@ -106,13 +112,13 @@ impl Keeper {
             known.clone_from(&node.metadata.uid);
             is_new
         });
-        let event = events::about_cloud(&self.told, cloud);
-        self.told = cloud.clone();
-        if let Some(event) = event
-            && let Err(error) = events::send(&deps.client, name, &event, now).await
-        {
-            // The condition says the same; an event is told once or not at all.
-            tracing::warn!(node = name, error = %error, "an event about the node was not taken");
+        let told = [events::about_cloud(&self.told, cloud), events::about_logs(&self.told_logs, logs)];
+        (self.told, self.told_logs) = (cloud.clone(), logs.clone());
+        for event in told.into_iter().flatten() {
+            if let Err(error) = events::send(&deps.client, name, &event, now).await {
+                // The condition says the same; an event is told once or not at all.
+                tracing::warn!(node = name, error = %error, "an event about the node was not taken");
+            }
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::ObjectMeta;
 
 use super::{CloudHealth, Settings, conditions};
+use crate::logs::archiver::Health as LogHealth;
 use crate::pod::quantity;
 
 const ARCH: &str = "kubernetes.io/arch";
@@ -22,6 +23,7 @@ const NOT_OURS: &str = "ExtendWebSocketsToKubelet";
 pub(super) fn node(
     settings: &Settings,
     cloud: &CloudHealth,
+    logs: &LogHealth,
     features: &BTreeSet<String>,
     ceilings: &BTreeMap<String, u64>,
     now: Timestamp,
@@ -50,7 +52,7 @@ pub(super) fn node(
             }]),
             allocatable: Some(lowered(&capacity, ceilings)),
             capacity: Some(capacity),
-            conditions: Some(conditions::ours(cloud, now)),
+            conditions: Some(conditions::ours(cloud, logs, now)),
             daemon_endpoints: Some(NodeDaemonEndpoints {
                 kubelet_endpoint: Some(DaemonEndpoint { port: settings.port.into() }),
             }),

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{Settings, reconcile, render};
 use crate::cloud::CloudHealth;
 use crate::config::{Config, Facts};
+use crate::logs::archiver::Health as LogHealth;
 
 pub(super) fn settings(more: &str) -> Settings {
     let file = format!(
@@ -28,7 +29,14 @@ pub(super) fn at(time: &str) -> Timestamp {
 
 /// The Node as it should be, with the cloud answering and no features.
 pub(super) fn wanted(settings: &Settings, now: &str) -> Node {
-    render::node(settings, &CloudHealth::Reachable, &BTreeSet::new(), &BTreeMap::new(), at(now))
+    render::node(
+        settings,
+        &CloudHealth::Reachable,
+        &LogHealth::Off,
+        &BTreeSet::new(),
+        &BTreeMap::new(),
+        at(now),
+    )
 }
 
 /// The Node as the API server has it after we created it.

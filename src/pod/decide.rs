@@ -41,8 +41,18 @@ pub struct Observed<'a> {
     /// When what its machine was bought with ends, if it does.
     pub drain: Option<&'a Drain>,
     pub lists: Lists,
+    pub logs: Logs,
     pub rules: &'a Rules,
     pub now: Timestamp,
+}
+
+/// Whether logs of the pod's machine are missing in the archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Logs {
+    /// They are there, or there is no archive.
+    Archived,
+    /// They are not all there. This matters once the pod has ended.
+    Behind,
 }
 
 /// Whether the world has been seen.
@@ -60,6 +70,8 @@ pub struct Rules {
     pub gpu_resource: String,
     pub daemon_sets: DaemonSetPolicy,
     pub keep_finished: Duration,
+    /// How long the machine of a pod that has ended stays for its logs.
+    pub drain_logs: Duration,
     pub boot_deadline: Duration,
     /// When this process started: links need a moment before their silence means something.
     pub started: Timestamp,

@@ -47,6 +47,13 @@ pub const INVALID_QUANTITY: &str = "InvalidQuantity";
 /// Failed, or held: DaemonSet pods get no machine.
 pub const DAEMON_SET: &str = "DaemonSetNotSupported";
 
+/// Event: a machine was ended before its logs were archived.
+pub const LOGS_INCOMPLETE: &str = "LogsIncomplete";
+/// Event of the node: container logs are not archived.
+pub const LOG_ARCHIVE_FAILS: &str = "LogArchiveFails";
+/// Event of the node: container logs are archived again.
+pub const LOG_ARCHIVE_WORKS: &str = "LogArchiveWorks";
+
 /// Failed: the spot market took the machine.
 pub const SPOT_INTERRUPTED: &str = "SpotInterrupted";
 /// Failed: the machine switched itself off (its own timers, or `poweroff`).

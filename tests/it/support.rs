@@ -82,6 +82,7 @@ impl World {
             cloud: self.cloud.clone(),
             market: market.clone(),
             links,
+            logs: None,
             ssh_public: "ssh-ed25519 AAAA".to_owned(),
             config: Arc::new(self.config.clone()),
             cluster_id: "cluster".to_owned(),

@@ -206,6 +206,9 @@ impl Follow {
 
     /// Nothing can be read any more: says so in every log whose end is not there.
     async fn close(&mut self) {
+        if *self.progress.borrow() == Progress::Drained {
+            return;
+        }
         let seen = self.seen.borrow().clone();
         let cut = match seen.reach {
             Reach::GivenUp => Cut {

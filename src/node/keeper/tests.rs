@@ -56,6 +56,7 @@ impl World {
             client: Client::new(service, "default"),
             settings: settings(""),
             cloud: seen,
+            logs: watch::channel(crate::logs::archiver::Health::Off).1,
             features: Arc::new(|| ["Apple".to_owned()].into()),
             ceilings: Arc::new(BTreeMap::new),
         };

@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::*;
+use crate::logs::archiver::Health as LogHealth;
 use crate::node::testing::{at, created, patched, settings, wanted};
 use crate::node::{CloudHealth, render};
 
@@ -118,8 +119,9 @@ fn trouble_with_the_cloud_is_a_condition_of_its_own_and_the_node_stays_ready() {
     let existing = created(&settings, NOON);
     let trouble =
         |message: &str| CloudHealth::Unreachable { reason: "AccessDenied", message: message.into() };
-    let with =
-        |cloud: &CloudHealth| render::node(&settings, cloud, &BTreeSet::new(), &BTreeMap::new(), at(LATER));
+    let with = |cloud: &CloudHealth| {
+        render::node(&settings, cloud, &LogHealth::Off, &BTreeSet::new(), &BTreeMap::new(), at(LATER))
+    };
     let report = status(&existing, &with(&trouble("request 1")), at(LATER)).unwrap();
     let after = patched(&existing, &report);
     let cloud = condition(&after, "CloudReachable");
@@ -161,7 +163,14 @@ fn the_provider_id_is_filled_in_but_never_changed() {
 fn a_node_is_rendered_as_the_cluster_expects_a_virtual_one() {
     let settings = settings("node: {gpu: {count: 4}}");
     let features = ["ExtendWebSocketsToKubelet", "Zebra", "Apple"].map(str::to_owned).into();
-    let node = render::node(&settings, &CloudHealth::Unknown, &features, &BTreeMap::new(), at(NOON));
+    let node = render::node(
+        &settings,
+        &CloudHealth::Unknown,
+        &LogHealth::Off,
+        &features,
+        &BTreeMap::new(),
+        at(NOON),
+    );
     insta::assert_snapshot!(serde_json::to_string_pretty(&node).unwrap(), @r#"
     {
       "apiVersion": "v1",
@@ -300,7 +309,14 @@ fn a_ceiling_lowers_what_is_offered_and_never_raises_it() {
     let resource = settings.capacity.keys().find(|name| name.contains('/')).unwrap().clone();
     let offered = |most: u64| {
         let ceilings = [(resource.clone(), most)].into();
-        let node = render::node(&settings, &CloudHealth::Unknown, &BTreeSet::new(), &ceilings, at(NOON));
+        let node = render::node(
+            &settings,
+            &CloudHealth::Unknown,
+            &LogHealth::Off,
+            &BTreeSet::new(),
+            &ceilings,
+            at(NOON),
+        );
         let status = node.status.unwrap();
         let amount = |list: Option<BTreeMap<String, Quantity>>| list.unwrap()[&resource].0.clone();
         (amount(status.allocatable), amount(status.capacity))

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::life::{ensure_link, lost};
 use super::view::{Machine, Shown, View, live, shown};
-use super::{AT_REST, AbsentEnd, Action, Decision, NoteKind, Observed, after, until};
+use super::{AT_REST, AbsentEnd, Action, Decision, Logs, NoteKind, Observed, after, until};
 use crate::cloud::{Instance, InstanceState};
 use crate::link::LinkState;
 use crate::pod::reasons;
@@ -65,12 +66,14 @@ pub(super) fn terminal(seen: &Observed<'_>, pod: &Pod) -> Decision {
         }
         None => after(status::finished_at(pod).unwrap_or(seen.now), seen.rules.keep_finished),
     };
+    let ended = status::finished_at(pod).unwrap_or(seen.now).max(seen.rules.started);
+    let deadline = deadline.max(logs_due(seen, ended));
     if seen.now < deadline {
         return ensure_link(decision.again(until(seen.now, deadline)), view.link.is_some(), instance);
     }
     let text = format!("instance {} of the finished pod is ended", instance.id);
     let decision = decision.again(MOVING).note(NoteKind::Normal, reasons::TERMINATING, text);
-    end_all(decision, seen, "pod finished")
+    end_all(without_logs(decision, seen, instance), seen, "pod finished")
 }
 
 /// Deletion was asked for. The kubelet does it; ORCA only where there is none that could.
@@ -171,10 +174,38 @@ pub(super) fn absent(seen: &Observed<'_>) -> Decision {
         AbsentEnd::Unknown => orphan && (never || due),
     };
     if end || seen.memory.revoked.as_deref() == Some(&instance.id) {
+        let due = logs_due(seen, absent.since.max(seen.rules.started));
+        if !never && seen.now < due {
+            return decision;
+        }
         let decision = Decision { actions: Vec::new(), ..decision };
-        return give_up(decision, seen, "no pod");
+        return give_up(without_logs(decision, seen, instance), seen, "no pod");
     }
     decision
+}
+
+/// Until when the machine of a pod that ended then stays for its logs.
+fn logs_due(seen: &Observed<'_>, ended: Timestamp) -> Timestamp {
+    match seen.logs {
+        Logs::Archived => ended,
+        Logs::Behind => after(ended, seen.rules.drain_logs),
+    }
+}
+
+/// Says so if the machine is ended before its logs are archived.
+fn without_logs(decision: Decision, seen: &Observed<'_>, instance: &Instance) -> Decision {
+    match seen.logs {
+        Logs::Archived => decision,
+        Logs::Behind => decision.note_first(
+            seen,
+            NoteKind::Warning,
+            reasons::LOGS_INCOMPLETE,
+            format!(
+                "instance {} is ended before all logs of the pod were archived: logs.drainDeadline passed",
+                instance.id
+            ),
+        ),
+    }
 }
 
 fn give_up(decision: Decision, seen: &Observed<'_>, why: &'static str) -> Decision {

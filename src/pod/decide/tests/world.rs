@@ -26,6 +26,7 @@ pub(super) struct World {
     pub(super) memory: Memory,
     pub(super) drain: Option<Drain>,
     pub(super) lists: Lists,
+    pub(super) logs: Logs,
     pub(super) rules: Rules,
     pub(super) now: i64,
 }
@@ -43,10 +44,12 @@ pub(super) fn world() -> World {
         memory: Memory::default(),
         drain: None,
         lists: Lists::Read,
+        logs: Logs::Archived,
         rules: Rules {
             gpu_resource: "nvidia.com/gpu".to_owned(),
             daemon_sets: DaemonSetPolicy::Pending,
             keep_finished: Duration::from_secs(300),
+            drain_logs: Duration::from_secs(120),
             boot_deadline: Duration::from_secs(600),
             started: at(-1000),
         },
@@ -205,6 +208,7 @@ impl World {
             memory: &self.memory,
             drain: self.drain.as_ref(),
             lists: self.lists,
+            logs: self.logs,
             rules: &self.rules,
             now: at(self.now),
         })
