@@ -303,10 +303,13 @@ fn final_phases() {
         w.pod().metadata.deletion_grace_period_seconds = Some(0);
     };
     let done = || world().machine(Running).pinned().ended("Succeeded");
+    let short = |w: &mut World| w.rules.keep_finished = Duration::ZERO;
     check(&[
         ("kept for those who look", done().attached().now(349), "finished"),
         ("with a link for its logs", done(), "finished link(i-0)"),
         ("and then ended", done().attached().now(350), "finished terminate(i-0)"),
+        ("not before its logs are archived", done().attached().behind().tweak(short).now(169), "finished"),
+        ("or two minutes have passed", done().attached().behind().tweak(short).now(170), "finished terminate(i-0)"),
         ("its machine is gone", world().machine(Terminated).ended("Failed").attached(), "finished unlink"),
         ("and nothing is left to do", world().machine(Terminated).ended("Failed"), "finished"),
         ("deleted: the kubelet lets go", done().attached().deleted(90).now(119), "finished"),
@@ -356,6 +359,12 @@ fn pods_whose_object_is_gone() {
         ("its kubelet is ending it", gone(AbsentEnd::Forced, 90, 9).attached(), "vanished"),
         ("it must learn of it", gone(AbsentEnd::Forced, 90, 9), "vanished link(i-0)"),
         ("it did", gone(AbsentEnd::Ended, 90, 0).attached(), "vanished revoke(i-0) terminate(i-0)"),
+        ("but not its logs", gone(AbsentEnd::Ended, 90, 0).attached().behind().now(209), "vanished"),
+        (
+            "which are waited for no longer",
+            gone(AbsentEnd::Ended, 90, 0).attached().behind().now(210),
+            "vanished revoke(i-0) terminate(i-0)",
+        ),
         (
             "grace and margin are over",
             gone(AbsentEnd::Forced, 40, 0).attached(),

@@ -189,6 +189,11 @@ impl World {
         self
     }
 
+    /// Its logs are not all archived.
+    pub(super) fn behind(self) -> Self {
+        Self { logs: Logs::Behind, ..self }
+    }
+
     pub(super) fn tweak(mut self, tweak: impl FnOnce(&mut Self)) -> Self {
         tweak(&mut self);
         self
