@@ -30,6 +30,17 @@ alive() { # STATE_DIR NAME
   [ -n "$began" ] && [ "$(started "$pid")" = "$began" ] && ! grep -q '^State:.Z' "/proc/$pid/status" 2> /dev/null
 }
 
+# Ends it in the middle of what it does, as a crash would.
+slay() { # STATE_DIR NAME
+  local pid
+  if alive "$@"; then
+    read -r pid _ < "$1/$2.pid"
+    kill -KILL -- "-$pid" 2> /dev/null || true
+    while alive "$@"; do sleep 0.05; done
+  fi
+  rm -f "$1/$2.pid"
+}
+
 # Ends a process group that `launch` started; SIGKILL after ten seconds.
 finish() { # STATE_DIR NAME
   local file=$1/$2.pid pid

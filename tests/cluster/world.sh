@@ -1,6 +1,6 @@
 #!/bin/bash
 # The local world: a control plane, the local cloud with its registry, and ORCA, all on this machine.
-# usage: world.sh up [CONFIG, also by ORCA_CONFIG] | down | orca-stop | orca-start [CONFIG] | apiserver-stop | apiserver-start
+# usage: world.sh up [CONFIG, also by ORCA_CONFIG] | down | orca-stop | orca-kill | orca-start [CONFIG] | apiserver-stop | apiserver-start
 # State is under target/local (another folder: ORCA_WORLD). One world at a time: its ports and addresses are fixed.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -83,6 +83,7 @@ case ${1:-} in
   down) down ;;
   orca-start) start_orca "${2:-$world/orca.yaml}" ;;
   orca-stop) finish "$world" orca ;;
+  orca-kill) slay "$world" orca ;;
   apiserver-stop) for name in scheduler controller-manager apiserver etcd; do finish "$world" $name; done ;;
   apiserver-start) "$here/control-plane.sh" "$bin" "$world" "$host" ;;
   *) sed -n '2,4p' "$0" >&2; exit 2 ;;

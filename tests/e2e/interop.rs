@@ -162,6 +162,6 @@ async fn launch_and_end(config: &Config) -> Result<()> {
 }
 
 /// The Python with boto3 and moto that `make test` installs into the cache.
-fn python() -> PathBuf {
+pub(crate) fn python() -> PathBuf {
     cache().join("python/bin/python3")
 }

@@ -11,6 +11,8 @@ mod world;
 mod pods;
 // Probes of every kind.
 mod probes;
+// Container logs that outlive their machine.
+mod logs;
 // Everything a user does with kubectl on a running pod.
 mod kubectl;
 // Every way a pod goes, and what is left: nothing.
@@ -96,6 +98,7 @@ fn together() -> Vec<Test> {
         capacity::TESTS,
         pods::TESTS,
         probes::TESTS,
+        logs::TESTS,
         kubectl::TESTS,
         deletion::TESTS,
         isolation::TESTS,
@@ -108,7 +111,7 @@ fn together() -> Vec<Test> {
 }
 
 fn alone() -> Vec<Test> {
-    [node::ALONE, capacity::ALONE, robustness::TESTS, certificate::TESTS, record::TESTS].concat()
+    [node::ALONE, capacity::ALONE, logs::ALONE, robustness::TESTS, certificate::TESTS, record::TESTS].concat()
 }
 
 fn trials(tests: &[Test], world: Option<&Arc<World>>, times: &Times) -> Vec<Trial> {

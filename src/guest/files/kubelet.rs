@@ -59,8 +59,8 @@ pub(in crate::guest) fn config(facts: &GuestFacts, inputs: &Inputs) -> String {
         },
         "imageGCHighThresholdPercent": 95,
         "imageGCLowThresholdPercent": 90,
-        // The log archive reads files that have been rotated, too.
-        "containerLogMaxSize": "50Mi",
+        // The kubelet's defaults. What the archive has not read of rotated files is kept elsewhere.
+        "containerLogMaxSize": "10Mi",
         "containerLogMaxFiles": 5,
     });
     let mut set = |key: &str, value: Value| config[key] = value;
@@ -197,7 +197,7 @@ mod tests {
           },
           "cgroupDriver": "systemd",
           "containerLogMaxFiles": 5,
-          "containerLogMaxSize": "50Mi",
+          "containerLogMaxSize": "10Mi",
           "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
           "contentType": "application/json",
           "enableDebuggingHandlers": true,

@@ -6,7 +6,7 @@ use super::ETC;
 const KEEP: &str = include_str!("../scripts/keep-logs.sh");
 const SERVE: &str = include_str!("../scripts/serve-logs.sh");
 
-/// Files kept for each container, at most. With `containerLogMaxSize` (50 MiB) this bounds what an archive that cannot be
+/// Files kept for each container, at most. With `containerLogMaxSize` (10 MiB) this bounds what an archive that cannot be
 /// written to costs on the machine's disk.
 const MOST: u32 = 16;
 

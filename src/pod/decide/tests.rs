@@ -309,7 +309,11 @@ fn final_phases() {
         ("with a link for its logs", done(), "finished link(i-0)"),
         ("and then ended", done().attached().now(350), "finished terminate(i-0)"),
         ("not before its logs are archived", done().attached().behind().tweak(short).now(169), "finished"),
-        ("or two minutes have passed", done().attached().behind().tweak(short).now(170), "finished terminate(i-0)"),
+        (
+            "or two minutes have passed",
+            done().attached().behind().tweak(short).now(170),
+            "finished terminate(i-0)",
+        ),
         ("its machine is gone", world().machine(Terminated).ended("Failed").attached(), "finished unlink"),
         ("and nothing is left to do", world().machine(Terminated).ended("Failed"), "finished"),
         ("deleted: the kubelet lets go", done().attached().deleted(90).now(119), "finished"),
