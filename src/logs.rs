@@ -26,6 +26,8 @@ pub mod merge;
 pub mod query;
 pub mod render;
 pub mod run;
+pub mod splice;
+pub mod stamped;
 
 pub mod archiver;
 pub mod store;
