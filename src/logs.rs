@@ -30,6 +30,7 @@ pub mod splice;
 pub mod stamped;
 
 pub mod archiver;
+pub mod answer;
 pub mod store;
 
 #[cfg(test)]
