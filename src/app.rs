@@ -278,6 +278,7 @@ async fn serve_endpoint(
     let endpoint = Arc::new(Endpoint {
         pods,
         links,
+        archive: None,
         authenticator: Authenticator::new(client.clone()),
         authorizer: Authorizer::new(client.clone(), config.node.name.clone()),
         streams: TaskTracker::new(),

@@ -251,6 +251,7 @@ async fn start() -> World {
     let endpoint = Endpoint {
         pods,
         links: Arc::new(links),
+        archive: None,
         authenticator: Authenticator::new(client.clone()),
         authorizer: Authorizer::new(client, "orca".to_owned()),
         streams: tokio_util::task::TaskTracker::new(),
