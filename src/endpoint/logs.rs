@@ -105,11 +105,12 @@ impl Asked {
         let id = self.run.as_ref().map_or("", |run| &run.container_id);
         let has_no_file = ["failed to try resolving symlinks in path ", "failed to open log file "]
             .iter()
-            .any(|start| text.starts_with(start) && !text.ends_with('\n'));
+            .any(|start| text.starts_with(start));
         let has_no_run = self.options.previous && text.starts_with("previous terminated container ");
-        has_no_run
-            || has_no_file
-            || (!id.is_empty() && text == format!("unable to retrieve container logs for {id}"))
+        let has_no_container =
+            !id.is_empty() && text == format!("unable to retrieve container logs for {id}");
+        // Lines of a log end with a newline.
+        !text.ends_with('\n') && (has_no_run || has_no_file || has_no_container)
     }
 }
 

@@ -4,7 +4,8 @@
 //! Pure. A time stands after every newline; what stands there and is none (the kubelet's own last words, the rest of a
 //! line whose beginning was not wanted) is text.
 //! With one stream alone, lines of the other one that the kubelet leaves out still count for it as ends of lines: then a
-//! time may stand where the runtime cut a long line.
+//! time may also stand where the runtime cut a long line, that is anywhere. It is not before that of its line; a time
+//! that the container itself writes is.
 
 use jiff::Timestamp;
 
@@ -12,20 +13,24 @@ use super::query::Wanted;
 use super::render::Sink;
 use super::stamp::Stamp;
 
-/// Bytes of a piece of a line that containerd writes (`max_container_log_line_size`).
-const PIECE: u64 = 16 * 1024;
-
 /// Reads one answer.
 #[derive(Debug)]
 pub struct Stamped {
     wanted: Wanted,
     /// What may become a time.
     held: Vec<u8>,
-    is_open: bool,
-    /// Bytes of the line so far.
-    line: u64,
+    state: State,
+    /// Whether a newline was the last that came.
+    is_fresh: bool,
     /// The time before.
     last: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// A time may stand here, or has begun.
+    Open,
+    Text,
 }
 
 /// What bytes are that stand where a time may stand.
@@ -40,20 +45,23 @@ impl Stamped {
     /// For an answer to a request for this.
     #[must_use]
     pub fn new(wanted: Wanted) -> Self {
-        Self { wanted, held: Vec::new(), is_open: true, line: 0, last: Timestamp::MIN }
+        Self { wanted, held: Vec::new(), state: State::Open, is_fresh: true, last: Timestamp::MIN }
     }
 
     /// The next bytes of the answer.
     pub fn feed(&mut self, mut bytes: &[u8], out: &mut impl Sink) {
         while let Some((first, rest)) = bytes.split_first() {
-            if self.is_open {
-                self.held.push(*first);
-                bytes = rest;
-                self.decide(out);
-            } else {
-                let (text, rest) = bytes.split_at(self.text(bytes));
-                self.pass(text, out);
-                bytes = rest;
+            match self.state {
+                State::Open => {
+                    self.held.push(*first);
+                    bytes = rest;
+                    self.decide(out);
+                }
+                State::Text => {
+                    let (text, rest) = bytes.split_at(self.text(bytes));
+                    self.pass(text, out);
+                    bytes = rest;
+                }
             }
         }
     }
@@ -61,41 +69,46 @@ impl Stamped {
     /// The answer is complete: what might have become a time is none.
     pub fn finish(&mut self, out: &mut impl Sink) {
         let held = std::mem::take(&mut self.held);
-        self.pass(&held, out);
+        out.text(&held);
     }
 
     fn decide(&mut self, out: &mut impl Sink) {
         match form(&self.held) {
             Form::Begun => {}
-            Form::Time(stamp) if self.line == 0 || stamp.at >= self.last => {
+            Form::Time(stamp) if self.is_fresh || stamp.at >= self.last => {
                 out.stamp(&self.held);
                 self.held.clear();
-                (self.last, self.is_open) = (stamp.at, false);
+                (self.last, self.state, self.is_fresh) = (stamp.at, State::Text, false);
             }
-            Form::Time(_) | Form::Text => self.finish(out),
+            Form::Time(_) | Form::Text => {
+                let held = std::mem::take(&mut self.held);
+                let (first, rest) = held.split_at(1);
+                out.text(first);
+                self.is_fresh = first == b"\n";
+                self.state = if self.is_fresh { State::Open } else { State::Text };
+                self.feed(rest, out);
+            }
         }
     }
 
     /// How much of this is text for certain.
     fn text(&self, bytes: &[u8]) -> usize {
-        let line = bytes.iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |at| at + 1);
-        match self.wanted {
-            Wanted::All => line,
-            Wanted::Only(_) => {
-                let piece = PIECE - self.line % PIECE;
-                usize::try_from(piece).map_or(line, |piece| line.min(piece))
-            }
-        }
+        let may_begin = |byte: &u8| match self.wanted {
+            Wanted::All => false,
+            Wanted::Only(_) => byte.is_ascii_digit(),
+        };
+        let end = bytes.iter().position(|byte| *byte == b'\n' || may_begin(byte));
+        end.map_or(bytes.len(), |end| end + usize::from(bytes[end] == b'\n'))
     }
 
     fn pass(&mut self, text: &[u8], out: &mut impl Sink) {
         out.text(text);
-        self.line = if text.ends_with(b"\n") { 0 } else { self.line + text.len() as u64 };
-        let may_be_cut = match self.wanted {
-            Wanted::All => false,
-            Wanted::Only(_) => self.line.is_multiple_of(PIECE),
-        };
-        self.is_open = self.line == 0 || may_be_cut;
+        match text.last() {
+            Some(last) => self.is_fresh = *last == b'\n',
+            // A time may begin at once.
+            None => return self.state = State::Open,
+        }
+        self.state = if self.is_fresh { State::Open } else { State::Text };
     }
 }
 
@@ -179,22 +192,13 @@ mod tests {
     }
 
     #[test]
-    fn with_one_stream_a_time_may_stand_where_the_runtime_cut_a_line() {
-        let long = "x".repeat(usize::try_from(PIECE).unwrap());
-        let text = format!("{ONE} {long}{TWO} rest {TWO} \n");
+    fn with_one_stream_a_time_may_stand_anywhere_but_not_before_that_of_its_line() {
         let only = Wanted::Only(Stream::Stdout);
-        for chunk in [1, 1_000, 100_000] {
-            // A time before that of the line is none of the kubelet's.
-            let earlier = format!("{ONE} {long}2026-11-20T03:29:01.000000000Z rest");
-            assert_eq!(read(only, &earlier, chunk), format!("<{ONE}>{}", &earlier[ONE.len() + 1..]));
-            let later = text.replace("+01:00", "Z");
-            let expected = format!(
-                "<{ONE}>{long}<{}>rest {} \n",
-                TWO.replace("+01:00", "Z"),
-                TWO.replace("+01:00", "Z")
-            );
-            assert_eq!(read(only, &later, chunk), expected);
-            assert_eq!(read(Wanted::All, &text, chunk), format!("<{ONE}>{}", &text[ONE.len() + 1..]));
+        let (two, earlier) = (TWO.replace("+01:00", "Z"), "2026-11-21T03:29:00.999999999Z");
+        for chunk in [1, 7, 1_000] {
+            let text = format!("{ONE} {earlier} 20{two} b 7\n{two} 1\n");
+            assert_eq!(read(only, &text, chunk), format!("<{ONE}>{earlier} 20<{two}>b 7\n<{two}>1\n"));
+            assert_eq!(read(Wanted::All, &text, chunk), format!("<{ONE}>{earlier} 20{two} b 7\n<{two}>1\n"));
         }
     }
 
@@ -202,11 +206,12 @@ mod tests {
         #[test]
         fn any_chunks_of_anything_give_the_same_and_all_its_bytes(
             bits in prop::collection::vec(prop_oneof![Just("2026-11-21T03:29:01.000000000Z "), Just("\n"), Just("2026-"), Just("x"), Just("y")], 0..30),
-            chunk in 1_usize..40,
+            chunk in 1_usize..40, is_all: bool,
         ) {
             let text = bits.concat();
-            let seen = read(Wanted::All, &text, chunk);
-            prop_assert_eq!(&seen, &read(Wanted::All, &text, 10_000));
+            let wanted = if is_all { Wanted::All } else { Wanted::Only(Stream::Stdout) };
+            let seen = read(wanted, &text, chunk);
+            prop_assert_eq!(&seen, &read(wanted, &text, 10_000));
             prop_assert_eq!(seen.replace('>', " ").replace('<', ""), text);
         }
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -93,6 +93,7 @@ impl Follow {
             super::stream(Self::new(endpoint, asked, First::Machine, machine, splice), Self::next);
         response.headers_mut().clear();
         guest::copy_end_to_end(&head.headers, response.headers_mut());
+        response.headers_mut().remove(header::CONTENT_LENGTH);
         response
     }
 
