@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::logs::cri::Stream;
-use crate::logs::query::Options;
+use crate::logs::query::{Options, Wanted};
 use crate::logs::record::tests::stamp;
 use crate::logs::record::{Body, Cut, End, Eof, Record};
 use crate::logs::render::{Render, answer, tail};
@@ -206,8 +206,9 @@ proptest! {
     #[test]
     fn a_log_of_lines_that_are_alike_is_gone_on_with_at_the_byte(
         records in lines(), cut: prop::sample::Index, chunk in 1_usize..50, lead in 0_usize..4, timestamps: bool, cuts in 1..4,
+        wanted in prop_oneof![Just(Wanted::All), Just(Wanted::Only(Stream::Stdout)), Just(Wanted::Only(Stream::Stderr))],
     ) {
-        let options = Options { follow: true, timestamps, ..Options::default() };
+        let options = Options { follow: true, timestamps, wanted, ..Options::default() };
         let whole = answer(&records, &options, now());
         let bytes = answer(&records, &source(&options), now()).len();
         let mut splice = splice(&options);

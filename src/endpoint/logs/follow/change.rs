@@ -90,8 +90,9 @@ impl Follow {
     }
 
     fn is_hopeless(&self, error: &StoreError) -> bool {
-        let is_possible = self.archive.is_some() && (error.passes() || *error == StoreError::NotFound);
-        !is_possible && self.heard.elapsed() >= SILENCE
+        let is_archived = self.archive.is_some() && (error.passes() || *error == StoreError::NotFound);
+        let has_machine = self.links.kubelet_tls(self.asked.uid()).is_some();
+        !is_archived && (!has_machine || self.heard.elapsed() >= SILENCE)
     }
 
     /// Reads the archive from the place on.

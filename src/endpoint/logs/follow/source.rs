@@ -126,3 +126,27 @@ pub(super) fn date(headers: &HeaderMap) -> Option<Timestamp> {
     let date = headers.get(header::DATE)?.to_str().ok()?;
     Some(jiff::fmt::rfc2822::parse(date).ok()?.timestamp())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kubelets_date_is_read() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(date(&headers), None);
+        headers.insert(header::DATE, http::HeaderValue::from_static("Sat, 21 Nov 2026 20:42:48 GMT"));
+        assert_eq!(date(&headers), Some("2026-11-21T20:42:48Z".parse().unwrap()));
+    }
+
+    #[test]
+    fn the_kubelet_is_asked_for_times_and_for_all_bytes() {
+        let options = Options::parse("follow=true&limitBytes=7&tailLines=3&previous=1&stream=All").unwrap();
+        assert_eq!(query(options), "follow=true&previous=true&timestamps=true&tailLines=3");
+        let options = Options::parse("stream=Stderr&sinceTime=2026-11-21T03:29:11.5%2B02:00").unwrap();
+        assert_eq!(
+            query(options),
+            "follow=true&timestamps=true&sinceTime=2026-11-21T01:29:11.5Z&stream=Stderr"
+        );
+    }
+}
