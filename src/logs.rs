@@ -29,8 +29,8 @@ pub mod run;
 pub mod splice;
 pub mod stamped;
 
-pub mod archiver;
 pub mod answer;
+pub mod archiver;
 pub mod store;
 
 #[cfg(test)]

@@ -70,7 +70,7 @@ impl Follow {
         request: &Request<Incoming>,
         asked: &Asked,
     ) -> Result<Live, ApiError> {
-        let query = source::query(asked.options.clone());
+        let query = source::query(&asked.options);
         let request = guest::forwarded_to(request, &format!("{}?{query}", request.uri().path()))?;
         match guest::ask(endpoint.links.as_ref(), asked.uid(), request).await {
             Ok(Some(answer)) if answer.head.status == StatusCode::OK => {

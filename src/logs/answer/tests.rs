@@ -26,7 +26,7 @@ fn lines(count: u64) -> Vec<Record> {
             + jiff::SignedDuration::from_micros(i64::try_from(seq).unwrap() * 500);
         let end = if seq % 5 == 3 { End::Partial } else { End::Full };
         let body = Body::Line { text: format!("line {seq}").into(), end };
-        let stream = if seq % 3 == 0 { Stream::Stderr } else { Stream::Stdout };
+        let stream = if seq.is_multiple_of(3) { Stream::Stderr } else { Stream::Stdout };
         Record { seq, stamp: Stamp::utc(at), stream, body, origin: None }
     };
     (0..count).map(line).collect()

@@ -171,7 +171,7 @@ fn lines(count: u64) -> Vec<Record> {
         let second = i64::try_from(seq / 10).unwrap();
         let at = Timestamp::from_nanosecond(1_795_231_751_489_039_417).unwrap()
             + jiff::SignedDuration::from_secs(second);
-        let text = if seq % 3 == 0 { "the same".to_owned() } else { format!("line {seq}") };
+        let text = if seq.is_multiple_of(3) { "the same".to_owned() } else { format!("line {seq}") };
         let end = if seq % 8 == 5 { End::Partial } else { End::Full };
         let stream = if seq % 4 == 1 { Stream::Stderr } else { Stream::Stdout };
         Record {

@@ -111,7 +111,7 @@ impl Follow {
         // What was sent has to be found, whatever the machine's clock said.
         let since = self.asked.options.since(self.asked.at);
         let since = since.map(|since| place.map_or(since, |place| place.min(since)));
-        self.source = Source::Archive(Archived::new(reading, &self.asked, since));
+        self.source = Source::Archive(Box::new(Archived::new(reading, &self.asked, since)));
         self.stream = Some(stream);
         Ok(())
     }
@@ -203,6 +203,6 @@ impl Follow {
         let options = Options { previous, since, tail_lines, ..options.clone() };
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let path = format!("/containerLogs/{namespace}/{}/{container}", self.asked.name());
-        guest::request(&format!("{path}?{}", source::query(options))).ok()
+        guest::request(&format!("{path}?{}", source::query(&options))).ok()
     }
 }

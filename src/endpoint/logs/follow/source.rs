@@ -18,7 +18,7 @@ use crate::logs::store::StoreError;
 /// Where bytes come from.
 pub(super) enum Source {
     Machine(Machine),
-    Archive(Archived),
+    Archive(Box<Archived>),
     /// From nowhere at present, and why.
     Lost(Loss),
     /// Nothing follows.
@@ -117,8 +117,8 @@ impl Archived {
 }
 
 /// How the kubelet is asked for what is to be followed.
-pub(super) fn query(options: Options) -> String {
-    Options { follow: true, timestamps: true, limit_bytes: None, ..options }.query()
+pub(super) fn query(options: &Options) -> String {
+    Options { follow: true, timestamps: true, limit_bytes: None, ..options.clone() }.query()
 }
 
 /// When the kubelet began to answer, to the second.
@@ -142,10 +142,10 @@ mod tests {
     #[test]
     fn the_kubelet_is_asked_for_times_and_for_all_bytes() {
         let options = Options::parse("follow=true&limitBytes=7&tailLines=3&previous=1&stream=All").unwrap();
-        assert_eq!(query(options), "follow=true&previous=true&timestamps=true&tailLines=3");
+        assert_eq!(query(&options), "follow=true&previous=true&timestamps=true&tailLines=3");
         let options = Options::parse("stream=Stderr&sinceTime=2026-11-21T03:29:11.5%2B02:00").unwrap();
         assert_eq!(
-            query(options),
+            query(&options),
             "follow=true&timestamps=true&sinceTime=2026-11-21T01:29:11.5Z&stream=Stderr"
         );
     }
