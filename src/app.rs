@@ -25,9 +25,9 @@ use crate::informer::PodInformer;
 use crate::keys::Keys;
 use crate::link::{LinkDeps, LinkSettings, LiveLinks};
 use crate::logs::archiver::{self, Archiver, Drain};
-use crate::logs::names;
 use crate::logs::store::Store;
 use crate::logs::store::cloudwatch::{CloudWatch, Group};
+use crate::logs::{answer, names};
 use crate::market::MarketCache;
 use crate::node;
 use crate::telemetry::{CloudCalls, Probe, Telemetry};
@@ -154,7 +154,15 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
         let telemetry = telemetry.clone();
         spawn(&mut tasks, "the metrics server", async move { telemetry.serve(address).await });
     }
-    serve_endpoint(&mut tasks, &config, &client, serving, pods.clone(), links).await?;
+    let endpoint = Endpoint {
+        pods: pods.clone(),
+        links,
+        archive: archive.store.map(answer::Archive::new),
+        authenticator: Authenticator::new(client.clone()),
+        authorizer: Authorizer::new(client.clone(), config.node.name.clone()),
+        streams: TaskTracker::new(),
+    };
+    serve_endpoint(&mut tasks, &config, &client, serving, endpoint).await?;
     let ready = telemetry.health.check("pods", Probe::Ready, "the pods of this node were not read yet");
     let (watched, synced) = (pods.clone(), pods);
     let (watch_client, watch_node) = (client, config.node.name.clone());
@@ -269,19 +277,12 @@ async fn serve_endpoint(
     config: &Config,
     client: &Client,
     serving: tls::Serving,
-    pods: Arc<PodInformer>,
-    links: Arc<LiveLinks>,
+    endpoint: Endpoint,
 ) -> Result<()> {
     let kubelet = &config.kubelet;
     let source = tls::Source::new(client.clone(), serving, &config.node.name, kubelet.address)?;
     let (current, tls) = watch::channel(source.load().await?);
-    let endpoint = Arc::new(Endpoint {
-        pods,
-        links,
-        authenticator: Authenticator::new(client.clone()),
-        authorizer: Authorizer::new(client.clone(), config.node.name.clone()),
-        streams: TaskTracker::new(),
-    });
+    let endpoint = Arc::new(endpoint);
     let listener = server::bind(kubelet.listen).await?;
     spawn(tasks, "the endpoint", async move {
         server::serve(endpoint, listener, tls).await;

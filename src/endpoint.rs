@@ -11,6 +11,7 @@ pub mod csr;
 pub mod error;
 pub mod frames;
 pub mod guest;
+pub mod logs;
 pub mod route;
 pub mod server;
 pub mod splice;
@@ -25,6 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::informer::PodInformer;
 use crate::link::Links;
+use crate::logs::answer::Archive;
 use authn::{Authenticator, PeerCertificate, User};
 use authz::Authorizer;
 use error::{ApiError, Body};
@@ -35,6 +37,8 @@ use route::Route;
 pub struct Endpoint {
     pub pods: Arc<PodInformer>,
     pub links: Arc<dyn Links>,
+    /// Where logs are read whose machine is gone; `None` where they are not archived.
+    pub archive: Option<Arc<Archive>>,
     pub authenticator: Authenticator,
     pub authorizer: Authorizer,
     /// Spliced connections outlive the request that upgraded them; shutdown waits for them here.
@@ -66,7 +70,7 @@ impl Endpoint {
             Route::Healthz => Ok(error::text(StatusCode::OK, "ok")),
             Route::Pods => self.list_pods(),
             Route::ContainerLogs { namespace, pod, container } => {
-                guest::logs(self, request, namespace, pod, container).await
+                logs::answer(self, request, namespace, pod, container).await
             }
             Route::Stream { namespace, pod, uid, .. } => {
                 guest::stream(self, request, namespace, pod, uid.as_deref()).await

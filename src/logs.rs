@@ -26,7 +26,10 @@ pub mod merge;
 pub mod query;
 pub mod render;
 pub mod run;
+pub mod splice;
+pub mod stamped;
 
+pub mod answer;
 pub mod archiver;
 pub mod store;
 

@@ -52,6 +52,13 @@ impl ApiError {
         Self { status: StatusCode::NOT_FOUND, message: message.into(), detail: None }
     }
 
+    /// What a kubelet refuses, with its code and in its words.
+    #[must_use]
+    pub fn refused(status: u16, message: impl Into<String>) -> Self {
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+        Self { status, message: message.into(), detail: None }
+    }
+
     /// 503: the machine cannot be reached now.
     #[must_use]
     pub fn unavailable(message: impl Into<String>) -> Self {

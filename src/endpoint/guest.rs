@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::response::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
@@ -22,38 +23,49 @@ use super::Endpoint;
 use super::error::{ApiError, Body, text};
 use super::frames::Protocol;
 use super::splice;
+use crate::link::Links;
 
 /// How long reaching the guest kubelet may take: SSM session, SSH, TLS and the first answer.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 type Sender = http1::SendRequest<Empty<Bytes>>;
 
-/// `/containerLogs`: the guest kubelet's answer, streamed.
-pub async fn logs(
-    endpoint: &Endpoint,
-    request: Request<Incoming>,
-    namespace: &str,
-    name: &str,
-    container: &str,
-) -> Result<Response<Body>, ApiError> {
-    let pod = find(endpoint, namespace, name)?;
-    let waiting = || {
-        let reason = waiting_reason(&pod, container);
-        ApiError::bad_request(format!(
-            "container \"{container}\" in pod \"{name}\" is waiting to start: {reason}"
-        ))
-    };
-    let (mut sender, connection) = connect(endpoint, &pod).await?.ok_or_else(waiting)?;
-    let answer = tokio::time::timeout(DEADLINE, sender.send_request(forwarded(&request)?))
+/// A kubelet's answer, and the connection that it comes by.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) head: Parts,
+    pub(super) body: Guarded,
+}
+
+impl Answer {
+    /// Passes it on as it is.
+    pub(super) fn pass(self) -> Response<Body> {
+        let mut response = Response::new(self.body.map_err(Into::into).boxed_unsync());
+        *response.status_mut() = self.head.status;
+        copy_end_to_end(&self.head.headers, response.headers_mut());
+        response
+    }
+}
+
+/// Asks the kubelet of a pod's machine; `None` when the pod has no machine with one.
+pub(super) async fn ask(
+    links: &dyn Links,
+    uid: &str,
+    request: Request<Empty<Bytes>>,
+) -> Result<Option<Answer>, ApiError> {
+    let Some((mut sender, connection)) = connect(links, uid).await? else { return Ok(None) };
+    let answer = send(&mut sender, request).await?;
+    let (head, body) = answer.into_parts();
+    Ok(Some(Answer { head, body: Guarded { body, _connection: connection } }))
+}
+
+async fn send(sender: &mut Sender, request: Request<Empty<Bytes>>) -> Result<Response<Incoming>, ApiError> {
+    tokio::time::timeout(DEADLINE, sender.send_request(request))
         .await
         .map_err(|_| ApiError::unavailable("the machine's kubelet did not answer in time"))?
-        .map_err(|error| ApiError::internal("asking the machine's kubelet", &error))?;
-    let (parts, body) = answer.into_parts();
-    let mut response =
-        Response::new(Guarded { body, _connection: connection }.map_err(Into::into).boxed_unsync());
-    *response.status_mut() = parts.status;
-    copy_end_to_end(&parts.headers, response.headers_mut());
-    Ok(response)
+        .map_err(|error| {
+            ApiError::unavailable(format!("the machine's kubelet cannot be reached now: {error}"))
+        })
 }
 
 /// `/exec`, `/attach`, `/portForward`: the upgrade is the guest kubelet's; the bytes are passed by [`splice`].
@@ -69,19 +81,14 @@ pub async fn stream(
         return Err(ApiError::not_found("pod not found"));
     }
     let client = hyper::upgrade::on(&mut request);
-    let (mut sender, connection) = connect(endpoint, &pod)
-        .await?
-        .ok_or_else(|| ApiError::bad_request(format!("pod \"{name}\" has no machine that runs it now")))?;
-    let mut answer = tokio::time::timeout(DEADLINE, sender.send_request(forwarded(&request)?))
-        .await
-        .map_err(|_| ApiError::unavailable("the machine's kubelet did not answer in time"))?
-        .map_err(|error| ApiError::internal("asking the machine's kubelet", &error))?;
+    let (mut sender, connection) =
+        connect(endpoint.links.as_ref(), pod.metadata.uid.as_deref().unwrap_or_default()).await?.ok_or_else(
+            || ApiError::bad_request(format!("pod \"{name}\" has no machine that runs it now")),
+        )?;
+    let mut answer = send(&mut sender, forwarded(&request)?).await?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-        let (parts, body) = answer.into_parts();
-        let mut response =
-            Response::new(Guarded { body, _connection: connection }.map_err(Into::into).boxed_unsync());
-        *response.status_mut() = parts.status;
-        copy_end_to_end(&parts.headers, response.headers_mut());
+        let (head, body) = answer.into_parts();
+        let mut response = Answer { head, body: Guarded { body, _connection: connection } }.pass();
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         return Ok(response);
     }
@@ -113,7 +120,8 @@ async fn joined(
     splice::exchange(protocol, TokioIo::new(client), TokioIo::new(guest)).await
 }
 
-fn find(endpoint: &Endpoint, namespace: &str, name: &str) -> Result<Arc<Pod>, ApiError> {
+/// The pod of this name.
+pub(super) fn find(endpoint: &Endpoint, namespace: &str, name: &str) -> Result<Arc<Pod>, ApiError> {
     if !endpoint.pods.is_synced() {
         return Err(ApiError::unavailable("this node has only just started, and does not know its pods yet"));
     }
@@ -124,13 +132,9 @@ fn find(endpoint: &Endpoint, namespace: &str, name: &str) -> Result<Arc<Pod>, Ap
 }
 
 /// An HTTP connection to the kubelet of the pod's machine; `None` when the pod has no machine with one.
-async fn connect(
-    endpoint: &Endpoint,
-    pod: &Pod,
-) -> Result<Option<(Sender, AbortOnDropHandle<()>)>, ApiError> {
-    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-    let Some(tls) = endpoint.links.kubelet_tls(uid) else { return Ok(None) };
-    let stream = endpoint.links.kubelet_stream(uid, DEADLINE).await.map_err(|error| {
+async fn connect(links: &dyn Links, uid: &str) -> Result<Option<(Sender, AbortOnDropHandle<()>)>, ApiError> {
+    let Some(tls) = links.kubelet_tls(uid) else { return Ok(None) };
+    let stream = links.kubelet_stream(uid, DEADLINE).await.map_err(|error| {
         ApiError::unavailable(format!("the pod's machine cannot be reached now: {error}"))
     })?;
     let name = ServerName::from(std::net::IpAddr::from([127, 0, 0, 1]));
@@ -140,9 +144,9 @@ async fn connect(
         .map_err(|error| {
             ApiError::unavailable(format!("the machine's kubelet cannot be reached now: {error}"))
         })?;
-    let (sender, connection) = http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| ApiError::internal("connecting to the machine's kubelet", &error))?;
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| {
+        ApiError::unavailable(format!("the machine's kubelet cannot be reached now: {error}"))
+    })?;
     let driver = AbortOnDropHandle::new(tokio::spawn(async move {
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(error = %error, "a connection to a machine's kubelet ended");
@@ -152,14 +156,19 @@ async fn connect(
 }
 
 /// The same request, without what concerns only this hop or proves who asked us.
-fn forwarded(request: &Request<Incoming>) -> Result<Request<Empty<Bytes>>, ApiError> {
+pub(super) fn forwarded(request: &Request<Incoming>) -> Result<Request<Empty<Bytes>>, ApiError> {
     let target = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    let mut copy = Request::builder()
-        .method(request.method())
-        .uri(target)
-        .body(Empty::new())
-        .map_err(|error| ApiError::internal("forwarding the request", &error))?;
-    for (name, value) in request.headers() {
+    forwarded_to(request, target)
+}
+
+/// As [`forwarded`], with another path or query.
+pub(super) fn forwarded_to(
+    asked: &Request<Incoming>,
+    target: &str,
+) -> Result<Request<Empty<Bytes>>, ApiError> {
+    let mut copy = request(target)?;
+    *copy.method_mut() = asked.method().clone();
+    for (name, value) in asked.headers() {
         let ours = *name == header::AUTHORIZATION
             || *name == header::HOST
             || *name == header::CONTENT_LENGTH
@@ -170,11 +179,18 @@ fn forwarded(request: &Request<Incoming>) -> Result<Request<Empty<Bytes>>, ApiEr
             copy.headers_mut().append(name, value.clone());
         }
     }
-    copy.headers_mut().insert(header::HOST, HeaderValue::from_static("127.0.0.1"));
     Ok(copy)
 }
 
-fn copy_end_to_end(from: &HeaderMap, to: &mut HeaderMap) {
+/// A request of our own to a machine's kubelet.
+pub(super) fn request(target: &str) -> Result<Request<Empty<Bytes>>, ApiError> {
+    Request::get(target)
+        .header(header::HOST, "127.0.0.1")
+        .body(Empty::new())
+        .map_err(|error| ApiError::internal("forwarding the request", &error))
+}
+
+pub(super) fn copy_end_to_end(from: &HeaderMap, to: &mut HeaderMap) {
     for (name, value) in from {
         let hop = *name == header::CONNECTION
             || *name == header::TRANSFER_ENCODING
@@ -186,22 +202,9 @@ fn copy_end_to_end(from: &HeaderMap, to: &mut HeaderMap) {
     }
 }
 
-/// Why a container has no log yet, in the words of its status.
-fn waiting_reason(pod: &Pod, container: &str) -> String {
-    let status = pod.status.as_ref();
-    let all = status.into_iter().flat_map(|status| {
-        [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses]
-            .into_iter()
-            .flatten()
-            .flatten()
-    });
-    all.filter(|status| status.name == container)
-        .find_map(|status| status.state.as_ref()?.waiting.as_ref()?.reason.clone())
-        .unwrap_or_else(|| "ContainerCreating".to_owned())
-}
-
 /// A body that keeps the connection it comes from, and ends it when it is dropped.
-struct Guarded {
+#[derive(Debug)]
+pub(super) struct Guarded {
     body: Incoming,
     _connection: AbortOnDropHandle<()>,
 }

@@ -105,6 +105,31 @@ impl Options {
         Ok(Self { follow, previous, timestamps, since, tail_lines, limit_bytes, wanted })
     }
 
+    /// A query that asks for this.
+    #[must_use]
+    pub fn query(&self) -> String {
+        let flag = |name, is_set: bool| is_set.then(|| format!("{name}=true"));
+        let number = |name, number: Option<u64>| number.map(|number| format!("{name}={number}"));
+        let since = self.since.and_then(|since| match since {
+            Since::Seconds(seconds) => Some(format!("sinceSeconds={seconds}")),
+            Since::Time(time) if time == Timestamp::MIN => None,
+            Since::Time(time) => Some(format!("sinceTime={time}")),
+        });
+        let stream = match self.wanted {
+            Wanted::All => None,
+            Wanted::Only(Stream::Stdout) => Some("stream=Stdout".to_owned()),
+            Wanted::Only(Stream::Stderr) => Some("stream=Stderr".to_owned()),
+        };
+        let flags = [
+            flag("follow", self.follow),
+            flag("previous", self.previous),
+            flag("timestamps", self.timestamps),
+        ];
+        let numbers = [number("tailLines", self.tail_lines), number("limitBytes", self.limit_bytes)];
+        let all: Vec<_> = flags.into_iter().chain(numbers).chain([since, stream]).flatten().collect();
+        all.join("&")
+    }
+
     /// The moment before which lines are not wanted, for a request that came at `now`.
     #[must_use]
     pub fn since(&self, now: Timestamp) -> Option<Timestamp> {
@@ -292,6 +317,9 @@ mod tests {
         fn any_query_is_parsed_or_refused(any: String, known in "((tail|tailLines|limitBytes|sinceSeconds|sinceTime|stream|follow)=?[-+%0-9TZ:.a-zA-Z;]{0,12}&){0,4}") {
             for query in [any, known] {
                 if let Ok(options) = Options::parse(&query) {
+                    let again = Options::parse(&options.query());
+                    let is_first = options.since == Some(Since::Time(Timestamp::MIN));
+                    proptest::prop_assert!(is_first || again == Ok(options.clone()), "{}", options.query());
                     proptest::prop_assert!(options.limit_bytes != Some(0) && options.since != Some(Since::Seconds(0)));
                     proptest::prop_assert!(options.tail_lines.is_none() || options.wanted == Wanted::All);
                 }

@@ -20,6 +20,24 @@ pub enum Flow {
     Done,
 }
 
+/// Takes the answer. A vector has all of it as it is sent.
+pub trait Sink {
+    /// The time before a line, with the space behind it.
+    fn stamp(&mut self, stamp: &[u8]);
+    /// What the container wrote.
+    fn text(&mut self, text: &[u8]);
+}
+
+impl Sink for Vec<u8> {
+    fn stamp(&mut self, stamp: &[u8]) {
+        self.extend_from_slice(stamp);
+    }
+
+    fn text(&mut self, text: &[u8]) {
+        self.extend_from_slice(text);
+    }
+}
+
 /// One answer, record by record.
 #[derive(Debug)]
 pub struct Render {
@@ -71,7 +89,7 @@ impl Render {
     }
 
     /// Appends what the next record adds to the answer.
-    pub fn write(&mut self, record: &Record, out: &mut Vec<u8>) -> Flow {
+    pub fn write(&mut self, record: &Record, out: &mut impl Sink) -> Flow {
         if self.flow == Flow::Done {
             return Flow::Done;
         }
@@ -85,7 +103,7 @@ impl Render {
             Body::Cut(cut) => {
                 let is_within = self.pieces.take().is_some();
                 if is_within || !self.is_fresh {
-                    self.send(record, b"\n", out);
+                    out.text(self.allowed(record, b"\n"));
                     self.is_fresh = true;
                 }
                 self.line(record, cut.sentence().as_bytes(), End::Full, out);
@@ -95,16 +113,16 @@ impl Render {
         self.flow
     }
 
-    fn line(&mut self, record: &Record, text: &[u8], end: End, out: &mut Vec<u8>) {
+    fn line(&mut self, record: &Record, text: &[u8], end: End, out: &mut impl Sink) {
         if self.timestamps && self.is_fresh && self.pieces.is_none() {
-            self.send(record, record.stamp.fixed().as_bytes(), out);
-            self.send(record, b" ", out);
+            let stamp = format!("{} ", record.stamp.fixed());
+            out.stamp(self.allowed(record, stamp.as_bytes()));
         }
-        self.send(record, text, out);
+        out.text(self.allowed(record, text));
         let is_empty = text.is_empty() && self.pieces != Some(Pieces::Some);
         match end {
             End::Full => {
-                self.send(record, b"\n", out);
+                out.text(self.allowed(record, b"\n"));
                 self.is_fresh = true;
             }
             // An empty line without a newline counts as one with it.
@@ -123,24 +141,24 @@ impl Render {
         }
     }
 
-    /// Sends bytes of a record, if it is wanted, as far as there is room.
-    fn send(&mut self, record: &Record, bytes: &[u8], out: &mut Vec<u8>) {
+    /// What of these bytes is sent: all of them, if the record is wanted, as far as there is room.
+    fn allowed<'a>(&mut self, record: &Record, bytes: &'a [u8]) -> &'a [u8] {
         let is_wanted = match self.wanted {
             Wanted::All => true,
             Wanted::Only(stream) => record.stream == stream,
         };
         if !is_wanted || record.stamp.at < self.since {
-            return;
+            return &[];
         }
         let room = self.room.map_or(usize::MAX, |room| usize::try_from(room).unwrap_or(usize::MAX));
         let bytes = &bytes[..bytes.len().min(room)];
-        out.extend_from_slice(bytes);
         if let Some(room) = &mut self.room {
             *room -= bytes.len() as u64;
             if *room == 0 {
                 self.flow = Flow::Done;
             }
         }
+        bytes
     }
 }
 

@@ -72,6 +72,29 @@ pub fn choose(pod: &Pod, container: &str, which: Which) -> Result<Run, NoLog> {
     }
 }
 
+/// Which of the archived runs (oldest first) a request is about that the Pod itself does not tell: its status names one
+/// run before the present one at most, and the archive has them all.
+#[must_use]
+pub fn among(archived: &[u32], pod: &Pod, container: &str, which: Which) -> Option<u32> {
+    let present = status(pod, container).and_then(|status| u32::try_from(status.restart_count).ok());
+    match (which, present) {
+        (Which::Latest, _) => archived.last().copied(),
+        (Which::Previous, Some(present)) => archived.iter().rfind(|run| **run < present).copied(),
+        (Which::Previous, None) => archived.iter().nth_back(1).copied(),
+    }
+}
+
+/// Whether nothing more comes from this run, as far as the Pod says.
+#[must_use]
+pub fn has_ended(pod: &Pod, container: &str, run: u32) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let ended = |status: &ContainerStatus| {
+        let is_latest = u32::try_from(status.restart_count).is_ok_and(|latest| latest <= run);
+        !is_latest || status.state.as_ref().is_some_and(|state| state.terminated.is_some())
+    };
+    matches!(phase, Some("Succeeded" | "Failed")) || status(pod, container).is_some_and(ended)
+}
+
 fn id(terminated: &ContainerStateTerminated) -> Option<&str> {
     terminated.container_id.as_deref()
 }

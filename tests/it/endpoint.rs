@@ -2,6 +2,8 @@
 
 // Streams whose process has ended before its output arrived.
 mod ended;
+// Logs from the machine, from the archive, and from both.
+mod logs;
 // Every request by every identity.
 mod matrix;
 
@@ -26,6 +28,8 @@ use orca::endpoint::authz::Authorizer;
 use orca::endpoint::{Endpoint, server, tls};
 use orca::informer::PodInformer;
 use orca::link::{LinkStatus, Links, Machine};
+use orca::logs::answer::Archive;
+use orca::logs::store::Store;
 use orca::tunnel::{ByteStream, TunnelError};
 use rcgen::{CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -84,14 +88,16 @@ struct OneMachine {
     client: Arc<ClientConfig>,
     server: Arc<ServerConfig>,
     tasks: Mutex<JoinSet<()>>,
+    /// The log of the pod `logged`, which has a machine too.
+    log: Arc<logs::Kubelet>,
     changes: broadcast::Sender<String>,
 }
 
 #[async_trait]
 impl Links for OneMachine {
     fn ensure(&self, _machine: Machine) {}
-    fn status(&self, _pod_uid: &str) -> Option<LinkStatus> {
-        None
+    fn status(&self, pod_uid: &str) -> Option<LinkStatus> {
+        (pod_uid == logs::UID).then(|| self.log.status())
     }
     fn revoke(&self, _pod_uid: &str) -> bool {
         false
@@ -107,10 +113,13 @@ impl Links for OneMachine {
     fn subscribe(&self) -> broadcast::Receiver<String> {
         self.changes.subscribe()
     }
-    async fn kubelet_stream(&self, _pod_uid: &str, _deadline: Duration) -> Result<ByteStream, TunnelError> {
+    async fn kubelet_stream(&self, pod_uid: &str, _deadline: Duration) -> Result<ByteStream, TunnelError> {
+        if pod_uid == logs::UID {
+            self.log.reach()?;
+        }
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
         let accept = TlsAcceptor::from(self.server.clone());
-        self.tasks.lock().unwrap().spawn(kubelet(accept, theirs));
+        self.tasks.lock().unwrap().spawn(kubelet(accept, theirs, self.log.clone()));
         Ok(Box::new(ours))
     }
     async fn command(&self, _: &str, _: &str, _: Duration) -> Result<ByteStream, TunnelError> {
@@ -120,24 +129,31 @@ impl Links for OneMachine {
         self.kubelet_stream(pod_uid, deadline).await
     }
     fn kubelet_tls(&self, pod_uid: &str) -> Option<Arc<ClientConfig>> {
-        (pod_uid == self.uid).then(|| self.client.clone())
+        let has_machine = pod_uid == self.uid || (pod_uid == logs::UID && self.log.has_machine());
+        has_machine.then(|| self.client.clone())
     }
 }
 
 /// Answers logs with what it was asked, and upgrades everything else: to an echo, or to [`ended::kubelet`].
-async fn kubelet(accept: TlsAcceptor, stream: DuplexStream) {
+async fn kubelet(accept: TlsAcceptor, stream: DuplexStream, log: Arc<logs::Kubelet>) {
     let stream = accept.accept(stream).await.unwrap();
+    let log = &log;
     let service = service_fn(|mut request: Request<Incoming>| async move {
-        let mut response = Response::new(Full::new(Bytes::new()));
-        if request.uri().path().starts_with("/containerLogs") {
+        let none = || Full::new(Bytes::new()).map_err(|never| match never {}).boxed_unsync();
+        let mut response = Response::new(none());
+        if request.uri().path().starts_with("/containerLogs/ns/logged") {
+            response = log.answer(request.uri().query().unwrap_or_default());
+        } else if request.uri().path().starts_with("/containerLogs") {
             assert!(
                 !request.headers().contains_key(header::AUTHORIZATION),
                 "a caller's token must stay here"
             );
-            *response.body_mut() = Full::new(Bytes::from(format!("asked for {}\n", request.uri())));
+            let asked = format!("asked for {}\n", request.uri());
+            *response.body_mut() = Full::new(asked.into()).map_err(|never| match never {}).boxed_unsync();
         } else if request.uri().path().ends_with("/missing") {
             *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-            *response.body_mut() = Full::new(Bytes::from_static(b"container not found (\"missing\")"));
+            let said = Full::new(Bytes::from_static(b"container not found (\"missing\")"));
+            *response.body_mut() = said.map_err(|never| match never {}).boxed_unsync();
         } else {
             let upgrade = hyper::upgrade::on(&mut request);
             let protocol = request.headers()[header::UPGRADE].clone();
@@ -216,10 +232,15 @@ fn api_server(client_ca: String) -> kube::Client {
 struct World {
     address: SocketAddr,
     cluster: Authority,
+    pods: Arc<PodInformer>,
     _tasks: JoinSet<()>,
 }
 
 async fn start() -> World {
+    start_with(Arc::default(), None).await
+}
+
+async fn start_with(log: Arc<logs::Kubelet>, archive: Option<Arc<dyn Store>>) -> World {
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
     let (cluster, serving, clients) =
         (Authority::new("cluster"), Authority::new("serving"), Authority::new("clients"));
@@ -237,6 +258,7 @@ async fn start() -> World {
         client: Arc::new(ours),
         server: Arc::new(guest),
         tasks: Mutex::default(),
+        log,
         changes: broadcast::channel(1).0,
     };
     let pods = PodInformer::new();
@@ -244,13 +266,17 @@ async fn start() -> World {
         let pod = json!({"metadata": {"namespace": "ns", "name": name, "uid": uid}});
         (("ns".to_owned(), name.to_owned()), Arc::new(serde_json::from_value(pod).unwrap()))
     };
-    pods.replace(HashMap::from([pod("running", "uid-1"), pod("booting", "uid-2")]));
+    pods.replace(HashMap::from([pod("running", "uid-1")]));
+    pods.apply(&logs::pod("logged", logs::UID, logs::running(0)));
+    let waiting = json!({"restartCount": 0, "state": {"waiting": {"reason": "ContainerCreating"}}});
+    pods.apply(&logs::pod("booting", "uid-2", waiting));
     let client = api_server(cluster.0.pem());
     let source = tls::Source::new(client.clone(), tls::Serving::SelfSigned, "orca", HOST).unwrap();
     let (_keep, tls) = watch::channel(source.load().await.unwrap());
     let endpoint = Endpoint {
-        pods,
+        pods: pods.clone(),
         links: Arc::new(links),
+        archive: archive.map(Archive::new),
         authenticator: Authenticator::new(client.clone()),
         authorizer: Authorizer::new(client, "orca".to_owned()),
         streams: tokio_util::task::TaskTracker::new(),
@@ -262,7 +288,7 @@ async fn start() -> World {
         let _keep = _keep;
         server::serve(Arc::new(endpoint), listener, tls).await;
     });
-    World { address, cluster, _tasks: tasks }
+    World { address, cluster, pods, _tasks: tasks }
 }
 
 impl World {
@@ -335,7 +361,7 @@ impl rustls::client::danger::ServerCertVerifier for AnyServer {
     }
 }
 
-const LOGS: &str = "/containerLogs/ns/running/c?follow=true&tailLines=0";
+const LOGS: &str = "/containerLogs/ns/running/c?timestamps=true&tailLines=0";
 
 #[tokio::test]
 async fn nobody_gets_in_without_credentials() {
