@@ -21,7 +21,7 @@ fn now() -> Timestamp {
 
 /// A line each millisecond, from 03:29 on.
 fn lines(count: u64) -> Vec<Record> {
-    let line = |seq| {
+    let line = |seq: u64| {
         let at = stamp("2026-11-21T03:29:00Z").at
             + jiff::SignedDuration::from_micros(i64::try_from(seq).unwrap() * 500);
         let end = if seq % 5 == 3 { End::Partial } else { End::Full };
