@@ -161,10 +161,26 @@ fn much_that_is_later_ends_the_search() {
     assert_eq!(splice.take().len(), "one\n".len() + 6 * (line.len() + 1));
 }
 
+#[test]
+fn lines_of_one_time_are_counted_however_many_and_however_alike() {
+    let words: Vec<_> = std::iter::once("1:o:F:first").chain(std::iter::repeat_n("2:o:F:same", 60)).collect();
+    let (records, all) = (log(&words.join(" ")), options("follow=true"));
+    let line = 31 + "same\n".len();
+    for (sent, from) in [(1, 0), (1, 1), (20, 0), (20, 1), (59, 1), (60, 1)] {
+        let mut splice = splice(&all);
+        live(&mut splice, &all, &records, 31 + "first\n".len() + sent * line - 3, 1_000);
+        archive(&mut splice, &all, &records[from..]);
+        assert_eq!(text(&mut splice), format!("first\n{}", "same\n".repeat(60)), "{sent} {from}");
+    }
+}
+
 /// Lines of few times and few texts.
 fn lines() -> impl Strategy<Value = Vec<Record>> {
     let line = (0_u32..6, any::<bool>(), prop_oneof![4 => Just("F"), 1 => Just("P")], 0_usize..3);
-    prop::collection::vec(line, 1..60).prop_map(|mut lines| {
+    // Also many of one time.
+    let times = prop_oneof![3 => Just(6), 1 => Just(2)];
+    (prop::collection::vec(line, 1..60), times).prop_map(|(mut lines, times)| {
+        lines.iter_mut().for_each(|line| line.0 %= times);
         lines.sort_by_key(|line| line.0);
         let words = lines.into_iter().map(|(second, is_out, end, text)| {
             let (stream, text) = (if is_out { "o" } else { "e" }, ["a", "bb", "a-much-longer-text"][text]);
@@ -191,7 +207,8 @@ fn unlike(mut records: Vec<Record>, swaps: &[prop::sample::Index]) -> Vec<Record
     records
 }
 
-/// Where the archive is read from: it is asked by the time under which events are filed, which never falls.
+/// Where the archive is read from: it is asked by the time under which events are filed, which never falls, and for
+/// some of what is before.
 fn from(records: &[Record], begin: Option<Timestamp>, lead: usize) -> usize {
     let mut filed = Timestamp::MIN;
     let mut times = records.iter().map(|record| {
@@ -205,7 +222,7 @@ fn from(records: &[Record], begin: Option<Timestamp>, lead: usize) -> usize {
 proptest! {
     #[test]
     fn a_log_of_lines_that_are_alike_is_gone_on_with_at_the_byte(
-        records in lines(), cut: prop::sample::Index, chunk in 1_usize..50, lead in 0_usize..4, timestamps: bool, cuts in 1..4,
+        records in lines(), cut: prop::sample::Index, chunk in 1_usize..50, lead in 1_usize..5, timestamps: bool, cuts in 1..4,
         wanted in prop_oneof![Just(Wanted::All), Just(Wanted::Only(Stream::Stdout)), Just(Wanted::Only(Stream::Stderr))],
     ) {
         let options = Options { follow: true, timestamps, wanted, ..Options::default() };
@@ -225,7 +242,7 @@ proptest! {
 
     #[test]
     fn the_last_lines_are_gone_on_with_at_the_byte(
-        records in lines(), swaps in prop::collection::vec(any::<prop::sample::Index>(), 0..9), cut: prop::sample::Index, lines in 1_u64..20, lead in 0_usize..4, timestamps: bool,
+        records in lines(), swaps in prop::collection::vec(any::<prop::sample::Index>(), 0..9), cut: prop::sample::Index, lines in 1_u64..20, lead in 1_usize..5, timestamps: bool,
     ) {
         let records = unlike(records, &swaps);
         let options = Options { follow: true, timestamps, tail_lines: Some(lines), ..Options::default() };
@@ -236,12 +253,16 @@ proptest! {
         live(&mut splice, &options, &records, cut, 7);
         let mut sent = splice.take();
         // Of lines of the same time, too little of one to tell it from the others.
-        prop_assume!(sent.iter().filter(|byte| **byte == b'\n').count() > 1);
+        if sent.iter().filter(|byte| **byte == b'\n').count() < 2 {
+            return Ok(());
+        }
         let first = from(&records, splice.begin(), lead);
         archive(&mut splice, &options, &records[first..]);
         // Lines that began in the middle of one, and are all that was sent, are not found again.
         let is_within = tail(&records, lines).is_some_and(|first| first > 0 && matches!(&records[first - 1].body, Body::Line { end: End::Partial, .. }));
-        prop_assume!(!is_within);
+        if is_within {
+            return Ok(());
+        }
         prop_assert!(!splice.is_in_doubt());
         sent.extend(splice.take());
         prop_assert_eq!(String::from_utf8(sent).unwrap(), String::from_utf8(whole).unwrap());

@@ -67,31 +67,28 @@ impl Trail {
     /// Bytes that are still to come until the line under way is as long as the last one of `other`; `None` if it is
     /// another line.
     pub(super) fn left_to(&self, other: &Self) -> Option<u64> {
-        let (own, others) = (self.lines.back()?, other.lines.back()?);
-        (own.at == others.at).then(|| others.bytes.checked_sub(own.bytes)).flatten()
+        let others = other.lines.back()?;
+        let (at, bytes) = self.lines.back().map_or((Timestamp::MIN, 0), |own| (own.at, own.bytes));
+        (at == others.at).then(|| others.bytes.checked_sub(bytes)).flatten()
     }
 
-    /// Whether this ends with the lines that `other` ends with.
+    /// Whether this ends with the lines that `other` ends with; it has to have begun with the first of these, or before.
     ///
-    /// The first line of either may have begun in the middle of one of the other's, so it does not count as long as
+    /// The very first line of `other` may have begun in the middle of one of these, so it does not count as long as
     /// there is another.
     pub(super) fn is_at_end_of(&self, other: &Self) -> bool {
-        let kept = |trail: &Self| trail.lines.len() - usize::from(trail.lines.len() as u64 == trail.count);
-        if self.is_empty() || other.is_empty() {
+        if other.is_empty() {
             return false;
         }
-        let lines = kept(self).min(kept(other)).max(1);
+        let first = usize::from(other.lines.len() as u64 == other.count);
+        let lines = (other.lines.len() - first).max(1);
         let own = self.lines.iter().rev().take(lines);
         own.eq(other.lines.iter().rev().take(lines)) && self.counts_as(other)
     }
 
-    /// Whether as many lines share the last time, as far as each saw the first of these.
+    /// Whether as many lines share the last time, as far as `other` saw the first of these.
     fn counts_as(&self, other: &Self) -> bool {
-        match (self.run == self.count, other.run == other.count) {
-            (true | false, true) => self.run >= other.run,
-            (true, false) => self.run <= other.run,
-            (false, false) => self.run == other.run,
-        }
+        if other.run == other.count { self.run >= other.run } else { self.run == other.run }
     }
 }
 
