@@ -22,6 +22,7 @@ mod queue;
 mod story;
 mod sweep;
 mod table;
+mod words;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

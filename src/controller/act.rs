@@ -95,6 +95,10 @@ impl Core {
                     self.table.update(uid, |row| row.memory.draining = Some(instance_id));
                 }
                 Action::RemoveLink => self.links.remove(uid),
+                Action::LastWords { instance_id } => {
+                    self.table.update(uid, |row| row.memory.heard = Some(instance_id.clone()));
+                    self.hear(uid, seen, &instance_id).await;
+                }
                 Action::Terminate { instance_id, why } => {
                     self.terminate(uid, seen, &instance_id, why).await?;
                 }

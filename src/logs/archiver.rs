@@ -11,12 +11,13 @@ mod open;
 mod outbox;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -29,6 +30,8 @@ pub use metrics::Metrics;
 
 /// Everything is looked at this often, should a change have been missed.
 const LOOK: Duration = Duration::from_secs(30);
+/// Machines' last words that may wait.
+const WORDS: usize = 256;
 /// Changes that a slow listener may be behind.
 const CHANGES: usize = 1_024;
 
@@ -51,6 +54,28 @@ pub trait Drain: Send + Sync + std::fmt::Debug {
 
     /// Told whenever a pod's progress changed: its UID.
     fn subscribe(&self) -> broadcast::Receiver<String>;
+
+    /// Archives what a machine said last, beside the logs of its containers.
+    fn file(&self, words: Words);
+}
+
+/// What a machine said last, beside the logs of its containers.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Words {
+    pub namespace: String,
+    pub pod: String,
+    pub uid: String,
+    /// [`super::names::KUBELET`] or [`super::names::CONSOLE`].
+    pub source: &'static str,
+    /// Tells the machines of one pod apart.
+    pub number: u32,
+    pub text: String,
+}
+
+impl std::fmt::Debug for Words {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Words").field("uid", &self.uid).field("source", &self.source).finish_non_exhaustive()
+    }
 }
 
 /// Whether the store can be worked with.
@@ -85,6 +110,9 @@ pub struct Deps {
 pub struct Archiver {
     shared: Arc<Shared>,
     pods: Arc<PodInformer>,
+    /// To [`Archiver::run`].
+    words: mpsc::Sender<Words>,
+    to_file: Mutex<Option<mpsc::Receiver<Words>>>,
     /// By pod UID.
     follows: Mutex<HashMap<String, Entry>>,
 }
@@ -160,7 +188,9 @@ impl Archiver {
             health: watch::Sender::default(),
             started: Instant::now(),
         };
-        Arc::new(Self { shared: Arc::new(shared), pods, follows: Mutex::default() })
+        let (words, to_file) = mpsc::channel(WORDS);
+        let to_file = Mutex::new(Some(to_file));
+        Arc::new(Self { shared: Arc::new(shared), pods, words, to_file, follows: Mutex::default() })
     }
 
     /// Whether the store takes what is sent.
@@ -174,6 +204,8 @@ impl Archiver {
         let (mut links, mut pods) = (self.shared.links.subscribe(), self.pods.subscribe());
         let mut tasks = JoinSet::new();
         tasks.spawn(prepare(Arc::clone(&self.shared)));
+        let to_file = self.to_file.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut to_file = to_file.expect("it is run once");
         let mut all = interval(LOOK);
         all.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -181,6 +213,10 @@ impl Archiver {
                 changed = links.recv() => changed.ok(),
                 changed = pods.recv() => changed.ok().map(|changed| changed.uid),
                 _ = all.tick() => None,
+                Some(words) = to_file.recv() => {
+                    tasks.spawn(words::file(Arc::clone(&self.shared), words));
+                    continue;
+                }
                 Some(ended) = tasks.join_next() => {
                     match ended {
                         Ok(Some(uid)) => drop(self.lock().remove(&uid)),
@@ -258,6 +294,15 @@ impl Drain for Archiver {
 
     fn subscribe(&self) -> broadcast::Receiver<String> {
         self.shared.changes.subscribe()
+    }
+
+    fn file(&self, words: Words) {
+        if words.text.is_empty() {
+            return;
+        }
+        if let Err(error) = self.words.try_send(words) {
+            tracing::warn!(%error, "a machine's last words are not archived");
+        }
     }
 }
 

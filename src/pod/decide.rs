@@ -96,6 +96,8 @@ pub struct Memory {
     pub revoked: Option<String>,
     /// The instance that was told to switch itself off.
     pub draining: Option<String>,
+    /// The instance whose last words were asked for.
+    pub heard: Option<String>,
 }
 
 /// Nothing is launched before `until`.
@@ -172,6 +174,8 @@ pub enum Action {
     ShutDown { instance_id: String },
     /// Ends and forgets the link.
     RemoveLink,
+    /// Archives what the machine's console and kubelet said last, as far as they can still be asked. Once a machine.
+    LastWords { instance_id: String },
     /// Ends the machine.
     Terminate { instance_id: String, why: &'static str },
     /// Deletes the pod's object, at once.
@@ -281,7 +285,10 @@ impl Decision {
                 | Action::Terminate { .. }
                 | Action::DeletePod => true,
                 Action::Launch(Launch::Next { failed_boots, .. }) => *failed_boots > 0,
-                Action::Launch(Launch::Repeat(_)) | Action::Record(_) | Action::EnsureLink { .. } => false,
+                Action::Launch(Launch::Repeat(_))
+                | Action::Record(_)
+                | Action::EnsureLink { .. }
+                | Action::LastWords { .. } => false,
             })
     }
 }

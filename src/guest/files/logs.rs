@@ -116,6 +116,13 @@ mod tests {
         answers: BufReader<ChildStdout>,
     }
 
+    impl Drop for Server {
+        fn drop(&mut self) {
+            self.process.kill().unwrap();
+            self.process.wait().unwrap();
+        }
+    }
+
     impl Server {
         fn ask(&mut self, question: &str) {
             writeln!(self.asked.as_mut().unwrap(), "{question}").unwrap();

@@ -239,3 +239,28 @@ async fn what_is_archived_is_let_go_on_the_machine_but_never_the_youngest() {
     sleep(Duration::from_secs(200)).await;
     assert_eq!(world.machine.names(), ["main/0.log.00000002"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_machine_said_last_is_a_log_of_its_own() {
+    let world = World::new();
+    let words = Words {
+        namespace: "ns".to_owned(),
+        pod: "pod".to_owned(),
+        uid: UID.to_owned(),
+        source: crate::logs::names::CONSOLE,
+        number: 3,
+        text: "boots\r\nkernel panic".to_owned(),
+    };
+    world.archiver().file(words.clone());
+    let stream = "ns/pod/uid-1/_console/3";
+    while world.store.messages(stream).len() < 3 {
+        sleep(Duration::from_millis(100)).await;
+    }
+    world.archiver().file(words);
+    sleep(Duration::from_secs(10)).await;
+    let records = world.records(stream);
+    assert_eq!(world.store.messages(stream).len(), 3, "once");
+    let options = crate::logs::query::Options::default();
+    let text = String::from_utf8(answer(&records, &options, crate::clock::now())).unwrap();
+    assert_eq!(text, "boots\r\nkernel panic\n");
+}

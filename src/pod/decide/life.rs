@@ -129,7 +129,9 @@ fn with_machine(seen: &Observed<'_>, view: &View<'_>, instance: &Instance) -> De
 /// Every running machine whose addresses are known has a link, unless it is being given up.
 pub(super) fn ensure_link(decision: Decision, has_link: bool, instance: &Instance) -> Decision {
     let given_up = decision.actions.iter().any(|action| match action {
-        Action::Revoke { .. } | Action::Terminate { .. } | Action::RemoveLink => true,
+        Action::Revoke { .. } | Action::Terminate { .. } | Action::RemoveLink | Action::LastWords { .. } => {
+            true
+        }
         Action::Launch(_)
         | Action::Record(_)
         | Action::EnsureLink { .. }
@@ -228,6 +230,7 @@ fn booting(seen: &Observed<'_>, view: &View<'_>, instance: &Instance) -> Decisio
                 format!("instance {} is given up: {why}", instance.id),
             )
             .act(Action::Revoke { instance_id: instance.id.clone() })
+            .act(Action::LastWords { instance_id: instance.id.clone() })
             .act(Action::Terminate { instance_id: instance.id.clone(), why: "boot deadline" });
     }
     let decision = Decision::new(State::Booting, MOVING.min(until(seen.now, deadline)));
@@ -277,7 +280,18 @@ fn dead(seen: &Observed<'_>, view: &View<'_>, instance: Option<&Instance>) -> De
 pub(super) fn lost(seen: &Observed<'_>, view: &View<'_>, instance: Option<&Instance>) -> Decision {
     let (reason, why) = loss(instance);
     let id = instance.map(|one| one.id.as_str()).or_else(|| view.intent.as_ref()?.instance_id.as_deref());
-    fail(seen, reason, format!("instance {} {why}", id.unwrap_or("of this pod")), Cause::Disruption)
+    let message = format!("instance {} {why}", id.unwrap_or("of this pod"));
+    hear(fail(seen, reason, message, Cause::Disruption), seen, instance)
+}
+
+/// Asks a machine that is gone for its last words, once.
+fn hear(decision: Decision, seen: &Observed<'_>, instance: Option<&Instance>) -> Decision {
+    match instance {
+        Some(one) if seen.memory.heard.as_deref() != Some(&one.id) => {
+            decision.act(Action::LastWords { instance_id: one.id.clone() })
+        }
+        Some(_) | None => decision,
+    }
 }
 
 fn fail(seen: &Observed<'_>, reason: &'static str, message: String, cause: Cause) -> Decision {
@@ -293,7 +307,7 @@ fn replace(seen: &Observed<'_>, view: &View<'_>, instance: Option<&Instance>) ->
     let failed_boots = view.intent.as_ref().map_or(0, |intent| intent.failed_boots).saturating_add(1);
     if failed_boots >= MAX_FAILED_BOOTS {
         let message = format!("{failed_boots} machines ended before they could be used; the last one {why}");
-        return fail(seen, reasons::BOOT_FAILED, message, Cause::Disruption);
+        return hear(fail(seen, reasons::BOOT_FAILED, message, Cause::Disruption), seen, instance);
     }
     if let Some(rejection) = &seen.memory.refused {
         return rejected(rejection);
@@ -319,7 +333,11 @@ fn replace(seen: &Observed<'_>, view: &View<'_>, instance: Option<&Instance>) ->
     let decision = Decision::new(State::Launching, MOVING).note(NoteKind::Warning, reasons::REPLACING, text);
     let decision = if seen.link.is_some() { decision.act(Action::RemoveLink) } else { decision };
     let starved = instance.and_then(starved);
-    decision.act(Action::Launch(Launch::Next { epoch: view.next_epoch(seen), failed_boots, starved }))
+    hear(decision, seen, instance).act(Action::Launch(Launch::Next {
+        epoch: view.next_epoch(seen),
+        failed_boots,
+        starved,
+    }))
 }
 
 /// A launch that the cloud accepted and then did not fulfil.

@@ -98,25 +98,33 @@ fn machines_that_boot() {
             "booting Pending link(i-0)",
         ),
         ("perhaps shown by another process: its status stands", boot().pinned().dialing(50), "booting"),
-        ("the deadline", boot().dialing(50).now(601), "ending revoke(i-0) terminate(i-0)"),
+        ("the deadline", boot().dialing(50).now(601), "ending revoke(i-0) hear(i-0) terminate(i-0)"),
         ("not before", boot().dialing(50).now(600), "booting Pending"),
         (
             "a restart gives links a moment",
             boot().dialing(50).now(601).tweak(|w| w.rules.started = at(500)),
             "booting Pending",
         ),
-        ("can never work", boot().linked(broken()), "ending revoke(i-0) terminate(i-0)"),
+        ("can never work", boot().linked(broken()), "ending revoke(i-0) hear(i-0) terminate(i-0)"),
         (
             "given up and still there",
             boot().dialing(50).tweak(|w| w.memory.revoked = Some("i-0".to_owned())),
             "ending terminate(i-0)",
         ),
-        ("died: the next one", world().machine(Terminated).dialing(50), "launching unlink launch(1,1)"),
-        ("dying, and was never shown: the next one", world().machine(ShuttingDown), "launching launch(1,1)"),
+        (
+            "died: the next one",
+            world().machine(Terminated).dialing(50),
+            "launching unlink hear(i-0) launch(1,1)",
+        ),
+        (
+            "dying, and was never shown: the next one",
+            world().machine(ShuttingDown),
+            "launching hear(i-0) launch(1,1)",
+        ),
         (
             "died for want of capacity",
             world().machine(Terminated).why("Server.InsufficientInstanceCapacity"),
-            "launching launch(1,1,starved)",
+            "launching hear(i-0) launch(1,1,starved)",
         ),
         (
             "the cloud forgot it",
@@ -137,8 +145,8 @@ fn machines_that_boot() {
             failed_boots(1).tweak(|w| w.memory.refused = Some(Rejection::single("R", "p", "m"))),
             "rejected Failed/R/Spec",
         ),
-        ("and then the next", failed_boots(1).now(30), "launching launch(1,2)"),
-        ("five died", failed_boots(4), "lost Failed/InstanceBootFailed/Disruption"),
+        ("and then the next", failed_boots(1).now(30), "launching hear(i-0) launch(1,2)"),
+        ("five died", failed_boots(4), "lost Failed/InstanceBootFailed/Disruption hear(i-0)"),
         (
             "an old one is no bar",
             world().with_intent(&mk_intent(1)).tweak(|w| w.instances.push(mk_instance("i-0", 0, Terminated))),
@@ -169,22 +177,22 @@ fn machines_whose_kubelet_has_the_pod() {
         (
             "lost",
             world().machine(Terminated).running().dialing(50),
-            "lost Failed/InstanceTerminated/Disruption unlink",
+            "lost Failed/InstanceTerminated/Disruption unlink hear(i-0)",
         ),
         (
             "spot",
             world().machine(Terminated).why("Server.SpotInstanceTermination").running(),
-            "lost Failed/SpotInterrupted/Disruption",
+            "lost Failed/SpotInterrupted/Disruption hear(i-0)",
         ),
         (
             "switched off",
             world().machine(Terminated).why("Client.InstanceInitiatedShutdown").running(),
-            "lost Failed/InstanceShutDown/Disruption",
+            "lost Failed/InstanceShutDown/Disruption hear(i-0)",
         ),
         (
             "hardware",
             world().machine(Terminated).why("Server.InternalError").running(),
-            "lost Failed/HostFailed/Disruption",
+            "lost Failed/HostFailed/Disruption hear(i-0)",
         ),
         (
             "forgotten by the cloud",
@@ -194,12 +202,12 @@ fn machines_whose_kubelet_has_the_pod() {
         (
             "perhaps shown, and dead",
             world().machine(Terminated).pinned(),
-            "lost Failed/InstanceTerminated/Disruption",
+            "lost Failed/InstanceTerminated/Disruption hear(i-0)",
         ),
         (
             "shown, nothing written, and dead",
             world().machine(Terminated).dialing(50).shown(),
-            "lost Failed/InstanceTerminated/Disruption unlink",
+            "lost Failed/InstanceTerminated/Disruption unlink hear(i-0)",
         ),
     ]);
 }
@@ -286,7 +294,7 @@ fn deletions() {
         (
             "a machine that is gone",
             world().machine(Terminated).running().deleted(130),
-            "deleting Failed/InstanceTerminated/Disruption delete",
+            "deleting Failed/InstanceTerminated/Disruption hear(i-0) delete",
         ),
         (
             "both machines go",

@@ -141,6 +141,7 @@ pub(super) fn end_duplicates(seen: &Observed<'_>, pod: &Pod, decision: &mut Deci
             | Action::Revoke { .. }
             | Action::ShutDown { .. }
             | Action::RemoveLink
+            | Action::LastWords { .. }
             | Action::DeletePod => false,
         });
         if !done {

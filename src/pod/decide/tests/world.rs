@@ -244,6 +244,7 @@ pub(super) fn line(decision: &Decision) -> String {
         Action::Revoke { instance_id } => format!("revoke({instance_id})"),
         Action::ShutDown { instance_id } => format!("shutdown({instance_id})"),
         Action::RemoveLink => "unlink".to_owned(),
+        Action::LastWords { instance_id } => format!("hear({instance_id})"),
         Action::Terminate { instance_id, .. } => format!("terminate({instance_id})"),
         Action::DeletePod => "delete".to_owned(),
     }));
