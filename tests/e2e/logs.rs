@@ -51,7 +51,7 @@ fn whole(ns: &Namespace<'_>, pod: &str, uid: &str, run: &str) -> Result<Vec<Stri
         let all = streams(ns, pod, uid)?;
         let stream = all.iter().find(|(name, _)| name.ends_with(run)).map(|(_, messages)| messages.clone());
         let is_whole = |all: &Vec<String>| all.iter().any(|message| message.contains(":eof "));
-        Ok(stream.filter(is_whole).ok_or(all.keys().cloned().collect::<Vec<_>>()))
+        Ok(stream.filter(is_whole).ok_or_else(|| all.keys().cloned().collect::<Vec<_>>()))
     })
 }
 
