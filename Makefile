@@ -47,7 +47,7 @@ check: claim ## format, lints, documentation and unit tests: the fast part
 	@touch "$(CLAIM)"
 
 test: deps check programs image ## everything, on real machines too
-	@$(CLUSTER)/build.sh ssm-plugin agnhost
+	@$(CLUSTER)/build.sh ssm-plugin agnhost metrics-server
 	@$(CLUSTER)/python.sh
 	ORCA_SSM_PLUGIN=$$(realpath $(CACHE)/bin/ssm-plugin/session-manager-plugin) cargo test --workspace
 	cargo test --workspace --test machines -- --ignored

@@ -30,6 +30,8 @@ use crate::logs::store::cloudwatch::{CloudWatch, Group};
 use crate::logs::{answer, names};
 use crate::market::MarketCache;
 use crate::node;
+use crate::stats::collect::Collector;
+use crate::stats::{self, Stats};
 use crate::telemetry::{CloudCalls, Probe, Telemetry};
 use crate::tunnel::Transport;
 use crate::tunnel::direct::DirectTransport;
@@ -95,6 +97,7 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
     let sdk = sdk_config(&config.aws).await;
     let (calls, metrics) = (CloudCalls::default(), Metrics::default());
     let certificate = csr::Metrics::default();
+    let scrapes = stats::Metrics::default();
     let ec2 = Arc::new(Ec2::new(&sdk, &config, &cluster.id, cluster.minor, calls.clone()));
     let transport: Arc<dyn Transport> = match config.aws.tunnel {
         TunnelKind::Ssm => Arc::new(SsmTransport::new(&sdk, SsmOptions::default())),
@@ -135,6 +138,7 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
         market.register(registry);
         certificate.register(registry);
         archive.metrics.register(registry);
+        scrapes.register(registry);
     });
     let live = controller.live();
     let telemetry = telemetry
@@ -154,12 +158,20 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
         let telemetry = telemetry.clone();
         spawn(&mut tasks, "the metrics server", async move { telemetry.serve(address).await });
     }
+    let stats = Arc::new(Stats::new(config.node.name.clone(), Arc::new(())));
+    let collector = Collector { stats: stats.clone(), links: links.clone(), metrics: scrapes };
+    spawn(&mut tasks, "the collector of numbers", async move {
+        collector.run().await;
+        Ok(())
+    });
     let endpoint = Endpoint {
         pods: pods.clone(),
         links,
         archive: archive.store.map(answer::Archive::new),
         authenticator: Authenticator::new(client.clone()),
         authorizer: Authorizer::new(client.clone(), config.node.name.clone()),
+        stats,
+        telemetry: telemetry.clone(),
         streams: TaskTracker::new(),
     };
     serve_endpoint(&mut tasks, &config, &client, serving, endpoint).await?;

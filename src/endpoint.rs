@@ -12,6 +12,7 @@ pub mod error;
 pub mod frames;
 pub mod guest;
 pub mod logs;
+mod numbers;
 pub mod route;
 pub mod server;
 pub mod splice;
@@ -27,6 +28,8 @@ use tokio_util::task::TaskTracker;
 use crate::informer::PodInformer;
 use crate::link::Links;
 use crate::logs::answer::Archive;
+use crate::stats::Stats;
+use crate::telemetry::Telemetry;
 use authn::{Authenticator, PeerCertificate, User};
 use authz::Authorizer;
 use error::{ApiError, Body};
@@ -41,6 +44,10 @@ pub struct Endpoint {
     pub archive: Option<Arc<Archive>>,
     pub authenticator: Authenticator,
     pub authorizer: Authorizer,
+    /// The numbers of all machines.
+    pub stats: Arc<Stats>,
+    /// Of this process.
+    pub telemetry: Telemetry,
     /// Spliced connections outlive the request that upgraded them; shutdown waits for them here.
     pub streams: TaskTracker,
 }
@@ -75,9 +82,9 @@ impl Endpoint {
             Route::Stream { namespace, pod, uid, .. } => {
                 guest::stream(self, request, namespace, pod, uid.as_deref()).await
             }
-            Route::Metrics { .. } | Route::Stats | Route::Other => {
-                Err(ApiError::not_found("404 page not found"))
-            }
+            Route::Metrics { family } => numbers::metrics(self, request.method(), family),
+            Route::Stats { page } => numbers::stats(self, &request, page),
+            Route::Other => Err(ApiError::not_found("404 page not found")),
         }
     }
 

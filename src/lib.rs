@@ -20,6 +20,7 @@ pub mod tunnel;
 pub mod endpoint;
 pub mod logs;
 pub mod node;
+pub mod stats;
 
 pub mod keys;
 

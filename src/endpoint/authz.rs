@@ -129,7 +129,7 @@ fn subresources(route: &Route) -> &'static [&'static str] {
         Route::Healthz => &["healthz", "proxy"],
         Route::Pods => &["pods", "proxy"],
         Route::Metrics { .. } => &["metrics"],
-        Route::Stats => &["stats"],
+        Route::Stats { .. } => &["stats"],
         Route::ContainerLogs { .. } | Route::Stream { .. } | Route::Other => &["proxy"],
     }
 }

@@ -6,7 +6,8 @@
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::Frame;
 
 /// Body of every answer.
 pub type Body = UnsyncBoxBody<Bytes, BodyError>;
@@ -57,6 +58,13 @@ impl ApiError {
     pub fn refused(status: u16, message: impl Into<String>) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
         Self { status, message: message.into(), detail: None }
+    }
+
+    /// 405.
+    #[must_use]
+    pub fn method_not_allowed() -> Self {
+        let message = "405 method not allowed".to_owned();
+        Self { status: StatusCode::METHOD_NOT_ALLOWED, message, detail: None }
     }
 
     /// 503: the machine cannot be reached now.
@@ -120,10 +128,26 @@ pub fn json(status: StatusCode, body: Vec<u8>) -> Response<Body> {
     answer(status, "application/json", body.into())
 }
 
+/// An answer that is made while it is read.
+#[must_use]
+pub fn pieces(
+    content_type: &'static str,
+    pieces: impl Iterator<Item = String> + Send + 'static,
+) -> Response<Body> {
+    let frames = pieces.map(|piece| Ok(Frame::data(Bytes::from(piece))));
+    let body = StreamBody::new(futures::stream::iter(frames)).boxed_unsync();
+    with_type(content_type, body)
+}
+
 fn answer(status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Body> {
     let body = Full::new(body).map_err(|never| match never {}).boxed_unsync();
-    let mut response = Response::new(body);
+    let mut response = with_type(content_type, body);
     *response.status_mut() = status;
+    response
+}
+
+fn with_type(content_type: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }

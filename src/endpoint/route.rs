@@ -22,7 +22,7 @@ pub enum Route {
     /// `/metrics/…`.
     Metrics { family: String },
     /// `/stats/…`.
-    Stats,
+    Stats { page: String },
     /// Anything else: authorized as `proxy`, then 404.
     Other,
 }
@@ -53,7 +53,7 @@ impl Route {
             ["pods"] => Self::Pods,
             ["metrics"] => Self::Metrics { family: String::new() },
             ["metrics", family] => Self::Metrics { family: own(family) },
-            ["stats", ..] => Self::Stats,
+            ["stats", pages @ ..] => Self::Stats { page: pages.join("/") },
             ["containerLogs", namespace, pod, container] => {
                 Self::ContainerLogs { namespace: own(namespace), pod: own(pod), container: own(container) }
             }

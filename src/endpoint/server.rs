@@ -49,6 +49,10 @@ pub async fn serve(endpoint: Arc<Endpoint>, listener: TcpListener, tls: watch::R
         };
         match accepted {
             Ok((stream, _)) => {
+                // An answer of several pieces must not wait for the client to acknowledge the first, nor a key's echo.
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(error = %error, "a connection ended as it began");
+                }
                 let (endpoint, tls) = (endpoint.clone(), tls.borrow().clone());
                 let place = unproven.place();
                 let id = place.id();

@@ -15,6 +15,9 @@ use prometheus_client::registry::Registry;
 
 use super::health::{Health, Probe};
 
+/// The content type of [`Telemetry::encode`].
+pub const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
 /// The metrics and health checks of the process. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Telemetry {
@@ -88,7 +91,6 @@ impl Telemetry {
 }
 
 async fn show_metrics(State(this): State<Telemetry>) -> Response {
-    const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     match this.encode() {
         Ok(text) => ([(header::CONTENT_TYPE, FORMAT)], text).into_response(),
         Err(error) => {

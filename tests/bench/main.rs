@@ -13,6 +13,7 @@ mod launches;
 mod machines;
 mod plan;
 mod rest;
+mod scrape;
 mod table;
 mod tunnel;
 #[path = "../e2e/world.rs"]
@@ -28,8 +29,9 @@ use self::world::World;
 /// What is measured.
 type Part = (&'static str, &'static str, fn(&mut Table) -> Result<()>);
 
-const PARTS: [Part; 5] = [
+const PARTS: [Part; 6] = [
     ("plan", "plans over a whole region", plan::measure),
+    ("scrape", "pages of numbers for a thousand pods", scrape::measure),
     ("bursts", "bursts, on instances that are states only", bursts::measure),
     ("dry", "a pod that many pools refuse", launches::dry),
     ("thousand", "a thousand pods at once: nine minutes", launches::thousand),

@@ -1,6 +1,7 @@
 #!/bin/bash
 # The local world: a control plane, the local cloud with its registry, and ORCA, all on this machine.
-# usage: world.sh up [CONFIG, also by ORCA_CONFIG] | down | orca-stop | orca-kill | orca-start [CONFIG] | apiserver-stop | apiserver-start
+# usage: world.sh up [CONFIG, also by ORCA_CONFIG] | down | orca-stop | orca-kill | orca-start [CONFIG] | apiserver-stop |
+#   apiserver-start | metrics-server
 # State is under target/local (another folder: ORCA_WORLD). One world at a time: its ports and addresses are fixed.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -52,7 +53,7 @@ up() {
   say "ORCA starts, with the permissions of its manifests"
   $kubectl apply -f "$top/manifests/namespace.yaml" -f "$top/manifests/rbac.yaml" > /dev/null
   sed "s#\${CACHE}#$cache#" "$config" > "$world/orca.yaml"
-  identity > /dev/null
+  identity orca-system orca > /dev/null
   start_orca "$world/orca.yaml"
   await 30 "the node" "$world/orca.log" \
     $kubectl wait --for=condition=Ready --timeout=1s node/orca
@@ -60,19 +61,35 @@ up() {
   say "up after $((SECONDS - begin)) s"
 }
 
-# A kubeconfig of ORCA's own ServiceAccount: its RBAC is in force here as it is in a cluster.
-identity() {
-  local token
-  token=$($kubectl -n orca-system create token orca --duration=24h)
-  cp "$world/admin.conf" "$world/orca.conf"
-  "$bin/kubernetes/kubectl" config --kubeconfig="$world/orca.conf" unset users.admin
-  "$bin/kubernetes/kubectl" config --kubeconfig="$world/orca.conf" set-credentials orca --token="$token"
-  "$bin/kubernetes/kubectl" config --kubeconfig="$world/orca.conf" set-context local --user=orca
+# A kubeconfig of a ServiceAccount, NAME.conf: its RBAC is in force here as it is in a cluster.
+identity() { # NAMESPACE NAME
+  local token config="$world/$2.conf"
+  token=$($kubectl -n "$1" create token "$2" --duration=24h)
+  cp "$world/admin.conf" "$config"
+  "$bin/kubernetes/kubectl" config --kubeconfig="$config" unset users.admin
+  "$bin/kubernetes/kubectl" config --kubeconfig="$config" set-credentials "$2" --token="$token"
+  "$bin/kubernetes/kubectl" config --kubeconfig="$config" set-context local --user="$2"
+}
+
+# metrics-server behind the API server, with its own manifests and flags, except that it is no pod. What runs already
+# is left as it is.
+metrics_server() {
+  ! alive "$world" metrics-server || return 0
+  [ -x "$bin/metrics-server/metrics-server" ] || { echo "no metrics-server: tests/cluster/build.sh metrics-server" >&2; exit 1; }
+  local conf=$world/metrics-server.conf
+  sed "s/ADDRESS/$host/" "$here/metrics-server.yaml" | $kubectl apply -f "$bin/metrics-server/rbac.yaml" \
+    -f "$bin/metrics-server/service.yaml" -f "$bin/metrics-server/apiservice.yaml" -f - > /dev/null
+  identity kube-system metrics-server > /dev/null
+  launch "$world" metrics-server "$bin/metrics-server/metrics-server" --kubeconfig="$conf" \
+    --authentication-kubeconfig="$conf" --authorization-kubeconfig="$conf" \
+    --bind-address="$host" --secure-port=4443 --cert-dir="$world/metrics-server" --kubelet-insecure-tls \
+    --kubelet-preferred-address-types=InternalIP,ExternalIP,Hostname --kubelet-use-node-status-port --metric-resolution=15s
+  await 30 "metrics-server" "$world/metrics-server.log" $kubectl get --raw /apis/metrics.k8s.io/v1beta1
 }
 
 down() {
   local name
-  for name in orca scheduler controller-manager localstack registry apiserver etcd; do finish "$world" $name; done
+  for name in metrics-server orca scheduler controller-manager localstack registry apiserver etcd; do finish "$world" $name; done
   [ ! -x "$programs/localstack" ] || [ ! -d "$world/cloud" ] || "$programs/localstack" clean --dir "$world/cloud"
   ip address del "$host/32" dev lo 2> /dev/null || true
   rm -rf "$world"
@@ -85,6 +102,7 @@ case ${1:-} in
   orca-stop) finish "$world" orca ;;
   orca-kill) slay "$world" orca ;;
   apiserver-stop) for name in scheduler controller-manager apiserver etcd; do finish "$world" $name; done ;;
+  metrics-server) metrics_server ;;
   apiserver-start) "$here/control-plane.sh" "$bin" "$world" "$host" ;;
-  *) sed -n '2,4p' "$0" >&2; exit 2 ;;
+  *) sed -n '2,5p' "$0" >&2; exit 2 ;;
 esac

@@ -29,6 +29,8 @@ mod capacity;
 mod robustness;
 // The endpoint's certificate, signed by the cluster, before an API server that verifies it.
 mod certificate;
+// Numbers: kubectl top, what dashboards read, and an autoscaler.
+mod stats;
 // The node as the cluster sees it, and its own port.
 mod node;
 // What the API server has on record at the end.
@@ -94,6 +96,7 @@ fn main() -> ExitCode {
 fn together() -> Vec<Test> {
     // The longest first, so that none of them is waited for at the end.
     [
+        stats::TESTS,
         machines::TESTS,
         capacity::TESTS,
         pods::TESTS,

@@ -6,6 +6,8 @@ mod ended;
 mod logs;
 // Every request by every identity.
 mod matrix;
+// The numbers of all machines on the node's pages.
+mod numbers;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -30,6 +32,9 @@ use orca::informer::PodInformer;
 use orca::link::{LinkStatus, Links, Machine};
 use orca::logs::answer::Archive;
 use orca::logs::store::Store;
+use orca::stats::collect::Collector;
+use orca::stats::{self, Stats};
+use orca::telemetry::{CloudCalls, Telemetry};
 use orca::tunnel::{ByteStream, TunnelError};
 use rcgen::{CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -236,14 +241,10 @@ struct World {
     _tasks: JoinSet<()>,
 }
 
-async fn start() -> World {
-    start_with(Arc::default(), None).await
-}
-
-async fn start_with(log: Arc<logs::Kubelet>, archive: Option<Arc<dyn Store>>) -> World {
+/// How a link talks to its kubelet, and how the kubelet is met.
+fn guest_tls() -> (Arc<ClientConfig>, Arc<ServerConfig>) {
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-    let (cluster, serving, clients) =
-        (Authority::new("cluster"), Authority::new("serving"), Authority::new("clients"));
+    let (serving, clients) = (Authority::new("serving"), Authority::new("clients"));
     let (chain, key) = serving.issue("kubelet", ExtendedKeyUsagePurpose::ServerAuth);
     let verifier = rustls::server::WebPkiClientVerifier::builder(clients.roots()).build().unwrap();
     let guest =
@@ -253,14 +254,21 @@ async fn start_with(log: Arc<logs::Kubelet>, archive: Option<Arc<dyn Store>>) ->
         .with_root_certificates(serving.roots())
         .with_client_auth_cert(chain, key)
         .unwrap();
-    let links = OneMachine {
-        uid: "uid-1",
-        client: Arc::new(ours),
-        server: Arc::new(guest),
-        tasks: Mutex::default(),
-        log,
-        changes: broadcast::channel(1).0,
-    };
+    (Arc::new(ours), Arc::new(guest))
+}
+
+async fn start() -> World {
+    start_with(Arc::default(), None).await
+}
+
+async fn start_with(log: Arc<logs::Kubelet>, archive: Option<Arc<dyn Store>>) -> World {
+    let (client, server) = guest_tls();
+    let (tasks, changes) = (Mutex::default(), broadcast::channel(1).0);
+    start_on(Arc::new(OneMachine { uid: "uid-1", client, server, tasks, log, changes }), archive).await
+}
+
+async fn start_on(links: Arc<dyn Links>, archive: Option<Arc<dyn Store>>) -> World {
+    let cluster = Authority::new("cluster");
     let pods = PodInformer::new();
     let pod = |name: &str, uid: &str| -> ((String, String), Arc<Pod>) {
         let pod = json!({"metadata": {"namespace": "ns", "name": name, "uid": uid}});
@@ -273,17 +281,23 @@ async fn start_with(log: Arc<logs::Kubelet>, archive: Option<Arc<dyn Store>>) ->
     let client = api_server(cluster.0.pem());
     let source = tls::Source::new(client.clone(), tls::Serving::SelfSigned, "orca", HOST).unwrap();
     let (_keep, tls) = watch::channel(source.load().await.unwrap());
+    let stats = Arc::new(Stats::new("orca".to_owned(), Arc::new(())));
+    let metrics = stats::Metrics::default();
+    let collector = Collector { stats: stats.clone(), links: links.clone(), metrics };
     let endpoint = Endpoint {
         pods: pods.clone(),
-        links: Arc::new(links),
+        links,
         archive: archive.map(Archive::new),
         authenticator: Authenticator::new(client.clone()),
         authorizer: Authorizer::new(client, "orca".to_owned()),
+        stats,
+        telemetry: Telemetry::new(&CloudCalls::default(), |_| {}),
         streams: tokio_util::task::TaskTracker::new(),
     };
     let listener = server::bind(SocketAddr::from((HOST, 0))).await.unwrap();
     let address = listener.local_addr().unwrap();
     let mut tasks = JoinSet::new();
+    tasks.spawn(collector.run());
     tasks.spawn(async move {
         let _keep = _keep;
         server::serve(Arc::new(endpoint), listener, tls).await;

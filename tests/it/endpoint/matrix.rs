@@ -15,8 +15,9 @@ const REQUESTS: &[(&str, Method, &str)] = &[
     ("exec by POST", Method::POST, "/exec/ns/running/uid-1/c?command=id"),
     ("attach", Method::POST, "/attach/ns/running/c"),
     ("port-forward", Method::POST, "/portForward/ns/running"),
-    ("metrics", Method::GET, "/metrics/other"),
-    ("stats", Method::GET, "/stats/other"),
+    ("metrics", Method::GET, "/metrics/resource"),
+    ("process", Method::GET, "/metrics"),
+    ("stats", Method::GET, "/stats/summary"),
     ("run", Method::POST, "/run/ns/running/c?cmd=id"),
     ("configz", Method::GET, "/configz"),
     ("odd path", Method::GET, "/containerLogs/ns/../running/c"),
@@ -84,18 +85,18 @@ async fn every_identity_gets_what_it_may_and_nothing_else() {
     let names: Vec<_> = REQUESTS.iter().map(|(name, _, _)| *name).collect();
     assert_eq!(
         names.join(", "),
-        "healthz, pods, logs, exec by GET, exec by POST, attach, port-forward, metrics, stats, run, configz, odd path"
+        "healthz, pods, logs, exec by GET, exec by POST, attach, port-forward, metrics, process, stats, run, configz, odd path"
     );
     insta::assert_snapshot!(table.join("\n"), @"
-    nobody                    401 401 401 401 401 401 401 401 401 401 401 401
-    another CA's certificate  TLS TLS TLS TLS TLS TLS TLS TLS TLS TLS TLS TLS
-    an expired certificate    TLS TLS TLS TLS TLS TLS TLS TLS TLS TLS TLS TLS
-    a server's certificate    TLS TLS TLS TLS TLS TLS TLS TLS TLS TLS TLS TLS
-    somebody's certificate    403 403 403 403 403 403 403 403 403 403 403 400
-    a token for elsewhere     401 401 401 401 401 401 401 401 401 401 401 401
-    a scraper's token         403 403 403 403 403 403 403 404 404 403 403 400
-    a viewer's token          200 200 200 403 403 403 403 404 404 403 404 400
-    the API server            200 200 200 101 101 101 101 404 404 404 404 400
+    nobody                    401 401 401 401 401 401 401 401 401 401 401 401 401
+    another CA's certificate  TLS TLS TLS TLS TLS TLS TLS TLS TLS TLS TLS TLS TLS
+    an expired certificate    TLS TLS TLS TLS TLS TLS TLS TLS TLS TLS TLS TLS TLS
+    a server's certificate    TLS TLS TLS TLS TLS TLS TLS TLS TLS TLS TLS TLS TLS
+    somebody's certificate    403 403 403 403 403 403 403 403 403 403 403 403 400
+    a token for elsewhere     401 401 401 401 401 401 401 401 401 401 401 401 401
+    a scraper's token         403 403 403 403 403 403 403 200 200 200 403 403 400
+    a viewer's token          200 200 200 403 403 403 403 200 200 200 403 404 400
+    the API server            200 200 200 101 101 101 101 200 200 200 404 404 400
     ");
 }
 
