@@ -9,8 +9,8 @@ use anyhow::{Context, Result};
 use crate::alone::{Alone, Source};
 use crate::gauge::{Calls, boot_time, calls, count, millis, since, watches};
 use crate::table::{Sample, Table, at};
-use crate::tunnel;
 use crate::world::{Namespace, START, eventually};
+use crate::{logs, tunnel};
 
 /// Machines, one after the other.
 const ROUNDS: usize = 3;
@@ -25,7 +25,7 @@ containers:
 - name: main
   image: busybox:stable
   command: [sh, -c]
-  args: ["read up rest < /proc/uptime; echo $up $(cut -d' ' -f22 /proc/$(pidof kubelet)/stat); exec sleep infinity"]
+  args: ["read up rest < /proc/uptime; echo $up $(cut -d' ' -f22 /proc/$(pidof kubelet)/stat); while :; do usleep 200000; [ ! -e /tick ] || echo tick; done"]
 "#;
 
 /// How long a start took, in milliseconds.
@@ -64,6 +64,7 @@ pub(crate) fn measure(ns: &Namespace<'_>, table: &mut Table) -> Result<()> {
         let printed = alone.printed(&format!("{}_{name}_*", ns.name))?;
         ours.push(Start::read(&printed, reached(ns, &id)? - boot_time()?)?);
         let through = (round == 0).then(|| tunnel::Figures::read(ns, &name)).transpose()?;
+        let followed = (round == 0).then(|| logs::latencies(ns, &name)).transpose()?;
 
         alone.prepare()?;
         let open = watches(ns)?;
@@ -71,6 +72,9 @@ pub(crate) fn measure(ns: &Namespace<'_>, table: &mut Table) -> Result<()> {
         if let Some(through) = through {
             let held = watches(ns)? - open;
             table.one("watches at the API server of one kubelet by itself", "watches", held);
+            if let Some(followed) = followed {
+                logs::beside(&followed, &logs::latencies(ns, crate::alone::POD)?, table);
+            }
             through.beside(&tunnel::Figures::read(ns, crate::alone::POD)?, table);
         }
         file.push(alone.start(Source::File)?);

@@ -10,8 +10,10 @@ mod bursts;
 mod configured;
 mod gauge;
 mod launches;
+mod logs;
 mod machines;
 mod plan;
+mod plugin;
 mod rest;
 mod scrape;
 mod table;
@@ -29,12 +31,14 @@ use self::world::World;
 /// What is measured.
 type Part = (&'static str, &'static str, fn(&mut Table) -> Result<()>);
 
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 8] = [
     ("plan", "plans over a whole region", plan::measure),
     ("scrape", "pages of numbers for a thousand pods", scrape::measure),
     ("bursts", "bursts, on instances that are states only", bursts::measure),
     ("dry", "a pod that many pools refuse", launches::dry),
     ("thousand", "a thousand pods at once: nine minutes", launches::thousand),
+    ("logs", "logs: into the archive, and back", logs::measure),
+    ("plugin", "the tunnel, beside the vendor's client", plugin::measure),
     ("machines", "machines: ORCA's pods, and the same kubelet without ORCA", on_machines),
 ];
 

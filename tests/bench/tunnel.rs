@@ -16,12 +16,12 @@ const EXECS: usize = 5;
 /// One pod's figures, all through `kubectl exec`.
 pub(crate) struct Figures {
     /// To the pod and from it, in MiB/s.
-    up: f64,
-    down: f64,
+    pub(crate) up: f64,
+    pub(crate) down: f64,
     /// Of one byte there and back, in milliseconds.
-    round_trips: Vec<f64>,
+    pub(crate) round_trips: Vec<f64>,
     /// Of a whole command, in milliseconds.
-    execs: Vec<f64>,
+    pub(crate) execs: Vec<f64>,
 }
 
 impl Figures {
@@ -50,7 +50,11 @@ impl Figures {
 
     /// Beside those of a kubelet that the API server reaches itself.
     pub(crate) fn beside(&self, direct: &Self, table: &mut Table) {
-        let name = "the same kubelet, reached by the API server itself";
+        self.beside_a("the same kubelet, reached by the API server itself", direct, table);
+    }
+
+    /// Beside those of something else.
+    pub(crate) fn beside_a(&self, name: &str, direct: &Self, table: &mut Table) {
         table.beside("exec, bytes to the pod", "MiB/s", self.up, (name, direct.up));
         table.beside("exec, bytes from the pod", "MiB/s", self.down, (name, direct.down));
         for (of, ours, theirs) in [

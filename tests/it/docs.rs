@@ -101,6 +101,14 @@ fn the_policy_of_orca_allows_the_calls_that_it_makes_and_no_other() {
             }
         }
     }
+    for text in sources("src/logs/store") {
+        for line in text.lines() {
+            let method = line.split("client.").nth(1).and_then(|rest| rest.split("()").next());
+            let words = method.iter().flat_map(|method| method.split('_'));
+            let name: String = words.map(|word| word[..1].to_uppercase() + &word[1..]).collect();
+            called.extend((!name.is_empty()).then(|| format!("logs:{name}")));
+        }
+    }
     assert!(
         called.contains("RunInstances") && called.contains("StartSession") && called.len() > 15,
         "{called:?}"
@@ -112,12 +120,14 @@ fn the_policy_of_orca_allows_the_calls_that_it_makes_and_no_other() {
         .map(|action| match action.as_str() {
             "GetProducts" => format!("pricing:{action}"),
             "GetParameter" | "DescribeInstanceInformation" => format!("ssm:{action}"),
+            logs if logs.starts_with("logs:") => logs.to_owned(),
             session if session.ends_with("Session") => format!("ssm:{action}"),
             _ => format!("ec2:{action}"),
         })
         .collect();
     // By the instance profile of a launch, and by the WebSocket of a session.
-    wanted.extend(["iam:PassRole", "ssmmessages:OpenDataChannel"].map(str::to_owned));
+    // Tags of a group that is made are a permission of their own.
+    wanted.extend(["iam:PassRole", "ssmmessages:OpenDataChannel", "logs:TagResource"].map(str::to_owned));
     assert_eq!(
         actions(&policy("ORCA")),
         wanted,
