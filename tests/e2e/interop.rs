@@ -8,6 +8,12 @@ use anyhow::{Context, Result, ensure};
 use orca::cloud::ec2::{Ec2, sdk_config};
 use orca::cloud::{Cloud, InstanceState, LaunchSpec, Market};
 use orca::config::{Config, Facts};
+use orca::logs::batch::Packer;
+use orca::logs::cri::Stream;
+use orca::logs::record::{Body, End, Record};
+use orca::logs::stamp::Stamp;
+use orca::logs::store::cloudwatch::{CloudWatch, Group};
+use orca::logs::store::{From, Store as _, StoreError};
 use orca::telemetry::CloudCalls;
 use serde_json::Value;
 
@@ -104,7 +110,57 @@ fn moto(_: &Namespace<'_>) -> Result<()> {
         word("group"),
         word("image"),
     );
-    tokio::runtime::Runtime::new()?.block_on(launch_and_end(&config(&file)?))
+    let config = config(&file)?;
+    tokio::runtime::Runtime::new()?.block_on(async {
+        launch_and_end(&config).await?;
+        archive(&config).await
+    })
+}
+
+/// A log of three calls, written and read back in both directions.
+async fn archive(config: &Config) -> Result<()> {
+    const LINES: u64 = 25_000;
+    let group = Group {
+        name: "/orca/interop/pods".to_owned(),
+        retention_days: Some(30),
+        kms_key: None,
+        tags: [("team".to_owned(), "ml".to_owned())].into(),
+    };
+    let store = CloudWatch::new(&sdk(config).await, group);
+    let stream = "ns/pod/uid/main/0";
+    ensure!(store.page(stream, &From::Tail).await == Err(StoreError::NotFound), "a group that nobody made");
+    for _ in 0..2 {
+        store.prepare().await?;
+        store.create_stream(stream).await?;
+    }
+    let (mut packer, now) = (Packer::new(0, None), orca::clock::now());
+    for seq in 0..=LINES {
+        let body = Body::Line { text: format!("line {seq}").into(), end: End::Full };
+        let record = Record { seq, stamp: Stamp::utc(now), stream: Stream::Stdout, body, origin: None };
+        let full = if seq < LINES { packer.push(&record, now)? } else { packer.take() };
+        if let Some(batch) = full {
+            let refused = store.put(stream, batch.events()).await?;
+            ensure!(batch.refused(refused).next().is_none(), "moto refuses events");
+        }
+    }
+    ensure!(store.streams("ns/pod/uid/").await? == [stream], "{:?}", store.streams("").await);
+    for (mut from, forward) in [(From::Head { since: None }, true), (From::Tail, false)] {
+        let mut seen = Vec::new();
+        loop {
+            let page = store.page(stream, &from).await?;
+            for event in &page.events {
+                seen.push(Record::decode(&event.message)?.seq);
+            }
+            let next = From::Token(if forward { page.forward } else { page.backward });
+            if next == from {
+                break;
+            }
+            from = next;
+        }
+        seen.sort_unstable();
+        ensure!(seen == (0..LINES).collect::<Vec<_>>(), "{} events came back", seen.len());
+    }
+    Ok(())
 }
 
 /// Ends an instance of the local cloud by EC2's own call, as a person with the right to may.
@@ -120,10 +176,13 @@ fn config(file: &str) -> Result<Config> {
 }
 
 async fn ec2(config: &Config) -> Ec2 {
+    Ec2::new(&sdk(config).await, config, "cluster-1", 36, CloudCalls::default())
+}
+
+async fn sdk(config: &Config) -> aws_config::SdkConfig {
     let keys = aws_credential_types::Credentials::new("test", "test", None, None, "interop");
     let provider = aws_credential_types::provider::SharedCredentialsProvider::new(keys);
-    let sdk = sdk_config(&config.aws).await.into_builder().credentials_provider(provider).build();
-    Ec2::new(&sdk, config, "cluster-1", 36, CloudCalls::default())
+    sdk_config(&config.aws).await.into_builder().credentials_provider(provider).build()
 }
 
 async fn launch_and_end(config: &Config) -> Result<()> {
