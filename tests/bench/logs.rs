@@ -58,7 +58,7 @@ pub(crate) fn measure(table: &mut Table) -> Result<()> {
         burst(ns, table)?;
         read_back(ns, table)
     });
-    http("PATCH", "/_local/ssm", Some(&json!({"output_bytes_per_second": 0})))?;
+    http("PATCH", "/_local/ssm", Some(&json!({"output_bytes_per_second": null})))?;
     world.stop().and(result)
 }
 
@@ -105,7 +105,7 @@ fn burst(ns: &Namespace<'_>, table: &mut Table) -> Result<()> {
     let output = ns.output(&["exec", "burst", "--", "cat", "/text"])?;
     let cat = count(output.stdout.len()) / start.elapsed().as_secs_f64() / 1e6;
     table.beside("archive of a machine's logs", "MB/s", rate, ("`cat` through the same channel", cat));
-    http("PATCH", "/_local/ssm", Some(&json!({"output_bytes_per_second": 0})))?;
+    http("PATCH", "/_local/ssm", Some(&json!({"output_bytes_per_second": null})))?;
     ns.run(&["delete", "pod", "burst", "--grace-period=1"])?;
     Ok(())
 }
