@@ -21,6 +21,7 @@ use crate::endpoint::authn::Authenticator;
 use crate::endpoint::authz::Authorizer;
 use crate::endpoint::{Endpoint, csr, server, tls};
 use crate::gateway::{self, Gateway};
+use crate::gpu::{self, Gpus};
 use crate::informer::PodInformer;
 use crate::keys::Keys;
 use crate::link::{LinkDeps, LinkSettings, LiveLinks};
@@ -32,7 +33,7 @@ use crate::market::MarketCache;
 use crate::node;
 use crate::stats::collect::Collector;
 use crate::stats::{self, Stats};
-use crate::telemetry::{CloudCalls, Probe, Telemetry};
+use crate::telemetry::{CloudCalls, Probe, Registries, Telemetry};
 use crate::tunnel::Transport;
 use crate::tunnel::direct::DirectTransport;
 use crate::tunnel::ssm::{SsmOptions, SsmTransport};
@@ -132,14 +133,23 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
         cluster_id: cluster.id.clone(),
         metrics: metrics.clone(),
     });
-    let telemetry = Telemetry::new(&calls, |registry| {
-        metrics.register(registry);
-        gateway.register(registry);
-        market.register(registry);
-        certificate.register(registry);
-        archive.metrics.register(registry);
-        scrapes.register(registry);
+    let gpus = Gpus::new(&config.node.name);
+    let telemetry = Telemetry::new(&calls, |Registries { own, plain }| {
+        metrics.register(own);
+        gateway.register(own);
+        market.register(own);
+        certificate.register(own);
+        gpus.register(own, plain);
+        archive.metrics.register(own);
+        scrapes.register(own);
     });
+    let watch = gpu::Watch {
+        gpus,
+        links: links.clone(),
+        pods: pods.clone(),
+        tell: controller.teller(),
+        gpu_resource: config.node.gpu.resource.clone(),
+    };
     let live = controller.live();
     let telemetry = telemetry
         .with_capacity(move || serde_json::to_value(live()).expect("a page has only texts and numbers"));
@@ -189,6 +199,10 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
             Ok(())
         });
     }
+    spawn(&mut tasks, "the watch of GPUs", async move {
+        watch.run().await;
+        Ok(())
+    });
     spawn(&mut tasks, "the market", async move {
         market.run().await;
         Ok(())

@@ -28,6 +28,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use rand::RngExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -168,6 +169,13 @@ impl Controller {
     #[must_use]
     pub fn cloud_health(&self) -> watch::Receiver<CloudHealth> {
         self.core.health.subscribe()
+    }
+
+    /// Tells a pod something, as an event.
+    #[must_use]
+    pub fn teller(&self) -> Arc<dyn Fn(ObjectReference, Note) + Send + Sync> {
+        let core = self.core.clone();
+        Arc::new(move |about, note| core.story.tell(about, note))
     }
 
     /// What the node should offer at most, by resource, as it is when it is called.

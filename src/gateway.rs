@@ -38,6 +38,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 
+pub(crate) use self::gpu::holders as gpu_holders;
 pub use self::node::Reported;
 pub use self::session::{Progress, Session};
 pub use self::upstream::as_node;

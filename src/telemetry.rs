@@ -9,4 +9,4 @@ mod metrics;
 
 pub use health::{Check, Health, Probe};
 pub use logs::init as init_logs;
-pub use metrics::{CloudCalls, FORMAT, Telemetry};
+pub use metrics::{CloudCalls, FORMAT, Registries, Telemetry};

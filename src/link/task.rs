@@ -100,6 +100,7 @@ impl Link {
             attached: None,
             notice: None,
             usable: None,
+            has_nvidia: machine.nvidia().is_some(),
         };
         let pin = Mutex::new(machine.host_key.clone());
         Self { hub, machine, upstream, shut_down: watch::Sender::new(false), status: Mutex::new(status), pin }

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
@@ -22,8 +22,17 @@ pub const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=u
 #[derive(Clone, Debug)]
 pub struct Telemetry {
     pub health: Health,
-    registry: Arc<Registry>,
+    registries: Arc<Registries>,
     capacity: Option<Page>,
+}
+
+/// Where metrics are registered.
+#[derive(Debug)]
+pub struct Registries {
+    /// Those whose names begin with `orca_`.
+    pub own: Registry,
+    /// Those with names that others gave.
+    pub plain: Registry,
 }
 
 /// A page that is made when it is asked for.
@@ -39,11 +48,11 @@ impl std::fmt::Debug for Page {
 impl Telemetry {
     /// Registers the calls to the cloud, and with `areas` what the other parts count.
     #[must_use]
-    pub fn new(cloud: &CloudCalls, areas: impl FnOnce(&mut Registry)) -> Self {
-        let mut registry = Registry::with_prefix("orca");
-        cloud.register(&mut registry);
-        areas(&mut registry);
-        Self { health: Health::default(), registry: Arc::new(registry), capacity: None }
+    pub fn new(cloud: &CloudCalls, areas: impl FnOnce(&mut Registries)) -> Self {
+        let mut registries = Registries { own: Registry::with_prefix("orca"), plain: Registry::default() };
+        cloud.register(&mut registries.own);
+        areas(&mut registries);
+        Self { health: Health::default(), registries: Arc::new(registries), capacity: None }
     }
 
     /// Shows what is known of capacity, as JSON, at `/capacity`: read only, for `orca capacity`.
@@ -78,9 +87,11 @@ impl Telemetry {
     /// # Errors
     /// Never for the metrics here: writing to a string does not fail.
     pub fn encode(&self) -> Result<String, std::fmt::Error> {
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
-        Ok(text)
+        let mut out = String::new();
+        text::encode_registry(&mut out, &self.registries.own)?;
+        text::encode_registry(&mut out, &self.registries.plain)?;
+        text::encode_eof(&mut out)?;
+        Ok(out)
     }
 
     fn show_health(&self, probe: Probe) -> Response {
@@ -157,7 +168,7 @@ mod tests {
     async fn metrics_show_what_the_handles_counted() {
         let (calls, areas) = (CloudCalls::default(), Counter::<u64>::default());
         let telemetry =
-            Telemetry::new(&calls, |registry| registry.register("areas", "Areas.", areas.clone()));
+            Telemetry::new(&calls, |registries| registries.own.register("areas", "Areas.", areas.clone()));
         calls.observe("RunInstances", "ok");
         areas.inc();
         let (status, text) = ask(&telemetry, "/metrics").await;

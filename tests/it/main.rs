@@ -17,6 +17,8 @@ mod docs;
 mod ec2;
 // The node's HTTPS endpoint over real TLS, in front of a stand-in for a guest kubelet.
 mod endpoint;
+// GPUs: the script of machines with a stand-in for nvidia-smi, up to series and events.
+mod gpu;
 // Pods from binding to their end: the controller on an API server and a cloud in memory, on a paused clock.
 mod lifecycle;
 // Manifests and examples parse; permissions stay narrow.

@@ -288,6 +288,7 @@ impl Links for FakeLinks {
             attached: None,
             notice: None,
             usable: None,
+            has_nvidia: false,
         };
         state.links.insert(uid, Link { machine, since, status, revoked: false, unreachable });
     }
