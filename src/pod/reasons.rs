@@ -191,6 +191,7 @@ pub fn is_rejection(reason: &str) -> bool {
         UNSUPPORTED_ARCHITECTURE,
         INVALID_QUANTITY,
         DAEMON_SET,
+        CAPACITY_WAIT_EXCEEDED,
     ]
     .contains(&reason)
 }
