@@ -1,5 +1,9 @@
 //! The only place that knows every part: wires the ports, owns the tasks and their end.
 
+mod meters;
+
+pub use meters::Meters;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +20,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::cloud::ec2::{Ec2, sdk_config};
 use crate::config::{Config, Tls, TunnelKind};
-use crate::controller::{Controller, Deps, Metrics};
+use crate::controller::{Controller, Deps};
 use crate::endpoint::authn::Authenticator;
 use crate::endpoint::authz::Authorizer;
-use crate::endpoint::{Endpoint, csr, server, tls};
+use crate::endpoint::{self, Endpoint, csr, server, tls};
 use crate::gateway::{self, Gateway};
 use crate::gpu::{self, Gpus};
 use crate::informer::PodInformer;
@@ -33,7 +37,7 @@ use crate::market::MarketCache;
 use crate::node;
 use crate::stats::collect::Collector;
 use crate::stats::{self, Stats};
-use crate::telemetry::{CloudCalls, Probe, Registries, Telemetry};
+use crate::telemetry::{Probe, Telemetry};
 use crate::tunnel::Transport;
 use crate::tunnel::direct::DirectTransport;
 use crate::tunnel::ssm::{SsmOptions, SsmTransport};
@@ -96,10 +100,8 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
     );
 
     let sdk = sdk_config(&config.aws).await;
-    let (calls, metrics) = (CloudCalls::default(), Metrics::default());
-    let certificate = csr::Metrics::default();
-    let scrapes = stats::Metrics::default();
-    let ec2 = Arc::new(Ec2::new(&sdk, &config, &cluster.id, cluster.minor, calls.clone()));
+    let mut meters = Meters { gpus: Gpus::new(&config.node.name), ..Meters::default() };
+    let ec2 = Arc::new(Ec2::new(&sdk, &config, &cluster.id, cluster.minor, meters.cloud.clone()));
     let transport: Arc<dyn Transport> = match config.aws.tunnel {
         TunnelKind::Ssm => Arc::new(SsmTransport::new(&sdk, SsmOptions::default())),
         TunnelKind::Direct => Arc::new(DirectTransport),
@@ -131,20 +133,16 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
         ssh_public: keys.ssh_public.clone(),
         config: config.clone(),
         cluster_id: cluster.id.clone(),
-        metrics: metrics.clone(),
+        metrics: meters.controller.clone(),
     });
-    let gpus = Gpus::new(&config.node.name);
-    let telemetry = Telemetry::new(&calls, |Registries { own, plain }| {
-        metrics.register(own);
-        gateway.register(own);
-        market.register(own);
-        certificate.register(own);
-        gpus.register(own, plain);
-        archive.metrics.register(own);
-        scrapes.register(own);
-    });
+    meters.gateway = gateway.metrics();
+    meters.market = market.metrics();
+    meters.links = links.metrics();
+    meters.pod_watch_errors = pods.watch_errors();
+    meters.logs = archive.metrics.clone();
+    let telemetry = Telemetry::new(|registry| meters.register(registry));
     let watch = gpu::Watch {
-        gpus,
+        gpus: meters.gpus.clone(),
         links: links.clone(),
         pods: pods.clone(),
         tell: controller.teller(),
@@ -160,16 +158,17 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
         logs: archive.health(),
         features: Arc::new(move || gateway.declared_features()),
         ceilings: controller.ceilings(),
+        metrics: meters.node.clone(),
     };
 
     let mut tasks = Tasks::new();
-    let serving = serving(&mut tasks, &config, &client, &kube, certificate)?;
+    let serving = serving(&mut tasks, &config, &client, &kube, meters.certificate.clone())?;
     if let Some(address) = config.metrics.listen {
         let telemetry = telemetry.clone();
         spawn(&mut tasks, "the metrics server", async move { telemetry.serve(address).await });
     }
     let stats = Arc::new(Stats::new(config.node.name.clone(), Arc::new(())));
-    let collector = Collector { stats: stats.clone(), links: links.clone(), metrics: scrapes };
+    let collector = Collector { stats: stats.clone(), links: links.clone(), metrics: meters.scrapes.clone() };
     spawn(&mut tasks, "the collector of numbers", async move {
         collector.run().await;
         Ok(())
@@ -183,6 +182,7 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
         stats,
         telemetry: telemetry.clone(),
         streams: TaskTracker::new(),
+        metrics: meters.endpoint.clone(),
     };
     serve_endpoint(&mut tasks, &config, &client, serving, endpoint).await?;
     let ready = telemetry.health.check("pods", Probe::Ready, "the pods of this node were not read yet");

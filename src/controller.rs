@@ -11,6 +11,7 @@ mod changes;
 mod deadline;
 mod fleet;
 mod health;
+mod journey;
 mod kubelet;
 mod launch;
 mod live;
@@ -35,6 +36,7 @@ use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
 use crate::capacity::blocked::Blocked;
+use crate::capacity::money::MicroUsd;
 use crate::clock;
 use crate::cloud::{Cloud, CloudHealth};
 use crate::config::{Config, TunnelKind};
@@ -133,6 +135,8 @@ impl Controller {
     pub fn new(deps: Deps) -> Self {
         let Deps { client, pods, cloud, market, links, logs, ssh_public, config, cluster_id, metrics } = deps;
         let (story, lines) = story::Story::new();
+        metrics.max_instances.set(config.limits.max_concurrent_instances.into());
+        metrics.max_hourly_cost.set(config.limits.max_hourly_cost.map_or(f64::INFINITY, MicroUsd::dollars));
         let rules = Rules {
             gpu_resource: config.node.gpu.resource.clone(),
             daemon_sets: config.node.daemon_sets,
@@ -149,17 +153,17 @@ impl Controller {
             logs,
             config,
             cluster_id,
+            table: table::Table::new(metrics.clone()),
+            health: health::Health::new(metrics.cloud_reachable.clone()),
             metrics,
             ssh_public,
             owners: owners::Owners::default(),
             rules,
             queue: Queue::default(),
-            table: table::Table::default(),
             fleet: fleet::Fleet::new(),
             market,
             blocked: Mutex::default(),
             story,
-            health: health::Health::new(),
             launches: Semaphore::new(LAUNCHES),
         });
         Self { core, lines }
@@ -310,6 +314,7 @@ impl Core {
     /// Observe, decide, act; says when to look again, `None` for a pod of which nothing is left.
     async fn look(&self, uid: &str, slot: &mut Slot) -> Result<Option<Duration>, act::Failure> {
         let mut seen = self.observe(uid);
+        self.follow(uid, &seen);
         let mut decision = decide(&seen.observed(uid, &self.rules));
         // That a pod is gone is concluded from a live read, once.
         let unproven = decision.state == State::Vanished && !self.table.get(uid).gone;
@@ -318,6 +323,8 @@ impl Core {
             decision = decide(&seen.observed(uid, &self.rules));
         }
         self.note(uid, &decision);
+        self.metrics
+            .waits(uid, seen.pod.as_deref().and_then(journey::bound).filter(|_| decision.state.is_waiting()));
         if decision.state == State::Vanished
             && decision.actions.is_empty()
             && self.has_ended(uid, &seen).await
@@ -345,6 +352,20 @@ impl Core {
                     "the kubelet could not be asked"
                 );
                 false
+            }
+        }
+    }
+
+    /// Tells the steps of the pod's launch that are over.
+    fn follow(&self, uid: &str, seen: &observe::Seen) {
+        let Some(pod) = &seen.pod else { return };
+        let machine = seen.instances.iter().find(|one| one.state.may_run());
+        let link = seen.link.as_ref();
+        let passed = self.table.update(uid, |row| row.journey.advance(pod, machine, link, clock::now()));
+        for step in passed {
+            self.metrics.passed(step.phase, step.seconds());
+            if let (journey::Phase::Started, Some(bound)) = (step.phase, journey::bound(pod)) {
+                self.metrics.started(step.to.duration_since(bound).as_secs_f64());
             }
         }
     }

@@ -14,7 +14,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use prometheus_client::registry::Registry;
 
 pub use self::book::{Accelerator, Owner};
 pub use self::watch::{Tell, Watch};
@@ -22,6 +21,7 @@ pub use self::watch::{Tell, Watch};
 use self::book::Machine;
 use self::series::{Counts, Series};
 use crate::pod::decide::Note;
+use crate::telemetry::Registry;
 
 /// What is known of the GPUs of all machines. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -40,10 +40,10 @@ impl Gpus {
         Self { node: node.into(), ..Self::default() }
     }
 
-    /// Adds the series: `own` has ORCA's prefix, `plain` none, since dashboards know DCGM's names.
-    pub fn register(&self, own: &mut Registry, plain: &mut Registry) {
-        self.counts.register(own);
-        plain.register_collector(Box::new(Series(self.clone())));
+    /// Adds the series.
+    pub fn register(&self, registry: &mut Registry) {
+        self.counts.register(registry);
+        registry.collect(series::described(), Series(self.clone()));
     }
 
     /// The GPUs of a pod's machine as of `now`, for `/stats/summary`; none whose last reading is old.

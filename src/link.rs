@@ -7,6 +7,7 @@ mod backoff;
 mod bootstrap;
 mod health;
 mod live;
+mod metrics;
 mod notice;
 mod pin;
 mod pool;
@@ -17,6 +18,7 @@ mod tests;
 mod wire;
 
 pub use live::{LinkDeps, LinkSettings, LiveLinks};
+pub use metrics::Metrics;
 
 use std::net::IpAddr;
 use std::sync::Arc;

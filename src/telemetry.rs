@@ -6,7 +6,10 @@
 mod health;
 mod logs;
 mod metrics;
+mod process;
+mod registry;
 
 pub use health::{Check, Health, Probe};
 pub use logs::init as init_logs;
-pub use metrics::{CloudCalls, FORMAT, Registries, Telemetry};
+pub use metrics::{CloudCalls, FORMAT, Telemetry};
+pub use registry::{Described, Registry};

@@ -246,6 +246,9 @@ impl Core {
                 self.metrics.until_launch.observe(at.elapsed().as_secs_f64());
             }
             began = Instant::now();
+            if let Some(step) = self.table.update(uid, |row| row.journey.request(pod, clock::now())) {
+                self.metrics.passed(step.phase, step.seconds());
+            }
             Some(deadline("launching an instance", self.cloud.launch(&spec)).await)
         };
         let answer = slot.lend(call).await?;

@@ -8,13 +8,13 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::registry::Registry;
 
 use super::Gpus;
 use super::book::{Machine, Shown};
 use super::sample::Reading;
 use super::xid::Verdict;
 use crate::clock;
+use crate::telemetry::Registry;
 
 /// Name, help text, type, and where the value comes from.
 type Field = (&'static str, &'static str, MetricType, fn(&Shown<'_>) -> Option<f64>);
@@ -73,6 +73,11 @@ const FIELDS: &[Field] = &[
         Some(shown.last_xid.into())
     }),
 ];
+
+/// Names, help texts and types.
+pub(super) fn described() -> impl Iterator<Item = (&'static str, &'static str, MetricType)> {
+    FIELDS.iter().map(|(name, help, kind, _)| (*name, *help, *kind))
+}
 
 /// Shows what is known at the time of the scrape.
 #[derive(Debug)]
@@ -146,8 +151,8 @@ mod tests {
     #[test]
     fn series_have_the_names_and_labels_that_dashboards_for_dcgm_expect() {
         let gpus = Gpus::new("burst");
-        let (mut own, mut plain) = (Registry::with_prefix("orca"), Registry::default());
-        gpus.register(&mut own, &mut plain);
+        let mut registry = Registry::default();
+        gpus.register(&mut registry);
         let owner = Owner {
             namespace: "ml".to_owned(),
             pod: "train-0".to_owned(),
@@ -161,8 +166,7 @@ mod tests {
         ] {
             drop(gpus.read("uid", &owner, line, clock::now()));
         }
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &plain).unwrap();
+        let text = registry.encode().unwrap();
         let labels = "{gpu=\"0\",UUID=\"GPU-a\",pci_bus_id=\"00000000:00:1E.0\",device=\"nvidia0\",modelName=\"NVIDIA A10G\",\
                       Hostname=\"burst\",DCGM_FI_DRIVER_VERSION=\"580.1\",instance_id=\"i-1\",namespace=\"ml\",\
                       pod=\"train-0\",container=\"main\"}";
@@ -176,12 +180,9 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "{line} not in:\n{text}");
         }
         assert!(!text.contains("DCGM_FI_DEV_POWER_USAGE{"), "what is not told is not shown");
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &own).unwrap();
         assert!(text.contains("orca_gpu_xid_errors_total{verdict=\"sick\"} 1"), "{text}");
         gpus.forget("uid");
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &plain).unwrap();
+        let text = registry.encode().unwrap();
         assert!(!text.contains("GPU-a"), "{text}");
     }
 }

@@ -2,18 +2,20 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::registry::Registry;
+use prometheus_client::metrics::histogram::Histogram;
 
 use super::health::{Health, Probe};
+use super::{Registry, process};
 
 /// The content type of [`Telemetry::encode`].
 pub const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -22,17 +24,8 @@ pub const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=u
 #[derive(Clone, Debug)]
 pub struct Telemetry {
     pub health: Health,
-    registries: Arc<Registries>,
+    registry: Arc<Registry>,
     capacity: Option<Page>,
-}
-
-/// Where metrics are registered.
-#[derive(Debug)]
-pub struct Registries {
-    /// Those whose names begin with `orca_`.
-    pub own: Registry,
-    /// Those with names that others gave.
-    pub plain: Registry,
 }
 
 /// A page that is made when it is asked for.
@@ -46,13 +39,13 @@ impl std::fmt::Debug for Page {
 }
 
 impl Telemetry {
-    /// Registers the calls to the cloud, and with `areas` what the other parts count.
+    /// Registers what the process is, and with `areas` what its parts count.
     #[must_use]
-    pub fn new(cloud: &CloudCalls, areas: impl FnOnce(&mut Registries)) -> Self {
-        let mut registries = Registries { own: Registry::with_prefix("orca"), plain: Registry::default() };
-        cloud.register(&mut registries.own);
-        areas(&mut registries);
-        Self { health: Health::default(), registries: Arc::new(registries), capacity: None }
+    pub fn new(areas: impl FnOnce(&mut Registry)) -> Self {
+        let mut registry = Registry::default();
+        process::register(&mut registry);
+        areas(&mut registry);
+        Self { health: Health::default(), registry: Arc::new(registry), capacity: None }
     }
 
     /// Shows what is known of capacity, as JSON, at `/capacity`: read only, for `orca capacity`.
@@ -82,16 +75,18 @@ impl Telemetry {
         axum::serve(listener, self.router()).await.context("serving metrics")
     }
 
-    /// The metrics as text in the OpenMetrics format.
+    /// The metrics as text, of the type [`FORMAT`].
     ///
     /// # Errors
     /// Never for the metrics here: writing to a string does not fail.
     pub fn encode(&self) -> Result<String, std::fmt::Error> {
-        let mut out = String::new();
-        text::encode_registry(&mut out, &self.registries.own)?;
-        text::encode_registry(&mut out, &self.registries.plain)?;
-        text::encode_eof(&mut out)?;
-        Ok(out)
+        self.registry.encode()
+    }
+
+    /// Where everything is registered.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
     }
 
     fn show_health(&self, probe: Probe) -> Response {
@@ -124,16 +119,46 @@ struct Call {
     result: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Action {
+    action: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Kind {
+    kind: &'static str,
+}
+
 /// Calls to the cloud.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct CloudCalls {
     calls: Family<Call, Counter>,
+    seconds: Family<Action, Histogram, fn() -> Histogram>,
+    waits: Family<Kind, Histogram, fn() -> Histogram>,
+}
+
+impl Default for CloudCalls {
+    fn default() -> Self {
+        Self {
+            calls: Family::default(),
+            seconds: Family::new_with_constructor(|| Histogram::new([0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0])),
+            waits: Family::new_with_constructor(|| {
+                Histogram::new([0.001, 0.1, 1.0, 10.0, 60.0, 300.0, 1200.0])
+            }),
+        }
+    }
 }
 
 impl CloudCalls {
-    /// One call, with `ok` or the kind of its refusal.
-    pub fn observe(&self, action: &'static str, result: &'static str) {
+    /// One call, with `ok` or the kind of its refusal, and how long it took.
+    pub fn observe(&self, action: &'static str, result: &'static str, took: Duration) {
         self.calls.get_or_create(&Call { action, result }).inc();
+        self.seconds.get_or_create(&Action { action }).observe(took.as_secs_f64());
+    }
+
+    /// How long a call of this kind waited for its turn.
+    pub fn waited(&self, kind: &'static str, wait: Duration) {
+        self.waits.get_or_create(&Kind { kind }).observe(wait.as_secs_f64());
     }
 
     /// Calls made so far, by action and result.
@@ -142,8 +167,19 @@ impl CloudCalls {
         self.calls.get_or_create(&Call { action, result }).get()
     }
 
-    fn register(&self, registry: &mut Registry) {
+    /// Makes them visible.
+    pub fn register(&self, registry: &mut Registry) {
         registry.register("cloud_calls", "Calls to the cloud, by action and result", self.calls.clone());
+        registry.register(
+            "cloud_call_seconds",
+            "How long calls to the cloud took, by action",
+            self.seconds.clone(),
+        );
+        registry.register(
+            "cloud_throttle_wait_seconds",
+            "How long calls waited here for the rate that the cloud allows, by kind",
+            self.waits.clone(),
+        );
     }
 }
 
@@ -167,9 +203,11 @@ mod tests {
     #[tokio::test]
     async fn metrics_show_what_the_handles_counted() {
         let (calls, areas) = (CloudCalls::default(), Counter::<u64>::default());
-        let telemetry =
-            Telemetry::new(&calls, |registries| registries.own.register("areas", "Areas.", areas.clone()));
-        calls.observe("RunInstances", "ok");
+        let telemetry = Telemetry::new(|registry| {
+            calls.register(registry);
+            registry.register("areas", "Areas", areas.clone());
+        });
+        calls.observe("RunInstances", "ok", Duration::from_millis(200));
         areas.inc();
         let (status, text) = ask(&telemetry, "/metrics").await;
         assert_eq!(status, StatusCode::OK);
@@ -181,7 +219,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_page_of_capacity_is_there_once_somebody_knows_something() {
-        let telemetry = Telemetry::new(&CloudCalls::default(), |_| {});
+        let telemetry = Telemetry::new(|_| {});
         assert_eq!(ask(&telemetry, "/capacity").await.0, StatusCode::NOT_FOUND);
         let telemetry = telemetry.with_capacity(|| serde_json::json!({"node": "orca"}));
         let expected = (StatusCode::OK, "{\"node\":\"orca\"}".to_owned());
@@ -190,7 +228,7 @@ mod tests {
 
     #[tokio::test]
     async fn readiness_waits_for_every_check_and_liveness_for_its_own() {
-        let telemetry = Telemetry::new(&CloudCalls::default(), |_| {});
+        let telemetry = Telemetry::new(|_| {});
         assert_eq!(ask(&telemetry, "/readyz").await.0, StatusCode::OK);
         let synced = telemetry.health.check("pods-synced", Probe::Ready, "not yet");
         let (status, text) = ask(&telemetry, "/readyz").await;

@@ -13,7 +13,7 @@ use orca::gpu::{Gpus, Watch};
 use orca::informer::PodInformer;
 use orca::link::{LinkState, LinkStatus, Links, Machine};
 use orca::pod::decide::{Note, NoteKind};
-use orca::telemetry::{CloudCalls, Registries, Telemetry};
+use orca::telemetry::Telemetry;
 use orca::tunnel::{ByteStream, TunnelError};
 use serde_json::json;
 use tokio::process::{Child, Command};
@@ -153,8 +153,7 @@ async fn what_a_machine_says_of_its_gpus_becomes_series_and_events_and_ends_with
     let pods = PodInformer::new();
     pods.apply(&pod());
     let gpus = Gpus::new("burst");
-    let telemetry =
-        Telemetry::new(&CloudCalls::default(), |Registries { own, plain }| gpus.register(own, plain));
+    let telemetry = Telemetry::new(|registry| gpus.register(registry));
     let (tell, mut told) = mpsc::unbounded_channel::<(Option<String>, Note)>();
     let watch = Watch {
         gpus: gpus.clone(),
@@ -179,7 +178,7 @@ async fn what_a_machine_says_of_its_gpus_becomes_series_and_events_and_ends_with
 
     let shown = async {
         loop {
-            let text = telemetry.encode().unwrap();
+            let text = telemetry.registry().encode().unwrap();
             if text.contains("DCGM_FI_DEV_GPU_TEMP{gpu=\"1\"") && text.contains("} 79.0") {
                 return text;
             }

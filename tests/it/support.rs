@@ -20,7 +20,7 @@ use orca::controller::{self, Controller, Deps};
 use orca::informer::PodInformer;
 use orca::market::{MarketCache, Snapshot};
 use orca::pod::layers::Layer;
-use prometheus_client::registry::Registry;
+use orca::telemetry::Registry;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -178,8 +178,7 @@ impl World {
 
     fn check_transitions(&self) {
         let Some(orca) = &self.orca else { return };
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &orca.registry).unwrap();
+        let text = orca.registry.encode().unwrap();
         let illegal: Vec<_> = text
             .lines()
             .filter(|line| line.starts_with("orca_controller_illegal_transitions_total"))
