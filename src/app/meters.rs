@@ -8,6 +8,7 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use crate::endpoint::csr;
 use crate::gpu::Gpus;
+use crate::logs::archiver;
 use crate::telemetry::{CloudCalls, Registry};
 use crate::{controller, endpoint, gateway, link, market, node, stats};
 
@@ -24,6 +25,7 @@ pub struct Meters {
     pub node: node::Metrics,
     pub pod_watch_errors: Counter,
     pub gpus: Gpus,
+    pub logs: archiver::Metrics,
     pub scrapes: stats::Metrics,
 }
 
@@ -60,6 +62,7 @@ impl Meters {
             "Failures of the watch of this node's pods, after each of which it begins again",
             self.pod_watch_errors.clone(),
         );
+        self.logs.register(registry);
         self.scrapes.register(registry);
         self.gpus.register(registry);
     }

@@ -58,6 +58,7 @@ pub(super) struct Machine {
     /// The last error of each.
     xids: BTreeMap<Bus, u32>,
     told: BTreeSet<(Bus, u32)>,
+    sick: BTreeSet<Bus>,
     complaints: BTreeSet<String>,
 }
 
@@ -76,6 +77,8 @@ pub(super) struct Shown<'a> {
     pub(super) container: &'a str,
     /// 0 if there was none.
     pub(super) last_xid: u32,
+    /// Whether any of them said so.
+    pub(super) is_sick: bool,
 }
 
 impl Machine {
@@ -129,6 +132,9 @@ impl Machine {
         if self.xids.len() < MOST || self.xids.contains_key(&xid.bus) {
             self.xids.insert(xid.bus, xid.code);
         }
+        if xid.verdict() == Verdict::Sick && self.xids.contains_key(&xid.bus) {
+            self.sick.insert(xid.bus);
+        }
         // After a reconnection the log is read from its beginning.
         if self.told.len() >= MOST_TOLD || !self.told.insert((xid.bus, xid.code)) {
             return None;
@@ -166,6 +172,7 @@ impl Machine {
             reading: Some(&known.reading).filter(|_| is_fresh(known.at, now)),
             container: self.owner.containers.get(&known.identity.index).map_or("", String::as_str),
             last_xid: known.identity.bus.and_then(|bus| self.xids.get(&bus).copied()).unwrap_or(0),
+            is_sick: known.identity.bus.is_some_and(|bus| self.sick.contains(&bus)),
         })
     }
 
@@ -248,7 +255,8 @@ mod tests {
              until the machine is replaced; if it fails, delete this pod: its successor gets another machine"
         );
         assert_eq!(machine.read(FALLEN, at(2)), None, "the log is read again after a reconnection");
-        assert_eq!(machine.shown(at(1)).next().unwrap().last_xid, 79);
+        let shown = machine.shown(at(1)).next().unwrap();
+        assert_eq!((shown.last_xid, shown.is_sick), (79, true));
         assert!(machine.read(&FALLEN.replace(": 79,", ": 119,"), at(3)).is_some());
         let other = Owner { instance_id: "i-2".to_owned(), ..owner() };
         assert!(machine.of(&other).read(FALLEN, at(4)).is_some());

@@ -72,6 +72,12 @@ const FIELDS: &[Field] = &[
     ("DCGM_FI_DEV_XID_ERRORS", "Value of the last XID error encountered.", MetricType::Gauge, |shown| {
         Some(shown.last_xid.into())
     }),
+    (
+        "orca_gpu_sick",
+        "Whether the driver said since the machine booted that the GPU is sick: 1 or 0.",
+        MetricType::Gauge,
+        |shown| Some(f64::from(u8::from(shown.is_sick))),
+    ),
 ];
 
 /// Names, help texts and types.
@@ -119,9 +125,20 @@ fn labels(node: &str, machine: &Machine, gpu: &Shown<'_>) -> [(&'static str, Str
 }
 
 /// What outlives a machine.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Counts {
     xids: Family<ByVerdict, Counter>,
+}
+
+impl Default for Counts {
+    /// All are there from the beginning, so that the first error is an increase.
+    fn default() -> Self {
+        let xids = Family::<ByVerdict, Counter>::default();
+        for verdict in [Verdict::Sick, Verdict::Application, Verdict::Other] {
+            drop(xids.get_or_create(&ByVerdict { verdict: verdict.name() }));
+        }
+        Self { xids }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -23,6 +23,8 @@ mod gpu;
 mod lifecycle;
 // Manifests and examples parse; permissions stay narrow.
 mod manifests;
+// Alert rules and the dashboard ask for what there is.
+mod monitoring;
 // Which machines pods would get, offline.
 mod plan;
 // SSH against a real sshd on loopback.
