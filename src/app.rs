@@ -1,5 +1,6 @@
 //! The only place that knows every part: wires the ports, owns the tasks and their end.
 
+mod checks;
 mod meters;
 
 pub use meters::Meters;
@@ -141,6 +142,7 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
     meters.pod_watch_errors = pods.watch_errors();
     meters.logs = archive.metrics.clone();
     let telemetry = Telemetry::new(|registry| meters.register(registry));
+    checks::add(&telemetry.health, &meters);
     let watch = gpu::Watch {
         gpus: meters.gpus.clone(),
         links: links.clone(),

@@ -54,6 +54,12 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// When the Lease was last renewed, in seconds since 1970; 0 is never.
+    #[must_use]
+    pub fn renewed(&self) -> Gauge {
+        self.renewed.clone()
+    }
+
     /// Adds them to the registry.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(

@@ -113,6 +113,12 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// When the cloud last told of all machines, in seconds since 1970; 0 is never.
+    #[must_use]
+    pub fn listed(&self) -> Gauge {
+        self.listed.clone()
+    }
+
     /// Makes the metrics visible in a registry.
     pub fn register(&self, registry: &mut Registry) {
         self.register_pods(registry);

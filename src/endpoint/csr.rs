@@ -57,6 +57,12 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// When the certificate ends, in seconds since 1970; 0 if the cluster issued none.
+    #[must_use]
+    pub fn expiry(&self) -> Gauge {
+        self.expiry.clone()
+    }
+
     /// Adds them to the registry.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::extract::State;
+use axum::extract::{Path, RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -14,7 +14,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 
-use super::health::{Health, Probe};
+use super::health::{Asked, Health, Probe, Report};
 use super::{Registry, process};
 
 /// The content type of [`Telemetry::encode`].
@@ -59,8 +59,8 @@ impl Telemetry {
         axum::Router::new()
             .route("/metrics", get(show_metrics))
             .route("/capacity", get(show_capacity))
-            .route("/livez", get(|State(this): State<Self>| async move { this.show_health(Probe::Live) }))
-            .route("/readyz", get(|State(this): State<Self>| async move { this.show_health(Probe::Ready) }))
+            .merge(probe("/livez", Probe::Live))
+            .merge(probe("/readyz", Probe::Ready))
             .with_state(self.clone())
     }
 
@@ -89,11 +89,32 @@ impl Telemetry {
         &self.registry
     }
 
-    fn show_health(&self, probe: Probe) -> Response {
-        let report = self.health.report(probe);
-        let status = if report.is_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        (status, report.text).into_response()
+    fn show_health(&self, probe: Probe, query: Option<&str>) -> Response {
+        answer(&self.health.report(probe, &Asked::parse(query.unwrap_or_default())))
     }
+
+    fn show_check(&self, probe: Probe, name: &str) -> Response {
+        match self.health.single(probe, name) {
+            Some(report) => answer(&report),
+            None => (StatusCode::NOT_FOUND, "404 page not found\n").into_response(),
+        }
+    }
+}
+
+/// A probe, and each of its checks below it.
+fn probe(path: &str, probe: Probe) -> axum::Router<Telemetry> {
+    let all = move |State(this): State<Telemetry>, RawQuery(query): RawQuery| async move {
+        this.show_health(probe, query.as_deref())
+    };
+    let one = move |State(this): State<Telemetry>, Path(name): Path<String>| async move {
+        this.show_check(probe, &name)
+    };
+    axum::Router::new().route(path, get(all)).route(&format!("{path}/{{name}}"), get(one))
+}
+
+fn answer(report: &Report) -> Response {
+    let status = if report.is_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, report.text.clone()).into_response()
 }
 
 async fn show_metrics(State(this): State<Telemetry>) -> Response {
@@ -232,10 +253,15 @@ mod tests {
         assert_eq!(ask(&telemetry, "/readyz").await.0, StatusCode::OK);
         let synced = telemetry.health.check("pods-synced", Probe::Ready, "not yet");
         let (status, text) = ask(&telemetry, "/readyz").await;
-        assert_eq!((status, text.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "[-] pods-synced: not yet\n"));
-        assert_eq!(ask(&telemetry, "/livez").await.0, StatusCode::OK);
+        let expected = "[-]pods-synced failed: not yet\nreadyz check failed\n";
+        assert_eq!((status, text.as_str()), (StatusCode::SERVICE_UNAVAILABLE, expected));
+        assert_eq!(ask(&telemetry, "/livez").await, (StatusCode::OK, "ok".to_owned()));
+        assert_eq!(ask(&telemetry, "/readyz/pods-synced").await.0, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(ask(&telemetry, "/readyz/other").await.0, StatusCode::NOT_FOUND);
+        assert_eq!(ask(&telemetry, "/readyz?exclude=pods-synced").await.0, StatusCode::OK);
         synced.pass();
-        assert_eq!(ask(&telemetry, "/readyz").await, (StatusCode::OK, "[+] pods-synced\n".to_owned()));
+        let verbose = (StatusCode::OK, "[+]pods-synced ok\nreadyz check passed\n".to_owned());
+        assert_eq!(ask(&telemetry, "/readyz?verbose").await, verbose);
         synced.fail("the watch is gone");
         assert_eq!(ask(&telemetry, "/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
     }
