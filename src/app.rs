@@ -24,7 +24,7 @@ use crate::config::{Config, Tls, TunnelKind};
 use crate::controller::{Controller, Deps};
 use crate::endpoint::authn::Authenticator;
 use crate::endpoint::authz::Authorizer;
-use crate::endpoint::{self, Endpoint, csr, server, tls};
+use crate::endpoint::{Endpoint, csr, server, tls};
 use crate::gateway::{self, Gateway};
 use crate::gpu::{self, Gpus};
 use crate::informer::PodInformer;
@@ -39,6 +39,7 @@ use crate::node;
 use crate::stats::collect::Collector;
 use crate::stats::{self, Stats};
 use crate::telemetry::{Probe, Telemetry};
+use crate::telemetry::{Exporter, Probe, Telemetry, TraceMetrics, Traces};
 use crate::tunnel::Transport;
 use crate::tunnel::direct::DirectTransport;
 use crate::tunnel::ssm::{SsmOptions, SsmTransport};
@@ -124,6 +125,7 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
     })?;
     let archive = Archive::new(&config, &sdk, &cluster.id, &links, &pods)?;
     let market = Arc::new(MarketCache::new(ec2.clone()));
+    let (traces, exporter) = traces(&config, &cluster.id, meters.traces.clone())?;
     let controller = Controller::new(Deps {
         client: client.clone(),
         pods: pods.clone(),
@@ -135,6 +137,7 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
         config: config.clone(),
         cluster_id: cluster.id.clone(),
         metrics: meters.controller.clone(),
+        traces,
     });
     meters.gateway = gateway.metrics();
     meters.market = market.metrics();
@@ -201,6 +204,13 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
             Ok(())
         });
     }
+    if let Some(exporter) = exporter {
+        // It ends with the controller, which tells it what to send.
+        spawn(&mut tasks, "the export of traces", async move {
+            exporter.run().await;
+            Ok(())
+        });
+    }
     spawn(&mut tasks, "the watch of GPUs", async move {
         watch.run().await;
         Ok(())
@@ -258,6 +268,22 @@ impl Archive {
         let off = || watch::channel(archiver::Health::Off).1;
         self.archiver.as_ref().map_or_else(off, |archiver| archiver.health())
     }
+}
+
+/// Traces of launches, and who sends them, if somebody is to get them.
+fn traces(config: &Config, cluster_id: &str, metrics: TraceMetrics) -> Result<(Traces, Option<Exporter>)> {
+    let Some(endpoint) = &config.tracing.otlp_endpoint else { return Ok((Traces::default(), None)) };
+    let resource = vec![
+        ("service.name", "orca".to_owned()),
+        ("service.version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("k8s.cluster.uid", cluster_id.to_owned()),
+        ("k8s.node.name", config.node.name.clone()),
+        ("cloud.provider", "aws".to_owned()),
+        ("cloud.platform", "aws_ec2".to_owned()),
+        ("cloud.region", config.aws.region.clone()),
+    ];
+    let (traces, exporter) = Traces::new(endpoint, resource, metrics)?;
+    Ok((traces, Some(exporter)))
 }
 
 /// Where the endpoint's certificate comes from; the task that asks the cluster for one, if it is the cluster.

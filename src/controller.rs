@@ -24,6 +24,7 @@ mod story;
 mod sweep;
 mod table;
 mod words;
+mod trace;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -48,6 +49,7 @@ use crate::market::MarketCache;
 use crate::pod::decide::{AbsentEnd, Decision, Lists, Note, NoteKind, Rules, decide};
 use crate::pod::reasons;
 use crate::pod::state::State;
+use crate::telemetry::Traces;
 
 use deadline::deadline;
 pub use metrics::Metrics;
@@ -86,6 +88,7 @@ pub struct Deps {
     /// UID of the `kube-system` namespace.
     pub cluster_id: String,
     pub metrics: Metrics,
+    pub traces: Traces,
 }
 
 /// The controller.
@@ -104,6 +107,7 @@ struct Core {
     config: Arc<Config>,
     cluster_id: String,
     metrics: Metrics,
+    traces: Traces,
     ssh_public: String,
     owners: owners::Owners,
     rules: Rules,
@@ -133,7 +137,19 @@ impl Controller {
     /// A controller; nothing happens before [`Controller::run`].
     #[must_use]
     pub fn new(deps: Deps) -> Self {
-        let Deps { client, pods, cloud, market, links, logs, ssh_public, config, cluster_id, metrics } = deps;
+        let Deps {
+            client,
+            pods,
+            cloud,
+            market,
+            links,
+            logs,
+            ssh_public,
+            config,
+            cluster_id,
+            metrics,
+            traces,
+        } = deps;
         let (story, lines) = story::Story::new();
         metrics.max_instances.set(config.limits.max_concurrent_instances.into());
         metrics.max_hourly_cost.set(config.limits.max_hourly_cost.map_or(f64::INFINITY, MicroUsd::dollars));
@@ -156,6 +172,7 @@ impl Controller {
             table: table::Table::new(metrics.clone()),
             health: health::Health::new(metrics.cloud_reachable.clone()),
             metrics,
+            traces,
             ssh_public,
             owners: owners::Owners::default(),
             rules,
@@ -364,6 +381,7 @@ impl Core {
         let passed = self.table.update(uid, |row| row.journey.advance(pod, machine, link, clock::now()));
         for step in passed {
             self.metrics.passed(step.phase, step.seconds());
+            self.trace_step(uid, pod, &step, machine);
             if let (journey::Phase::Started, Some(bound)) = (step.phase, journey::bound(pod)) {
                 self.metrics.started(step.to.duration_since(bound).as_secs_f64());
             }
@@ -382,6 +400,10 @@ impl Core {
             self.metrics.illegal_transitions.get_or_create(&transition).inc();
         }
         self.metrics.transitions.get_or_create(&transition).inc();
+        let latest = self.table.get(uid).latest;
+        if let Some(pod) = latest.filter(|_| next.is_terminal() && before.is_waiting()) {
+            self.trace_end(uid, &pod, clock::now());
+        }
     }
 
     fn lists(&self) -> Lists {

@@ -11,6 +11,8 @@ use crate::gpu::Gpus;
 use crate::logs::archiver;
 use crate::telemetry::{CloudCalls, Registry};
 use crate::{controller, endpoint, gateway, link, market, node, stats};
+use crate::telemetry::{CloudCalls, Registry, TraceMetrics};
+use crate::{controller, endpoint, gateway, link, market, node};
 
 /// What each part counts. Clones share their values.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +29,7 @@ pub struct Meters {
     pub gpus: Gpus,
     pub logs: archiver::Metrics,
     pub scrapes: stats::Metrics,
+    pub traces: TraceMetrics,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -64,6 +67,7 @@ impl Meters {
         );
         self.logs.register(registry);
         self.scrapes.register(registry);
+        self.traces.register(registry);
         self.gpus.register(registry);
     }
 }

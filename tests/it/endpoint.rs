@@ -288,6 +288,7 @@ async fn start_on(links: Arc<dyn Links>, archive: Option<Arc<dyn Store>>) -> Wor
         pods: pods.clone(),
         metrics: orca::endpoint::Metrics::default(),
         links,
+        links: Arc::new(links),
         archive: archive.map(Archive::new),
         authenticator: Authenticator::new(client.clone()),
         authorizer: Authorizer::new(client, "orca".to_owned()),

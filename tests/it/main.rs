@@ -35,3 +35,5 @@ mod ssm;
 mod support;
 // Rules of the repository.
 mod tidy;
+// Traces as a collector gets them.
+mod traces;

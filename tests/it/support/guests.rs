@@ -156,6 +156,7 @@ impl Guests {
             }
             if is_up {
                 link.status.state = LinkState::Attached { since: now, boot_id: id.clone() };
+                link.status.reached.get_or_insert(now);
                 link.status.attached.get_or_insert(now);
                 link.status.usable = usable;
             } else {
