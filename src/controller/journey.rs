@@ -161,10 +161,10 @@ mod tests {
     }
 
     fn pod(started: Option<i64>) -> Pod {
-        let state = started.map_or(
-            json!({"waiting": {}}),
-            |second| json!({"running": {"startedAt": at(second).to_string()}}),
-        );
+        let state = match started {
+            None => json!({"waiting": {}}),
+            Some(second) => json!({"running": {"startedAt": at(second).to_string()}}),
+        };
         let status = json!({
             "conditions": [{"type": "PodScheduled", "status": "True", "lastTransitionTime": at(0).to_string()}],
             "containerStatuses": [{"name": "a", "image": "", "imageID": "", "ready": true, "restartCount": 0, "state": state}],

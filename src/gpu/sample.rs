@@ -231,7 +231,8 @@ mod tests {
         lines.filter_map(|line| if let Line::Gpu(gpu) = line { Some(*gpu) } else { None }).collect()
     }
 
-    /// From a log of a run on two H100s, published with tools/analysis/tests/stage5 of a repository under a free licence.
+    /// Recorded by others with `--format=csv -l 1` on a machine with H100s, 2026-09-12, as published with the tests of a
+    /// program that reads it (public code search, `GPU-107f0d10-2c02-7c73-7b9f-680acd29b484`).
     const H100: &str = "\
 timestamp, index, uuid, name, utilization.gpu [%], utilization.memory [%], memory.used [MiB], memory.total [MiB], temperature.gpu, power.draw [W]
 2026/09/12 06:17:26.305, 2, GPU-107f0d10-2c02-7c73-7b9f-680acd29b484, NVIDIA H100 80GB HBM3, 100 %, 1 %, 29089 MiB, 81559 MiB, 35, 154.88 W
