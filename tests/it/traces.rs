@@ -99,7 +99,9 @@ async fn a_collector_gets_the_spans_of_a_pod_as_one_trace() {
 
     let resource_spans = &all(&body, 1)[0];
     let resource = &all(resource_spans, 1)[0];
-    assert_eq!(attributes(resource, 1), ["service.name=orca", "cloud.provider=aws"]);
+    let mut found = attributes(resource, 1);
+    found.sort();
+    assert_eq!(found, ["cloud.provider=aws", "service.name=orca"]);
     let spans = all(&all(resource_spans, 2)[0], 2);
     let [call, whole] = &spans[..] else { panic!("{}", spans.len()) };
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();

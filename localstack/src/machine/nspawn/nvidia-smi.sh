@@ -5,7 +5,7 @@ fields= format= period= previous=
 for argument; do
 	case $previous in
 	-l) period=$argument ;;
-	-lms) period=$((argument / 1000)).$((argument % 1000)) ;;
+	-lms) period=$(printf '%d.%03d' $((argument / 1000)) $((argument % 1000))) ;;
 	esac
 	previous=$argument
 	case $argument in
