@@ -185,19 +185,36 @@ fn promtool_accepts_the_rules_and_each_alert_fires_on_what_it_is_for() {
         let output = run(Command::new(&promtool).args(arguments), &folder);
         assert!(output.0, "{}", output.1);
     }
-    // The format of `/metrics` itself.
-    let served = metrics_page();
-    std::fs::write(folder.join("metrics"), served).unwrap();
+    // The names, types and texts of `/metrics` itself, by promtool's own rules.
+    std::fs::write(folder.join("metrics"), in_the_older_format(&metrics_page())).unwrap();
     let check = format!("'{}' check metrics < metrics", promtool.display());
-    let (_, text) = run(Command::new("sh").args(["-c", &check]), &folder);
-    let complaints: Vec<_> = text.lines().filter(|line| line.starts_with("orca_")).collect();
-    assert_eq!(complaints, Vec::<&str>::new());
+    let output = run(Command::new("sh").args(["-c", &check]), &folder);
+    assert_eq!(output, (true, String::new()));
     std::fs::remove_dir_all(folder).unwrap();
 }
 
 fn metrics_page() -> String {
     let meters = orca::app::Meters::default();
     orca::telemetry::Telemetry::new(|registry| meters.register(registry)).registry().encode().unwrap()
+}
+
+/// promtool reads no OpenMetrics here: there, counters have their suffix in the description, too, and `unknown` is
+/// `untyped`.
+fn in_the_older_format(page: &str) -> String {
+    let is_counter = |name: &str| page.contains(&format!("# TYPE {name} counter\n"));
+    let mut out = String::new();
+    for line in page.lines().filter(|line| *line != "# EOF") {
+        let words: Vec<&str> = line.splitn(4, ' ').collect();
+        match words[..] {
+            ["#", what, name, rest] => {
+                let suffix = if is_counter(name) { "_total" } else { "" };
+                let rest = if rest == "unknown" { "untyped" } else { rest };
+                out += &format!("# {what} {name}{suffix} {rest}\n");
+            }
+            _ => out += &format!("{line}\n"),
+        }
+    }
+    out
 }
 
 fn run(command: &mut Command, folder: &Path) -> (bool, String) {
