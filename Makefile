@@ -47,9 +47,10 @@ check: claim ## format, lints, documentation and unit tests: the fast part
 	@touch "$(CLAIM)"
 
 test: deps check programs image ## everything, on real machines too
-	@$(CLUSTER)/build.sh ssm-plugin agnhost metrics-server
+	@$(CLUSTER)/build.sh ssm-plugin agnhost metrics-server promtool
 	@$(CLUSTER)/python.sh
-	ORCA_SSM_PLUGIN=$$(realpath $(CACHE)/bin/ssm-plugin/session-manager-plugin) cargo test --workspace
+	ORCA_SSM_PLUGIN=$$(realpath $(CACHE)/bin/ssm-plugin/session-manager-plugin) \
+	  ORCA_PROMTOOL=$$(realpath $(CACHE)/bin/promtool/promtool) cargo test --workspace
 	cargo test --workspace --test machines -- --ignored
 	@touch "$(CLAIM)"
 

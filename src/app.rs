@@ -1,5 +1,11 @@
 //! The only place that knows every part: wires the ports, owns the tasks and their end.
 
+mod checks;
+mod meters;
+mod traced;
+
+pub use meters::Meters;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,11 +22,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::cloud::ec2::{Ec2, sdk_config};
 use crate::config::{Config, Tls, TunnelKind};
-use crate::controller::{Controller, Deps, Metrics};
+use crate::controller::{Controller, Deps};
 use crate::endpoint::authn::Authenticator;
 use crate::endpoint::authz::Authorizer;
 use crate::endpoint::{Endpoint, csr, server, tls};
 use crate::gateway::{self, Gateway};
+use crate::gpu::{self, Gpus};
 use crate::informer::PodInformer;
 use crate::keys::Keys;
 use crate::link::{LinkDeps, LinkSettings, LiveLinks};
@@ -30,9 +37,9 @@ use crate::logs::store::cloudwatch::{CloudWatch, Group};
 use crate::logs::{answer, names};
 use crate::market::MarketCache;
 use crate::node;
+use crate::stats::Stats;
 use crate::stats::collect::Collector;
-use crate::stats::{self, Stats};
-use crate::telemetry::{CloudCalls, Probe, Telemetry};
+use crate::telemetry::{Probe, Telemetry};
 use crate::tunnel::Transport;
 use crate::tunnel::direct::DirectTransport;
 use crate::tunnel::ssm::{SsmOptions, SsmTransport};
@@ -95,10 +102,8 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
     );
 
     let sdk = sdk_config(&config.aws).await;
-    let (calls, metrics) = (CloudCalls::default(), Metrics::default());
-    let certificate = csr::Metrics::default();
-    let scrapes = stats::Metrics::default();
-    let ec2 = Arc::new(Ec2::new(&sdk, &config, &cluster.id, cluster.minor, calls.clone()));
+    let mut meters = Meters { gpus: Gpus::new(&config.node.name), ..Meters::default() };
+    let ec2 = Arc::new(Ec2::new(&sdk, &config, &cluster.id, cluster.minor, meters.cloud.clone()));
     let transport: Arc<dyn Transport> = match config.aws.tunnel {
         TunnelKind::Ssm => Arc::new(SsmTransport::new(&sdk, SsmOptions::default())),
         TunnelKind::Direct => Arc::new(DirectTransport),
@@ -120,6 +125,7 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
     })?;
     let archive = Archive::new(&config, &sdk, &cluster.id, &links, &pods)?;
     let market = Arc::new(MarketCache::new(ec2.clone()));
+    let (traces, exporter) = traced::traces(&config, &cluster.id, meters.traces.clone())?;
     let controller = Controller::new(Deps {
         client: client.clone(),
         pods: pods.clone(),
@@ -130,16 +136,23 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
         ssh_public: keys.ssh_public.clone(),
         config: config.clone(),
         cluster_id: cluster.id.clone(),
-        metrics: metrics.clone(),
+        metrics: meters.controller.clone(),
+        traces,
     });
-    let telemetry = Telemetry::new(&calls, |registry| {
-        metrics.register(registry);
-        gateway.register(registry);
-        market.register(registry);
-        certificate.register(registry);
-        archive.metrics.register(registry);
-        scrapes.register(registry);
-    });
+    meters.gateway = gateway.metrics();
+    meters.market = market.metrics();
+    meters.links = links.metrics();
+    meters.pod_watch_errors = pods.watch_errors();
+    meters.logs = archive.metrics.clone();
+    let telemetry = Telemetry::new(|registry| meters.register(registry));
+    checks::add(&telemetry.health, &meters);
+    let watch = gpu::Watch {
+        gpus: meters.gpus.clone(),
+        links: links.clone(),
+        pods: pods.clone(),
+        tell: controller.teller(),
+        gpu_resource: config.node.gpu.resource.clone(),
+    };
     let live = controller.live();
     let telemetry = telemetry
         .with_capacity(move || serde_json::to_value(live()).expect("a page has only texts and numbers"));
@@ -150,16 +163,17 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
         logs: archive.health(),
         features: Arc::new(move || gateway.declared_features()),
         ceilings: controller.ceilings(),
+        metrics: meters.node.clone(),
     };
 
     let mut tasks = Tasks::new();
-    let serving = serving(&mut tasks, &config, &client, &kube, certificate)?;
+    let serving = serving(&mut tasks, &config, &client, &kube, meters.certificate.clone())?;
     if let Some(address) = config.metrics.listen {
         let telemetry = telemetry.clone();
         spawn(&mut tasks, "the metrics server", async move { telemetry.serve(address).await });
     }
-    let stats = Arc::new(Stats::new(config.node.name.clone(), Arc::new(())));
-    let collector = Collector { stats: stats.clone(), links: links.clone(), metrics: scrapes };
+    let stats = Arc::new(Stats::new(config.node.name.clone(), Arc::new(meters.gpus.clone())));
+    let collector = Collector { stats: stats.clone(), links: links.clone(), metrics: meters.scrapes.clone() };
     spawn(&mut tasks, "the collector of numbers", async move {
         collector.run().await;
         Ok(())
@@ -173,6 +187,7 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
         stats,
         telemetry: telemetry.clone(),
         streams: TaskTracker::new(),
+        metrics: meters.endpoint.clone(),
     };
     serve_endpoint(&mut tasks, &config, &client, serving, endpoint).await?;
     let ready = telemetry.health.check("pods", Probe::Ready, "the pods of this node were not read yet");
@@ -189,6 +204,17 @@ async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
             Ok(())
         });
     }
+    if let Some(exporter) = exporter {
+        // It ends with the controller, which tells it what to send.
+        spawn(&mut tasks, "the export of traces", async move {
+            exporter.run().await;
+            Ok(())
+        });
+    }
+    spawn(&mut tasks, "the watch of GPUs", async move {
+        watch.run().await;
+        Ok(())
+    });
     spawn(&mut tasks, "the market", async move {
         market.run().await;
         Ok(())

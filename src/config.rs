@@ -43,6 +43,7 @@ pub struct Config {
     pub logs: Option<Logs>,
     pub logging: Logging,
     pub metrics: Metrics,
+    pub tracing: Tracing,
 }
 
 /// What the configuration has to know of the machine that ORCA runs on.
@@ -259,6 +260,13 @@ pub struct Logging {
 pub enum LogFormat {
     Text,
     Json,
+}
+
+/// `tracing`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tracing {
+    /// The collector that takes traces by OTLP over HTTP; `None` makes none.
+    pub otlp_endpoint: Option<String>,
 }
 
 /// `metrics`.

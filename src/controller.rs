@@ -11,6 +11,7 @@ mod changes;
 mod deadline;
 mod fleet;
 mod health;
+mod journey;
 mod kubelet;
 mod launch;
 mod live;
@@ -22,18 +23,21 @@ mod queue;
 mod story;
 mod sweep;
 mod table;
+mod trace;
 mod words;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use rand::RngExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
 use crate::capacity::blocked::Blocked;
+use crate::capacity::money::MicroUsd;
 use crate::clock;
 use crate::cloud::{Cloud, CloudHealth};
 use crate::config::{Config, TunnelKind};
@@ -45,6 +49,7 @@ use crate::market::MarketCache;
 use crate::pod::decide::{AbsentEnd, Decision, Lists, Note, NoteKind, Rules, decide};
 use crate::pod::reasons;
 use crate::pod::state::State;
+use crate::telemetry::Traces;
 
 use deadline::deadline;
 pub use metrics::Metrics;
@@ -83,6 +88,7 @@ pub struct Deps {
     /// UID of the `kube-system` namespace.
     pub cluster_id: String,
     pub metrics: Metrics,
+    pub traces: Traces,
 }
 
 /// The controller.
@@ -101,6 +107,7 @@ struct Core {
     config: Arc<Config>,
     cluster_id: String,
     metrics: Metrics,
+    traces: Traces,
     ssh_public: String,
     owners: owners::Owners,
     rules: Rules,
@@ -130,8 +137,22 @@ impl Controller {
     /// A controller; nothing happens before [`Controller::run`].
     #[must_use]
     pub fn new(deps: Deps) -> Self {
-        let Deps { client, pods, cloud, market, links, logs, ssh_public, config, cluster_id, metrics } = deps;
+        let Deps {
+            client,
+            pods,
+            cloud,
+            market,
+            links,
+            logs,
+            ssh_public,
+            config,
+            cluster_id,
+            metrics,
+            traces,
+        } = deps;
         let (story, lines) = story::Story::new();
+        metrics.max_instances.set(config.limits.max_concurrent_instances.into());
+        metrics.max_hourly_cost.set(config.limits.max_hourly_cost.map_or(f64::INFINITY, MicroUsd::dollars));
         let rules = Rules {
             gpu_resource: config.node.gpu.resource.clone(),
             daemon_sets: config.node.daemon_sets,
@@ -148,17 +169,18 @@ impl Controller {
             logs,
             config,
             cluster_id,
+            table: table::Table::new(metrics.clone()),
+            health: health::Health::new(metrics.cloud_reachable.clone()),
             metrics,
+            traces,
             ssh_public,
             owners: owners::Owners::default(),
             rules,
             queue: Queue::default(),
-            table: table::Table::default(),
             fleet: fleet::Fleet::new(),
             market,
             blocked: Mutex::default(),
             story,
-            health: health::Health::new(),
             launches: Semaphore::new(LAUNCHES),
         });
         Self { core, lines }
@@ -168,6 +190,13 @@ impl Controller {
     #[must_use]
     pub fn cloud_health(&self) -> watch::Receiver<CloudHealth> {
         self.core.health.subscribe()
+    }
+
+    /// Tells a pod something, as an event.
+    #[must_use]
+    pub fn teller(&self) -> Arc<dyn Fn(ObjectReference, Note) + Send + Sync> {
+        let core = self.core.clone();
+        Arc::new(move |about, note| core.story.tell(about, note))
     }
 
     /// What the node should offer at most, by resource, as it is when it is called.
@@ -302,6 +331,7 @@ impl Core {
     /// Observe, decide, act; says when to look again, `None` for a pod of which nothing is left.
     async fn look(&self, uid: &str, slot: &mut Slot) -> Result<Option<Duration>, act::Failure> {
         let mut seen = self.observe(uid);
+        self.follow(uid, &seen);
         let mut decision = decide(&seen.observed(uid, &self.rules));
         // That a pod is gone is concluded from a live read, once.
         let unproven = decision.state == State::Vanished && !self.table.get(uid).gone;
@@ -310,6 +340,8 @@ impl Core {
             decision = decide(&seen.observed(uid, &self.rules));
         }
         self.note(uid, &decision);
+        self.metrics
+            .waits(uid, seen.pod.as_deref().and_then(journey::bound).filter(|_| decision.state.is_waiting()));
         if decision.state == State::Vanished
             && decision.actions.is_empty()
             && self.has_ended(uid, &seen).await
@@ -353,6 +385,10 @@ impl Core {
             self.metrics.illegal_transitions.get_or_create(&transition).inc();
         }
         self.metrics.transitions.get_or_create(&transition).inc();
+        let latest = self.table.get(uid).latest;
+        if let Some(pod) = latest.filter(|_| next.is_terminal() && before.is_waiting()) {
+            self.trace_end(uid, &pod, clock::now());
+        }
     }
 
     fn lists(&self) -> Lists {

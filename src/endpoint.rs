@@ -12,12 +12,15 @@ pub mod error;
 pub mod frames;
 pub mod guest;
 pub mod logs;
+mod metrics;
 mod numbers;
 pub mod route;
 pub mod server;
 pub mod splice;
 pub mod tls;
 mod unproven;
+
+pub use metrics::Metrics;
 
 use std::sync::Arc;
 
@@ -50,6 +53,7 @@ pub struct Endpoint {
     pub telemetry: Telemetry,
     /// Spliced connections outlive the request that upgraded them; shutdown waits for them here.
     pub streams: TaskTracker,
+    pub metrics: Metrics,
 }
 
 impl Endpoint {
@@ -60,7 +64,9 @@ impl Endpoint {
         let mut who = None;
         let answer = self.serve(peer, request, &mut who).await;
         audit::record(self, &path, who.as_ref(), &answer);
-        answer.unwrap_or_else(|error| error.into_response(&path))
+        let response = answer.unwrap_or_else(|error| error.into_response(&path));
+        self.metrics.answered(&path, response.status());
+        response
     }
 
     async fn serve(

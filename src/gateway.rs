@@ -11,6 +11,7 @@ mod events;
 mod follow;
 mod gpu;
 mod handle;
+mod metrics;
 mod node;
 mod pods;
 mod query;
@@ -35,14 +36,14 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 
+pub(crate) use self::gpu::holders as gpu_holders;
 pub use self::node::Reported;
 pub use self::session::{Progress, Session};
 pub use self::upstream::as_node;
 
-use self::denied::Denials;
+pub use self::metrics::Metrics;
 use self::node::Real;
 use self::services::Services;
 use self::session::lock;
@@ -96,7 +97,7 @@ pub(crate) struct Shared {
     upstream: Upstream,
     services: Arc<Services>,
     serving: Serving,
-    denials: Denials,
+    metrics: Metrics,
     sessions: Mutex<Sessions>,
 }
 
@@ -119,15 +120,11 @@ impl Gateway {
         let upstream =
             Upstream::new(&settings.kube, &settings.node).context("making the gateway's clients")?;
         let serving = Serving::new(&settings.keys.serving_ca_cert, &settings.keys.serving_ca_key, now)?;
-        let services = Services::new(u64::try_from(now.as_microsecond()).unwrap_or(1));
-        let shared = Arc::new(Shared {
-            upstream,
-            services,
-            serving,
-            denials: Denials::default(),
-            sessions: Mutex::default(),
-            settings,
-        });
+        let metrics = Metrics::default();
+        let services =
+            Services::new(u64::try_from(now.as_microsecond()).unwrap_or(1), metrics.watch_errors.clone());
+        let shared =
+            Arc::new(Shared { upstream, services, serving, metrics, sessions: Mutex::default(), settings });
         let mut tasks = JoinSet::new();
         tasks.spawn(shared.services.clone().run(shared.upstream.as_node()));
         tasks.spawn(follow::node(shared.clone()));
@@ -189,9 +186,10 @@ impl Gateway {
         all.filter(|feature| feature != UNPUBLISHED).collect()
     }
 
-    /// Registers the gateway's metrics.
-    pub fn register(&self, registry: &mut Registry) {
-        self.shared.denials.register(registry);
+    /// The gateway's metrics.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        self.shared.metrics.clone()
     }
 }
 

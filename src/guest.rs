@@ -7,6 +7,7 @@ mod bootstrap;
 mod capacity;
 mod facts;
 mod files;
+mod gpu;
 mod notice;
 mod user_data;
 
@@ -14,6 +15,7 @@ pub use archive::{end, part};
 pub use bootstrap::{CONTACT, Inputs, KeepLogs, Snat, bootstrap, receive, serve_logs};
 pub use capacity::{MAX_PODS, capacity};
 pub use facts::{CNI_PLUGINS, Cgroup, FactsError, GuestFacts, OomScore, PROBE};
+pub use gpu::watch_gpus;
 pub use notice::{AWAIT_NOTICE, Notice, SHUT_DOWN};
 pub use user_data::{host_key_on_console, user_data};
 

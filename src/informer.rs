@@ -11,6 +11,7 @@ use kube::api::Api;
 use kube::core::DeserializeGuard;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{broadcast, watch};
 
 /// Told to subscribers: something about this pod changed, look again.
@@ -27,6 +28,7 @@ pub struct PodInformer {
     pods: RwLock<HashMap<(String, String), Arc<Pod>>>,
     changes: broadcast::Sender<Changed>,
     synced: watch::Sender<bool>,
+    watch_errors: Counter,
 }
 
 /// Changes a subscriber may lag behind before it is told [`broadcast::error::RecvError::Lagged`] and must
@@ -38,7 +40,12 @@ impl PodInformer {
     #[must_use]
     pub fn new() -> Arc<Self> {
         let (changes, _) = broadcast::channel(QUEUE);
-        Arc::new(Self { pods: RwLock::default(), changes, synced: watch::Sender::new(false) })
+        Arc::new(Self {
+            pods: RwLock::default(),
+            changes,
+            synced: watch::Sender::new(false),
+            watch_errors: Counter::default(),
+        })
     }
 
     /// Watches the pods of `node` until the watch itself gives up, which it never does: errors back off.
@@ -63,9 +70,18 @@ impl PodInformer {
                 }
                 Ok(Some(watcher::Event::Delete(pod))) => self.remove(&pod.name_any(), pod.namespace()),
                 Ok(None) => return,
-                Err(error) => tracing::warn!(error = %error, "watching pods failed, trying again"),
+                Err(error) => {
+                    self.watch_errors.inc();
+                    tracing::warn!(error = %error, "watching pods failed, trying again");
+                }
             }
         }
+    }
+
+    /// How often the watch failed and was begun again.
+    #[must_use]
+    pub fn watch_errors(&self) -> Counter {
+        self.watch_errors.clone()
     }
 
     /// The pod of that name, as last seen.

@@ -18,6 +18,7 @@ pub mod guest;
 pub mod tunnel;
 
 pub mod endpoint;
+pub mod gpu;
 pub mod logs;
 pub mod node;
 pub mod stats;

@@ -7,6 +7,7 @@ mod backoff;
 mod bootstrap;
 mod health;
 mod live;
+mod metrics;
 mod notice;
 mod pin;
 mod pool;
@@ -17,6 +18,7 @@ mod tests;
 mod wire;
 
 pub use live::{LinkDeps, LinkSettings, LiveLinks};
+pub use metrics::Metrics;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -26,7 +28,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::capacity::world::Usable;
-use crate::cloud::{InstanceType, Lifecycle};
+use crate::cloud::{Gpus, InstanceType, Lifecycle};
 use crate::guest::Notice;
 use crate::tunnel::{ByteStream, TunnelError};
 
@@ -49,6 +51,14 @@ pub struct Machine {
     pub lifecycle: Lifecycle,
     /// The pod's `terminationGracePeriodSeconds`: how long a shutdown of the machine waits for its containers.
     pub grace: Duration,
+}
+
+impl Machine {
+    /// Its GPUs, if they are NVIDIA's.
+    #[must_use]
+    pub fn nvidia(&self) -> Option<&Gpus> {
+        self.instance_type.gpus.as_ref().filter(|gpus| gpus.manufacturer.eq_ignore_ascii_case("nvidia"))
+    }
 }
 
 /// Where a link stands.
@@ -79,6 +89,8 @@ pub struct LinkStatus {
     pub notice: Option<Notice>,
     /// What the machine's kubelet would give to pods, once it has said so.
     pub usable: Option<Usable>,
+    /// Whether the machine's type has GPUs of NVIDIA's.
+    pub has_nvidia: bool,
 }
 
 /// The links of all machines.

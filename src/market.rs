@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use self::metrics::Metrics;
+pub use self::metrics::Metrics;
 use self::schedule::{Part, Schedule};
 pub use self::snapshot::Snapshot;
 use crate::capacity::shipped::shipped;
@@ -103,9 +103,10 @@ impl MarketCache {
         }
     }
 
-    /// Makes the ages of prices and the state of reservations visible.
-    pub fn register(&self, registry: &mut prometheus_client::registry::Registry) {
-        self.metrics.register(registry);
+    /// The ages of prices and the state of reservations.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        self.metrics.clone()
     }
 
     /// What is known now.

@@ -21,12 +21,14 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use kube::Client;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::cloud::CloudHealth;
 use crate::config::{Config, Taint};
 use crate::logs::archiver::Health as LogHealth;
+use crate::telemetry::Registry;
 
 /// What the Node looks like, as far as it does not change while this process lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +47,29 @@ pub struct Settings {
     pub kubelet_version: String,
 }
 
+/// What is measured. Clones share their values.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    renewed: Gauge,
+}
+
+impl Metrics {
+    /// When the Lease was last renewed, in seconds since 1970; 0 is never.
+    #[must_use]
+    pub fn renewed(&self) -> Gauge {
+        self.renewed.clone()
+    }
+
+    /// Adds them to the registry.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "node_lease_renewed_timestamp_seconds",
+            "When the Node's Lease was last renewed, in seconds since 1970; 0 is never",
+            self.renewed.clone(),
+        );
+    }
+}
+
 /// What [`run`] stands on.
 #[derive(Clone)]
 pub struct Deps {
@@ -57,6 +82,7 @@ pub struct Deps {
     pub features: Arc<dyn Fn() -> BTreeSet<String> + Send + Sync>,
     /// What may be allocatable at most, by resource; asked for at each pass.
     pub ceilings: Arc<dyn Fn() -> BTreeMap<String, u64> + Send + Sync>,
+    pub metrics: Metrics,
 }
 
 impl fmt::Debug for Deps {
@@ -73,7 +99,12 @@ pub async fn run(deps: Deps) -> anyhow::Result<()> {
     let (uid, known_uid) = watch::channel(None);
     let mut tasks = JoinSet::new();
     // Tasks of their own: nothing that the Node waits for may hold the Lease up.
-    tasks.spawn(lease::keep(deps.client.clone(), deps.settings.name.clone(), known_uid));
+    tasks.spawn(lease::keep(
+        deps.client.clone(),
+        deps.settings.name.clone(),
+        known_uid,
+        deps.metrics.renewed.clone(),
+    ));
     tasks.spawn(keeper::keep(deps, uid));
     tasks.join_next().await.context("nothing keeps the node")?.context("keeping the node")?
 }

@@ -126,7 +126,7 @@ impl Ec2 {
 #[async_trait]
 impl Cloud for Ec2 {
     async fn admit(&self) -> Result<(), CloudError> {
-        self.calls.rates.launch.take(1).await
+        self.calls.turn(&self.calls.rates.launch, 1).await
     }
 
     async fn launch(&self, spec: &LaunchSpec) -> Result<Instance, CloudError> {

@@ -197,4 +197,6 @@ pub(super) const KEYS: &[Key] = &[
 
     key("metrics.listen", "an address and port such as `0.0.0.0:9464`, or `none`", Default("0.0.0.0:9464"), "0.0.0.0:9464",
         "Where `/metrics`, `/livez` and `/readyz` are served."),
+    key("tracing.otlpEndpoint", "an `http` URL", Optional, "http://otel-collector.monitoring:4318",
+        "A collector that takes traces by OTLP over HTTP (`/v1/traces` is added): one trace for each pod, from its binding to its running containers. Absent: none."),
 ];

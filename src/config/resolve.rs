@@ -10,8 +10,8 @@ use super::logs::logs;
 use super::raw::{Reader, Typed};
 use super::{
     Aws, Config, DaemonSetPolicy, Facts, Guest, ImageSource, Kubelet, LaunchRate, Limits, LogFormat, Logging,
-    Metrics, Network, Node, NodeGpu, Problems, Taint, Tls, TlsFiles, TunnelKind, Warning, templates, values,
-    volume,
+    Metrics, Network, Node, NodeGpu, Problems, Taint, Tls, TlsFiles, Tracing, TunnelKind, Warning, templates,
+    values, volume,
 };
 use crate::cloud::RootVolume;
 
@@ -38,6 +38,9 @@ impl Config {
             logs: logs(&mut read),
             logging: logging(&mut read),
             metrics: Metrics { listen: read.text("metrics.listen", listen_or_none).flatten() },
+            tracing: Tracing {
+                otlp_endpoint: read.text("tracing.otlpEndpoint", values::text_if(values::is_plain_endpoint)),
+            },
         };
         if config.logs.is_some() && !read.is_set("limits.keepFinished") {
             config.limits.keep_finished = Duration::ZERO;

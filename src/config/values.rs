@@ -72,6 +72,11 @@ pub(crate) fn is_name_or_arn(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+=,.@-_:/".contains(&b))
 }
 
+/// An endpoint without TLS: a collector of traces beside ORCA needs none.
+pub(crate) fn is_plain_endpoint(text: &str) -> bool {
+    text.starts_with("http://") && is_endpoint(text)
+}
+
 /// `http://host:port` or `https://host`, without a query.
 pub(crate) fn is_endpoint(text: &str) -> bool {
     text.parse::<http::Uri>().is_ok_and(|uri| {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -15,11 +16,13 @@ const REFUSAL: Duration = Duration::from_secs(600);
 pub(super) struct Health {
     state: watch::Sender<CloudHealth>,
     refused: std::sync::Mutex<Option<Instant>>,
+    /// 1 while it can.
+    gauge: Gauge,
 }
 
 impl Health {
-    pub(super) fn new() -> Self {
-        Self { state: watch::Sender::default(), refused: std::sync::Mutex::default() }
+    pub(super) fn new(gauge: Gauge) -> Self {
+        Self { state: watch::Sender::default(), refused: std::sync::Mutex::default(), gauge }
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<CloudHealth> {
@@ -53,6 +56,7 @@ impl Health {
     }
 
     fn set(&self, health: CloudHealth) {
+        self.gauge.set(i64::from(health == CloudHealth::Reachable));
         self.state.send_if_modified(|state| {
             let changed = *state != health;
             *state = health;
@@ -82,7 +86,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_refused_launch_outlasts_lists_that_work_but_not_for_ever() {
-        let health = Health::new();
+        let health = Health::new(Gauge::default());
         let seen = health.subscribe();
         assert_eq!(*seen.borrow(), CloudHealth::Unknown);
         health.listed(Ok(()));

@@ -236,7 +236,7 @@ impl Core {
         );
         self.tell(pod, NoteKind::Normal, reasons::LAUNCHING, text);
         let first_seen = self.table.update(uid, |row| row.first_seen.take());
-        let mut began = Instant::now();
+        let (mut began, mut from) = (Instant::now(), clock::now());
         let call = async {
             let _place = match self.turn(uid).await? {
                 Ok(place) => place,
@@ -246,10 +246,16 @@ impl Core {
                 self.metrics.until_launch.observe(at.elapsed().as_secs_f64());
             }
             began = Instant::now();
+            from = clock::now();
+            if let Some(step) = self.table.update(uid, |row| row.journey.request(pod, from)) {
+                self.metrics.passed(step.phase, step.seconds());
+                self.trace_step(uid, pod, &step, None);
+            }
             Some(deadline("launching an instance", self.cloud.launch(&spec)).await)
         };
         let answer = slot.lend(call).await?;
         self.record(uid, &spec, &answer, why);
+        self.trace_launch(uid, pod, &spec, (from, clock::now()), &answer);
         let outcome = answer.as_ref().map_or_else(CloudError::kind, |_| "ok");
         self.metrics.launches.get_or_create(&metrics::Result_ { result: outcome }).inc();
         if let Ok(instance) = &answer {

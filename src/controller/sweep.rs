@@ -29,6 +29,7 @@ impl Core {
                 Ok(list) => {
                     failures = 0;
                     self.health.listed(Ok(()));
+                    self.metrics.listed.set(clock::now().as_second());
                     self.take_list(list);
                     self.suspect();
                     if self.fleet.is_moving() { PERIOD_MOVING } else { PERIOD }

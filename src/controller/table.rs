@@ -8,6 +8,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 
+use super::journey::Journey;
+use super::metrics::Metrics;
 use crate::pod::decide::{Absent, AbsentEnd, Memory};
 use crate::pod::status;
 
@@ -29,15 +31,23 @@ pub(super) struct Tracked {
     /// Launches in a row that came to nothing.
     pub(super) holds: u32,
     pub(super) first_seen: Option<Instant>,
+    /// How far its launch has come.
+    pub(super) journey: Journey,
 }
 
 /// All of them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Table {
     rows: Mutex<HashMap<String, Tracked>>,
+    metrics: Metrics,
 }
 
 impl Table {
+    /// Nothing is known; how many pods are in which state is counted in `metrics`.
+    pub(super) fn new(metrics: Metrics) -> Self {
+        Self { rows: Mutex::default(), metrics }
+    }
+
     /// What is remembered, or nothing.
     pub(super) fn get(&self, uid: &str) -> Tracked {
         self.rows().get(uid).cloned().unwrap_or_default()
@@ -45,12 +55,20 @@ impl Table {
 
     /// Changes what is remembered.
     pub(super) fn update<T>(&self, uid: &str, change: impl FnOnce(&mut Tracked) -> T) -> T {
-        change(self.rows().entry(uid.to_owned()).or_default())
+        let mut rows = self.rows();
+        let row = rows.entry(uid.to_owned()).or_default();
+        let before = row.memory.previous;
+        let answer = change(row);
+        self.metrics.moved(before, row.memory.previous);
+        answer
     }
 
     /// Nothing is left of this UID.
     pub(super) fn forget(&self, uid: &str) {
-        self.rows().remove(uid);
+        if let Some(row) = self.rows().remove(uid) {
+            self.metrics.moved(row.memory.previous, None);
+            self.metrics.waits(uid, None);
+        }
     }
 
     /// All UIDs that anything is remembered of.

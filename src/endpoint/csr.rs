@@ -15,7 +15,6 @@ use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use kube::Client;
 use kube::api::{Api, PostParams};
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
 use rcgen::KeyPair;
 use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
@@ -28,6 +27,7 @@ use self::request::{accept, read, render};
 use crate::clock;
 use crate::node::events::{self, Told};
 use crate::pod::reasons;
+use crate::telemetry::Registry;
 
 /// How long the API server may take.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -57,11 +57,17 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// When the certificate ends, in seconds since 1970; 0 if the cluster issued none.
+    #[must_use]
+    pub fn expiry(&self) -> Gauge {
+        self.expiry.clone()
+    }
+
     /// Adds them to the registry.
     pub fn register(&self, registry: &mut Registry) {
-        registry.sub_registry_with_prefix("endpoint").register(
-            "certificate_expiry_timestamp_seconds",
-            "When the serving certificate that the cluster issued ends; 0 without one",
+        registry.register(
+            "endpoint_certificate_expiry_timestamp_seconds",
+            "When the serving certificate that the cluster issued ends, in seconds since 1970; 0 without one",
             self.expiry.clone(),
         );
     }

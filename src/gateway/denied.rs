@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::registry::Registry;
+
+use crate::telemetry::Registry;
 
 /// A request that this guest may not make.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

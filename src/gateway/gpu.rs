@@ -3,6 +3,9 @@
 //! Every container gets `NVIDIA_VISIBLE_DEVICES`, its own indices or `void`, whatever its image or its
 //! manifest says: images commonly set `all`. Pure, on JSON, so that fields we do not know survive.
 
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 /// What NVIDIA's container runtime reads.
@@ -30,6 +33,21 @@ pub(crate) fn share(pod: &mut Value, resource: &str) {
     for container in containers(spec, "ephemeralContainers") {
         give(container, 0, 0);
     }
+}
+
+/// Which container has the GPU of an index. Where an ordinary init container had it before, the one that has it after.
+pub(crate) fn holders(pod: &Pod, resource: &str) -> BTreeMap<u32, String> {
+    let Ok(mut pod) = serde_json::to_value(pod) else { return BTreeMap::new() };
+    share(&mut pod, resource);
+    let mut holders = BTreeMap::new();
+    for key in ["initContainers", "containers"] {
+        for container in containers(&mut pod["spec"], key) {
+            let Some(name) = container["name"].as_str() else { continue };
+            let indices = container["env"][0]["value"].as_str().unwrap_or_default().split(',');
+            holders.extend(indices.filter_map(|index| Some((index.parse().ok()?, name.to_owned()))));
+        }
+    }
+    holders
 }
 
 fn containers<'a>(spec: &'a mut Value, key: &str) -> impl Iterator<Item = &'a mut Value> {
@@ -107,6 +125,17 @@ mod tests {
             "ephemeralContainers": [{ "name": "debug" }],
         });
         assert_eq!(shares(spec), "sly=void debug=void");
+    }
+
+    #[test]
+    fn the_holder_of_a_gpu_is_the_container_that_runs_with_it_in_the_end() {
+        let pod = serde_json::from_value(json!({ "spec": {
+            "initContainers": [asks("warm", 2), sidecar("watch", 1), asks("check", 2)],
+            "containers": [asks("train", 2), { "name": "log" }],
+        } }));
+        let holders = holders(&pod.unwrap(), GPU);
+        let holders: Vec<_> = holders.iter().map(|(index, name)| format!("{index}={name}")).collect();
+        assert_eq!(holders.join(" "), "0=watch 1=train 2=train");
     }
 
     #[test]

@@ -62,12 +62,13 @@ pub(crate) async fn answer(
         Ok(response) => response,
         Err(refusal) => {
             if let Refusal::Denied(denied) = &refusal {
-                shared.denials.count(denied);
+                shared.metrics.denials.count(denied);
             }
             tracing::debug!(instance.id = session.guest.instance_id, %method, path, ?refusal, "refused a guest");
             refusal.response()
         }
     };
+    shared.metrics.answered(&method, response.status());
     tracing::trace!(instance.id = session.guest.instance_id, %method, path, status = %response.status(), "guest");
     response
 }

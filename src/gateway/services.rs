@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::api::Api;
 use kube::core::DeserializeGuard;
 use kube::runtime::{WatchStreamExt, watcher};
+use prometheus_client::metrics::counter::Counter;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -21,7 +22,10 @@ type All = BTreeMap<String, BTreeMap<String, Arc<str>>>;
 
 /// All Services, and a view for each namespace that has guests.
 #[derive(Debug)]
-pub(crate) struct Services(Mutex<Inner>);
+pub(crate) struct Services {
+    inner: Mutex<Inner>,
+    watch_errors: Counter,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -33,13 +37,9 @@ struct Inner {
 
 impl Services {
     /// Nothing known yet. Versions start at `version`, which must be newer than those of an earlier process.
-    pub(crate) fn new(version: u64) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Inner {
-            all: BTreeMap::new(),
-            synced: false,
-            views: HashMap::new(),
-            version,
-        })))
+    pub(crate) fn new(version: u64, watch_errors: Counter) -> Arc<Self> {
+        let inner = Inner { all: BTreeMap::new(), synced: false, views: HashMap::new(), version };
+        Arc::new(Self { inner: Mutex::new(inner), watch_errors })
     }
 
     /// What guests of `namespace` see, with changes; `None` until the first list was read.
@@ -71,7 +71,10 @@ impl Services {
                 Ok(Some(watcher::Event::Apply(service))) => self.apply(service),
                 Ok(Some(watcher::Event::Delete(service))) => self.remove(&service),
                 Ok(None) => return,
-                Err(error) => tracing::warn!(%error, "watching Services failed, trying again"),
+                Err(error) => {
+                    self.watch_errors.inc();
+                    tracing::warn!(%error, "watching Services failed, trying again");
+                }
             }
         }
     }
@@ -100,7 +103,7 @@ impl Services {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -222,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_guest_sees_its_namespace_and_the_api_server_once_both_are_known() {
-        let services = Services::new(100);
+        let services = Services::new(100, Counter::default());
         let view = services.view("ns");
         assert!(view.borrow().is_none());
         services.replace(listed(&[
@@ -244,7 +247,7 @@ mod tests {
 
     #[test]
     fn versions_change_with_the_content_of_the_view_alone() {
-        let services = Services::new(100);
+        let services = Services::new(100, Counter::default());
         let view = services.view("ns");
         services.replace(listed(&[("default", "kubernetes"), ("ns", "db")]));
         let first = view.borrow().clone().unwrap();

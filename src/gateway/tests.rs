@@ -205,7 +205,7 @@ async fn a_revoked_guest_is_cut_off_and_never_shown_its_pod() {
     assert!(!session.show(), "nor by an answer that was under way");
     let progress = *session.progress().borrow();
     assert!(progress.revoked && !progress.shown);
-    assert!(world.gateway.shared.denials.of(Rule::Revoked) >= 5);
+    assert!(world.gateway.shared.metrics.denials.of(Rule::Revoked) >= 5);
     assert!(std::sync::Arc::ptr_eq(&session, &world.gateway.admit(guest("6a1", "i-1"))));
 }
 
@@ -421,7 +421,7 @@ async fn headers_that_change_who_or_what_is_asked_are_refused_and_counted() {
         assert_eq!(response.status(), 403, "{name}");
         drop(http_body_util::BodyExt::collect(response.into_body()).await);
     }
-    assert_eq!(world.gateway.shared.denials.of(Rule::Header), 5);
+    assert_eq!(world.gateway.shared.metrics.denials.of(Rule::Header), 5);
 }
 
 #[tokio::test]
@@ -502,7 +502,7 @@ async fn the_pod_is_deleted_only_when_the_user_asked_for_it() {
     let delete = format!("DELETE {POD}");
     let options = json!({ "gracePeriodSeconds": 0, "preconditions": { "uid": "6a1" } });
     assert_eq!(client.status(&delete, &options).await, 403);
-    assert_eq!(world.gateway.shared.denials.of(Rule::Deletion), 1);
+    assert_eq!(world.gateway.shared.metrics.denials.of(Rule::Deletion), 1);
 
     let mut deleting = pod("6a1", "8");
     deleting["metadata"]["deletionTimestamp"] = json!("2026-11-21T08:00:00Z");
@@ -533,9 +533,9 @@ async fn mirror_pods_are_refused_without_being_counted() {
     let options = json!({ "gracePeriodSeconds": 0 });
     assert_eq!(client.status("POST /api/v1/namespaces/kube-system/pods", &json!({})).await, 403);
     assert_eq!(client.status("DELETE /api/v1/namespaces/kube-system/pods/efa-burst", &options).await, 403);
-    assert_eq!(world.gateway.shared.denials.of(Rule::MirrorPod), 0);
+    assert_eq!(world.gateway.shared.metrics.denials.of(Rule::MirrorPod), 0);
     assert_eq!(client.status("DELETE /api/v1/namespaces/ns/pods/db", &options).await, 403);
-    assert_eq!(world.gateway.shared.denials.of(Rule::Foreign), 1);
+    assert_eq!(world.gateway.shared.metrics.denials.of(Rule::Foreign), 1);
     assert!(world.api.seen().is_empty());
 }
 

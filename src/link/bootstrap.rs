@@ -44,8 +44,7 @@ pub(super) async fn apply(link: &Link, wire: &dyn Wire, facts: &GuestFacts) -> R
     let (machine, hub) = (&link.machine, &link.hub);
     let serving = hub.keys.serving_cert(&machine.instance_id);
     let serving = serving.map_err(|error| Setback::Again(error.to_string()))?;
-    let nvidia =
-        machine.instance_type.gpus.as_ref().filter(|gpus| gpus.manufacturer.eq_ignore_ascii_case("nvidia"));
+    let nvidia = machine.nvidia();
     let inputs = Inputs {
         node: hub.settings.node.clone(),
         private_ip: machine.private_ip,

@@ -16,7 +16,7 @@ use super::pool::Pool;
 use super::side::Side;
 use super::task::{Hub, Link, Upstream, run};
 use super::wire::SshDial;
-use super::{LinkStatus, Links, Machine};
+use super::{LinkStatus, Links, Machine, Metrics};
 use crate::cloud::Cloud;
 use crate::config::{Config, TunnelKind};
 use crate::gateway::{Gateway, Guest, Session};
@@ -99,8 +99,11 @@ impl LiveLinks {
     /// The keys can't be used for TLS.
     pub fn new(deps: LinkDeps) -> Result<Arc<Self>, KeysError> {
         let LinkDeps { transport, cloud, gateway, keys, settings } = deps;
+        let metrics = Metrics::default();
+        let private_key = keys.ssh_private.clone();
         let hub = Hub {
-            dial: Arc::new(SshDial { transport, private_key: keys.ssh_private.clone() }),
+            dial: Arc::new(SshDial { transport, private_key, metrics: metrics.clone() }),
+            metrics,
             cloud,
             tls: keys.kubelet_client_tls()?,
             keys,
@@ -109,6 +112,12 @@ impl LiveLinks {
             changes: broadcast::Sender::new(CHANGES),
         };
         Ok(Arc::new(Self { hub: Arc::new(hub), gateway, state: Mutex::default() }))
+    }
+
+    /// What goes over the links.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        self.hub.metrics.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

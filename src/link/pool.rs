@@ -13,9 +13,8 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::task::Link;
-use super::wire::Wire;
+use super::wire::{Purpose, Wire};
 use crate::guest::KUBELET_PORT;
-use crate::tunnel::ssh::Compression;
 use crate::tunnel::{ByteStream, TunnelError};
 
 /// How long the ready connection waits for its next use.
@@ -84,7 +83,7 @@ impl Pool {
         let Some(pin) = self.link.pin() else {
             return Err(TunnelError::NotYet("the machine's host key is not known yet".to_owned()));
         };
-        self.link.hub.dial.dial(&self.link.machine, Some(pin), Compression::Off).await
+        self.link.hub.dial.dial(&self.link.machine, Some(pin), Purpose::User).await
     }
 
     fn lend(

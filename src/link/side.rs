@@ -11,9 +11,8 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use super::task::Link;
-use super::wire::Wire;
+use super::wire::{Purpose, Wire};
 use crate::guest::KUBELET_PORT;
-use crate::tunnel::ssh::Compression;
 use crate::tunnel::{ByteStream, TunnelError};
 
 /// The side connection of one machine.
@@ -70,7 +69,7 @@ impl Side {
         let Some(pin) = self.link.pin() else {
             return Err(TunnelError::NotYet("the machine's host key is not known yet".to_owned()));
         };
-        let dial = self.link.hub.dial.dial(&self.link.machine, Some(pin), Compression::Zlib);
+        let dial = self.link.hub.dial.dial(&self.link.machine, Some(pin), Purpose::Side);
         let dialed = timeout_at(end, dial).await.map_err(late)??;
         Ok(Arc::clone(wire.insert(dialed)))
     }

@@ -16,13 +16,12 @@ use super::health::healthz;
 use super::live::LinkSettings;
 use super::notice;
 use super::pin::pin;
-use super::wire::{Dial, Wire, input};
-use super::{LinkState, LinkStatus, Machine};
+use super::wire::{Dial, Purpose, Wire, input};
+use super::{LinkState, LinkStatus, Machine, Metrics};
 use crate::cloud::Cloud;
 use crate::gateway::Progress;
 use crate::guest::{FactsError, GATEWAY_PORT, KUBELET_PORT};
 use crate::keys::Keys;
-use crate::tunnel::ssh::Compression;
 use crate::tunnel::{ByteStream, TunnelError};
 use crate::{clock, guest};
 
@@ -38,6 +37,7 @@ const MAX_GATEWAY_STREAMS: usize = 64;
 
 /// What all links share.
 pub(super) struct Hub {
+    pub(super) metrics: Metrics,
     pub(super) dial: Arc<dyn Dial>,
     pub(super) cloud: Arc<dyn Cloud>,
     pub(super) keys: Keys,
@@ -100,6 +100,7 @@ impl Link {
             attached: None,
             notice: None,
             usable: None,
+            has_nvidia: machine.nvidia().is_some(),
         };
         let pin = Mutex::new(machine.host_key.clone());
         Self { hub, machine, upstream, shut_down: watch::Sender::new(false), status: Mutex::new(status), pin }
@@ -237,6 +238,7 @@ async fn keep(link: &Link) {
             }
         };
         if past.succeeded {
+            link.hub.metrics.lost.inc();
             backoff = Backoff::new();
         }
         if past.succeeded || told != error {
@@ -255,7 +257,7 @@ async fn keep(link: &Link) {
 
 /// One connection, from its first byte to its end.
 async fn attempt(link: &Link, past: &mut Past) -> Result<Infallible, Setback> {
-    let wire = link.hub.dial.dial(&link.machine, link.pin(), Compression::Off).await?;
+    let wire = link.hub.dial.dial(&link.machine, link.pin(), Purpose::Control).await?;
     let wire = wire.as_ref();
     link.update(|status| {
         status.reached.get_or_insert_with(clock::now);

@@ -19,15 +19,15 @@ use super::bootstrap::Plugins;
 use super::live::LinkSettings;
 use super::pool::Pool;
 use super::task::{Hub, Link, Upstream, note, run};
-use super::wire::{Dial, Input, Wire};
-use super::{LinkState, Machine};
+use super::wire::{Dial, Input, Purpose, Wire};
+use super::{LinkState, Machine, Metrics};
 use crate::clock;
 use crate::cloud::{Cloud, CloudError, Instance, InstanceType, LaunchSpec};
 use crate::config::TunnelKind;
 use crate::gateway::Progress;
 use crate::guest::{self, Snat};
 use crate::keys::Keys;
-use crate::tunnel::ssh::{Compression, ExecOutput};
+use crate::tunnel::ssh::ExecOutput;
 use crate::tunnel::{ByteStream, TunnelError};
 
 mod side;
@@ -124,14 +124,14 @@ impl Dial for Arc<World> {
         &self,
         _machine: &Machine,
         pin: Option<String>,
-        compression: Compression,
+        purpose: Purpose,
     ) -> Result<Arc<dyn Wire>, TunnelError> {
         // A round trip.
         sleep(Duration::from_millis(10)).await;
         if let Some(refusal) = self.refusals.lock().unwrap().pop_front() {
             return Err(refusal);
         }
-        let compressed = if compression == Compression::Zlib { ", compressed" } else { "" };
+        let compressed = if purpose == Purpose::Side { ", compressed" } else { "" };
         self.note(format!("dial, pin {}{compressed}", pin.as_deref().unwrap_or("none")));
         let found = self.host_key.lock().unwrap().clone();
         if let Some(pinned) = pin.filter(|pin| *pin != found) {
@@ -322,6 +322,7 @@ impl Bench {
         let sender = broadcast::Sender::new(64);
         let changes = sender.subscribe();
         let hub = Hub {
+            metrics: Metrics::default(),
             dial: Arc::new(Arc::clone(world)),
             cloud: Arc::new(FakeCloud(Arc::clone(world))),
             tls: keys.kubelet_client_tls().unwrap(),

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 use tokio::sync::mpsc;
 
-use super::Machine;
+use super::{Machine, Metrics};
 use crate::guest::SSH_PORT;
 use crate::tunnel::ssh::{Compression, ExecOutput, SshConnection, SshOptions};
 use crate::tunnel::{ByteStream, Target, Transport, TunnelError};
@@ -24,6 +24,28 @@ pub(super) fn input(text: &'static str) -> Input {
     stream::iter((!text.is_empty()).then(|| Bytes::from_static(text.as_bytes()))).boxed()
 }
 
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// The kubelet's way to the gateway, and the machine's preparation.
+    Control,
+    /// One stream of a user.
+    User,
+    /// What ORCA itself reads in bulk: compressed.
+    Side,
+}
+
+impl Purpose {
+    /// The label's value.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Control => "control",
+            Self::User => "user",
+            Self::Side => "side",
+        }
+    }
+}
+
 /// Makes connections to machines.
 #[async_trait]
 pub(super) trait Dial: Send + Sync {
@@ -32,7 +54,7 @@ pub(super) trait Dial: Send + Sync {
         &self,
         machine: &Machine,
         pin: Option<String>,
-        compression: Compression,
+        purpose: Purpose,
     ) -> Result<Arc<dyn Wire>, TunnelError>;
 }
 
@@ -89,6 +111,7 @@ pub(super) struct SshDial {
     pub(super) transport: Arc<dyn Transport>,
     /// OpenSSH private key, PEM.
     pub(super) private_key: String,
+    pub(super) metrics: Metrics,
 }
 
 #[async_trait]
@@ -97,15 +120,35 @@ impl Dial for SshDial {
         &self,
         machine: &Machine,
         pin: Option<String>,
-        compression: Compression,
+        purpose: Purpose,
     ) -> Result<Arc<dyn Wire>, TunnelError> {
+        let dialed = self.connect(machine, pin, purpose).await;
+        self.metrics.dialed(purpose, &dialed);
+        Ok(Arc::new(dialed?))
+    }
+}
+
+impl SshDial {
+    async fn connect(
+        &self,
+        machine: &Machine,
+        pin: Option<String>,
+        purpose: Purpose,
+    ) -> Result<SshConnection, TunnelError> {
         let target = Target {
             instance_id: machine.instance_id.clone(),
             private_ip: Some(machine.private_ip),
             port: SSH_PORT,
         };
-        let stream = self.transport.open(&target).await?;
-        let options = SshOptions { private_key: self.private_key.clone(), host_key: pin, compression };
-        Ok(Arc::new(SshConnection::connect(stream, &options, LOGIN_DEADLINE).await?))
+        let stream = self.metrics.count(purpose, self.transport.open(&target).await?);
+        let options = SshOptions {
+            private_key: self.private_key.clone(),
+            host_key: pin,
+            compression: match purpose {
+                Purpose::Control | Purpose::User => Compression::Off,
+                Purpose::Side => Compression::Zlib,
+            },
+        };
+        SshConnection::connect(stream, &options, LOGIN_DEADLINE).await
     }
 }

@@ -4,13 +4,13 @@ use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
 
 use super::Snapshot;
+use crate::telemetry::Registry;
 
 /// The market's metrics, as of the last reading.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Metrics {
+pub struct Metrics {
     prices: Family<Priced, Gauge>,
     total: Family<Reserved, Gauge>,
     available: Family<Reserved, Gauge>,
@@ -32,26 +32,31 @@ struct Reserved {
 }
 
 impl Metrics {
-    pub(super) fn register(&self, registry: &mut Registry) {
+    /// Adds them to the registry.
+    pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "price_read_timestamp_seconds",
-            "When prices were last read, in seconds since 1970; 0 is never.",
+            "When prices were last read, in seconds since 1970, by market and source; 0 is never",
             self.prices.clone(),
         );
-        registry.register("reservation_total", "Instances that a reservation holds.", self.total.clone());
         registry.register(
-            "reservation_available",
-            "Instances of a reservation that nobody uses.",
+            "reservation_instances",
+            "Instances that a reservation holds, by reservation",
+            self.total.clone(),
+        );
+        registry.register(
+            "reservation_available_instances",
+            "Instances of a reservation that nobody uses, by reservation",
             self.available.clone(),
         );
         registry.register(
-            "reservation_in_flight",
-            "Launches into a reservation that it does not count yet.",
+            "reservation_launches_in_flight",
+            "Launches into a reservation that it does not count yet, by reservation",
             self.in_flight.clone(),
         );
         registry.register(
-            "capacity_block_seconds_remaining",
-            "Until a reservation with an end is over.",
+            "reservation_remaining_seconds",
+            "Until a reservation with an end (a Capacity Block) is over, by reservation",
             self.remaining.clone(),
         );
     }

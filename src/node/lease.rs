@@ -6,6 +6,7 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference};
 use kube::api::{Api, ObjectMeta, PostParams};
 use kube::{Client, Error};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
@@ -25,6 +26,7 @@ pub(super) async fn keep(
     client: Client,
     node: String,
     uid: watch::Receiver<Option<String>>,
+    renewed: Gauge,
 ) -> anyhow::Result<()> {
     let api: Api<Lease> = Api::namespaced(client, NAMESPACE);
     let mut latest = None;
@@ -37,6 +39,7 @@ pub(super) async fn keep(
             let failure = match timeout(PATIENCE, renew(&api, &node, owner, latest.take())).await {
                 Ok(Ok(lease)) => {
                     latest = Some(lease);
+                    renewed.set(clock::now().as_second());
                     break;
                 }
                 Ok(Err(error)) => error.to_string(),

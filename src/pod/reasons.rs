@@ -149,6 +149,11 @@ pub const DUPLICATE: &str = "DuplicateInstance";
 /// Event: the annotation with the launch intent is of no use.
 pub const INVALID_INTENT: &str = "InvalidLaunchIntent";
 
+/// Event: the driver says that a GPU is sick.
+pub const GPU_UNHEALTHY: &str = "GPUUnhealthy";
+/// Event: the driver reports an error of a GPU that says nothing bad of the GPU.
+pub const GPU_ERROR: &str = "GPUError";
+
 /// Event of the Node: the cloud does not answer.
 pub const CLOUD_UNREACHABLE: &str = "CloudUnreachable";
 /// Event of the Node: it answers again. Also the condition of the Node that says whether it does.
@@ -186,6 +191,7 @@ pub fn is_rejection(reason: &str) -> bool {
         UNSUPPORTED_ARCHITECTURE,
         INVALID_QUANTITY,
         DAEMON_SET,
+        CAPACITY_WAIT_EXCEEDED,
     ]
     .contains(&reason)
 }

@@ -102,6 +102,27 @@ impl State {
         }
     }
 
+    /// Whether a machine that has the pod is still to come.
+    #[must_use]
+    pub fn is_waiting(self) -> bool {
+        match self {
+            Self::Waiting | Self::Launching | Self::Booting => true,
+            Self::Unread
+            | Self::Ignored
+            | Self::Held
+            | Self::Rejected
+            | Self::Attached
+            | Self::Detached
+            | Self::Rebooted
+            | Self::Finished
+            | Self::Deleting
+            | Self::Ending
+            | Self::Lost
+            | Self::Vanished
+            | Self::Gone => false,
+        }
+    }
+
     /// Whether `next` may be found after this state: the table of legal transitions.
     #[must_use]
     pub fn may_become(self, next: Self) -> bool {

@@ -2,18 +2,20 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::extract::State;
+use axum::extract::{Path, RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::registry::Registry;
+use prometheus_client::metrics::histogram::Histogram;
 
-use super::health::{Health, Probe};
+use super::health::{Asked, Health, Probe, Report};
+use super::{Registry, process};
 
 /// The content type of [`Telemetry::encode`].
 pub const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -37,11 +39,11 @@ impl std::fmt::Debug for Page {
 }
 
 impl Telemetry {
-    /// Registers the calls to the cloud, and with `areas` what the other parts count.
+    /// Registers what the process is, and with `areas` what its parts count.
     #[must_use]
-    pub fn new(cloud: &CloudCalls, areas: impl FnOnce(&mut Registry)) -> Self {
-        let mut registry = Registry::with_prefix("orca");
-        cloud.register(&mut registry);
+    pub fn new(areas: impl FnOnce(&mut Registry)) -> Self {
+        let mut registry = Registry::default();
+        process::register(&mut registry);
         areas(&mut registry);
         Self { health: Health::default(), registry: Arc::new(registry), capacity: None }
     }
@@ -57,8 +59,8 @@ impl Telemetry {
         axum::Router::new()
             .route("/metrics", get(show_metrics))
             .route("/capacity", get(show_capacity))
-            .route("/livez", get(|State(this): State<Self>| async move { this.show_health(Probe::Live) }))
-            .route("/readyz", get(|State(this): State<Self>| async move { this.show_health(Probe::Ready) }))
+            .merge(probe("/livez", Probe::Live))
+            .merge(probe("/readyz", Probe::Ready))
             .with_state(self.clone())
     }
 
@@ -73,21 +75,46 @@ impl Telemetry {
         axum::serve(listener, self.router()).await.context("serving metrics")
     }
 
-    /// The metrics as text in the OpenMetrics format.
+    /// The metrics as text, of the type [`FORMAT`].
     ///
     /// # Errors
     /// Never for the metrics here: writing to a string does not fail.
     pub fn encode(&self) -> Result<String, std::fmt::Error> {
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
-        Ok(text)
+        self.registry.encode()
     }
 
-    fn show_health(&self, probe: Probe) -> Response {
-        let report = self.health.report(probe);
-        let status = if report.is_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        (status, report.text).into_response()
+    /// Where everything is registered.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
     }
+
+    fn show_health(&self, probe: Probe, query: Option<&str>) -> Response {
+        answer(&self.health.report(probe, &Asked::parse(query.unwrap_or_default())))
+    }
+
+    fn show_check(&self, probe: Probe, name: &str) -> Response {
+        match self.health.single(probe, name) {
+            Some(report) => answer(&report),
+            None => (StatusCode::NOT_FOUND, "404 page not found\n").into_response(),
+        }
+    }
+}
+
+/// A probe, and each of its checks below it.
+fn probe(path: &str, probe: Probe) -> axum::Router<Telemetry> {
+    let all = move |State(this): State<Telemetry>, RawQuery(query): RawQuery| async move {
+        this.show_health(probe, query.as_deref())
+    };
+    let one = move |State(this): State<Telemetry>, Path(name): Path<String>| async move {
+        this.show_check(probe, &name)
+    };
+    axum::Router::new().route(path, get(all)).route(&format!("{path}/{{name}}"), get(one))
+}
+
+fn answer(report: &Report) -> Response {
+    let status = if report.is_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, report.text.clone()).into_response()
 }
 
 async fn show_metrics(State(this): State<Telemetry>) -> Response {
@@ -113,16 +140,46 @@ struct Call {
     result: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Action {
+    action: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Kind {
+    kind: &'static str,
+}
+
 /// Calls to the cloud.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct CloudCalls {
     calls: Family<Call, Counter>,
+    seconds: Family<Action, Histogram, fn() -> Histogram>,
+    waits: Family<Kind, Histogram, fn() -> Histogram>,
+}
+
+impl Default for CloudCalls {
+    fn default() -> Self {
+        Self {
+            calls: Family::default(),
+            seconds: Family::new_with_constructor(|| Histogram::new([0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0])),
+            waits: Family::new_with_constructor(|| {
+                Histogram::new([0.001, 0.1, 1.0, 10.0, 60.0, 300.0, 1200.0])
+            }),
+        }
+    }
 }
 
 impl CloudCalls {
-    /// One call, with `ok` or the kind of its refusal.
-    pub fn observe(&self, action: &'static str, result: &'static str) {
+    /// One call, with `ok` or the kind of its refusal, and how long it took.
+    pub fn observe(&self, action: &'static str, result: &'static str, took: Duration) {
         self.calls.get_or_create(&Call { action, result }).inc();
+        self.seconds.get_or_create(&Action { action }).observe(took.as_secs_f64());
+    }
+
+    /// How long a call of this kind waited for its turn.
+    pub fn waited(&self, kind: &'static str, wait: Duration) {
+        self.waits.get_or_create(&Kind { kind }).observe(wait.as_secs_f64());
     }
 
     /// Calls made so far, by action and result.
@@ -131,8 +188,19 @@ impl CloudCalls {
         self.calls.get_or_create(&Call { action, result }).get()
     }
 
-    fn register(&self, registry: &mut Registry) {
+    /// Makes them visible.
+    pub fn register(&self, registry: &mut Registry) {
         registry.register("cloud_calls", "Calls to the cloud, by action and result", self.calls.clone());
+        registry.register(
+            "cloud_call_seconds",
+            "How long calls to the cloud took, by action",
+            self.seconds.clone(),
+        );
+        registry.register(
+            "cloud_throttle_wait_seconds",
+            "How long calls waited here for the rate that the cloud allows, by kind",
+            self.waits.clone(),
+        );
     }
 }
 
@@ -156,9 +224,11 @@ mod tests {
     #[tokio::test]
     async fn metrics_show_what_the_handles_counted() {
         let (calls, areas) = (CloudCalls::default(), Counter::<u64>::default());
-        let telemetry =
-            Telemetry::new(&calls, |registry| registry.register("areas", "Areas.", areas.clone()));
-        calls.observe("RunInstances", "ok");
+        let telemetry = Telemetry::new(|registry| {
+            calls.register(registry);
+            registry.register("areas", "Areas", areas.clone());
+        });
+        calls.observe("RunInstances", "ok", Duration::from_millis(200));
         areas.inc();
         let (status, text) = ask(&telemetry, "/metrics").await;
         assert_eq!(status, StatusCode::OK);
@@ -170,7 +240,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_page_of_capacity_is_there_once_somebody_knows_something() {
-        let telemetry = Telemetry::new(&CloudCalls::default(), |_| {});
+        let telemetry = Telemetry::new(|_| {});
         assert_eq!(ask(&telemetry, "/capacity").await.0, StatusCode::NOT_FOUND);
         let telemetry = telemetry.with_capacity(|| serde_json::json!({"node": "orca"}));
         let expected = (StatusCode::OK, "{\"node\":\"orca\"}".to_owned());
@@ -179,14 +249,19 @@ mod tests {
 
     #[tokio::test]
     async fn readiness_waits_for_every_check_and_liveness_for_its_own() {
-        let telemetry = Telemetry::new(&CloudCalls::default(), |_| {});
+        let telemetry = Telemetry::new(|_| {});
         assert_eq!(ask(&telemetry, "/readyz").await.0, StatusCode::OK);
         let synced = telemetry.health.check("pods-synced", Probe::Ready, "not yet");
         let (status, text) = ask(&telemetry, "/readyz").await;
-        assert_eq!((status, text.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "[-] pods-synced: not yet\n"));
-        assert_eq!(ask(&telemetry, "/livez").await.0, StatusCode::OK);
+        let expected = "[-]pods-synced failed: not yet\nreadyz check failed\n";
+        assert_eq!((status, text.as_str()), (StatusCode::SERVICE_UNAVAILABLE, expected));
+        assert_eq!(ask(&telemetry, "/livez").await, (StatusCode::OK, "ok".to_owned()));
+        assert_eq!(ask(&telemetry, "/readyz/pods-synced").await.0, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(ask(&telemetry, "/readyz/other").await.0, StatusCode::NOT_FOUND);
+        assert_eq!(ask(&telemetry, "/readyz?exclude=pods-synced").await.0, StatusCode::OK);
         synced.pass();
-        assert_eq!(ask(&telemetry, "/readyz").await, (StatusCode::OK, "[+] pods-synced\n".to_owned()));
+        let verbose = (StatusCode::OK, "[+]pods-synced ok\nreadyz check passed\n".to_owned());
+        assert_eq!(ask(&telemetry, "/readyz?verbose").await, verbose);
         synced.fail("the watch is gone");
         assert_eq!(ask(&telemetry, "/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
     }

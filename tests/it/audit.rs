@@ -109,3 +109,43 @@ async fn the_ec2_adapter_leaves_the_record_to_its_callers() {
     assert!(!fake.asked("TerminateInstances").is_empty());
     assert_eq!(record.lines(), [""; 0]);
 }
+
+/// The archive's own writing would be a record of the logs beside the logs; sessions are connections.
+const UNRECORDED: [&str; 3] = ["create_log_stream", "put_log_events", "terminate_session"];
+
+#[test]
+fn every_call_that_changes_something_in_the_cloud_has_its_line() {
+    let mut sources = Vec::new();
+    let mut open = vec![std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                sources.push(std::fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    let mut changing = std::collections::BTreeSet::new();
+    for text in sources.iter().filter(|text| text.contains("aws_sdk_")) {
+        for method in text.split('.').filter_map(|rest| rest.split_once("()").map(|(method, _)| method)) {
+            let verbs = ["run_", "terminate_", "create_", "put_", "delete_", "tag_", "modify_", "stop_"];
+            let is_call = method.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+                && verbs.iter().any(|verb| method.starts_with(verb));
+            if is_call && !UNRECORDED.contains(&method) {
+                changing.insert(method.to_owned());
+            }
+        }
+    }
+    let expected =
+        ["create_log_group", "create_tags", "put_retention_policy", "run_instances", "terminate_instances"];
+    assert_eq!(changing.iter().map(String::as_str).collect::<Vec<_>>(), expected);
+    for method in &changing {
+        let words = method.split('_').map(|word| word[..1].to_uppercase() + &word[1..]);
+        let action = format!("\"{}\"", words.collect::<String>());
+        let recorded = [format!("action: {action}"), format!("record({action}")];
+        let has_line = sources.iter().any(|text| recorded.iter().any(|line| text.contains(line)));
+        assert!(has_line, "{action} is not recorded");
+    }
+}

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use axum::routing::get;
-use orca::telemetry::{CloudCalls, Telemetry};
+use orca::telemetry::Telemetry;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -157,7 +157,7 @@ async fn the_running_orca_is_asked_for_what_it_alone_knows() {
     let page = json!({"node": "burst", "asOf": "2026-01-01T00:00:00Z", "avoided": [{
         "what": "g5.xlarge in us-east-1a, on-demand", "class": "capacity",
         "code": "InsufficientInstanceCapacity", "failures": 2, "until": "2126-01-01T00:00:00Z"}]});
-    let telemetry = Telemetry::new(&CloudCalls::default(), |_| {}).with_capacity(move || page.clone());
+    let telemetry = Telemetry::new(|_| {}).with_capacity(move || page.clone());
     let (address, _server) = serve(telemetry.router()).await;
     let cloud = LocalCloud::start();
     cloud.furnish();
@@ -181,7 +181,7 @@ async fn a_plan_leaves_out_what_the_running_orca_avoids_and_cannot_pay() {
         "what": "g5.xlarge in us-east-1a, on-demand", "class": "capacity",
         "scope": {"pool": {"instanceType": "g5.xlarge", "zone": "us-east-1a", "market": "on-demand"}},
         "code": "InsufficientInstanceCapacity", "failures": 2, "until": "2126-01-01T00:00:00Z"}]});
-    let telemetry = Telemetry::new(&CloudCalls::default(), |_| {}).with_capacity(move || page.clone());
+    let telemetry = Telemetry::new(|_| {}).with_capacity(move || page.clone());
     let (address, _server) = serve(telemetry.router()).await;
     let cloud = LocalCloud::start();
     let config = cloud.config("plan-running.yaml", &address.to_string());

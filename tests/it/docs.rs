@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use orca::telemetry::{Described, Telemetry};
 use serde_json::Value;
 
 fn top() -> PathBuf {
@@ -44,15 +45,53 @@ fn every_reason_has_its_line_in_troubleshooting() {
     assert!(missing.is_empty(), "docs/troubleshooting.md does not mention {missing:?}");
 }
 
+/// Every metric that there may be.
+pub(crate) fn metrics() -> Vec<Described> {
+    let telemetry = Telemetry::new(|registry| orca::app::Meters::default().register(registry));
+    telemetry.registry().described().to_vec()
+}
+
 #[test]
-fn every_metric_has_its_line_in_operations() {
-    let page = read("docs/operations.md");
-    // Tests register names of their own.
-    let code = sources("src").into_iter().map(|text| text.split("\nmod tests {").next().unwrap().to_owned());
-    let names: BTreeSet<_> = code.flat_map(|text| quoted_after(&text, ".register(")).collect();
-    assert!(names.len() >= 10, "{names:?}");
-    let missing: Vec<_> = names.iter().filter(|name| !page.contains(name.as_str())).collect();
-    assert!(missing.is_empty(), "docs/operations.md does not mention {missing:?}");
+fn the_table_of_metrics_is_what_the_registry_says() {
+    const PAGE: &str = "docs/metrics.md";
+    let (begin, end) = ("<!-- metrics: written by a test from the registry -->\n", "<!-- end of metrics -->");
+    let page = read(PAGE);
+    let (before, rest) = page.split_once(begin).unwrap();
+    let (_, after) = rest.split_once(end).unwrap();
+    let rows: String =
+        metrics().iter().map(|one| format!("| `{}` | {} | {} |\n", one.name, one.kind, one.help)).collect();
+    let expected = format!("{before}{begin}\n| metric | type | what |\n|---|---|---|\n{rows}\n{end}{after}");
+    if page != expected {
+        std::fs::write(top().join(PAGE), expected).unwrap();
+        panic!("{PAGE} was out of date and has been written anew: look at the difference and commit it");
+    }
+}
+
+#[test]
+fn metrics_are_named_and_described_as_prometheus_has_it() {
+    let all = metrics();
+    assert!(all.len() > 50, "{}", all.len());
+    let names: BTreeSet<_> = all.iter().map(|one| &one.name).collect();
+    assert_eq!(names.len(), all.len(), "a name twice");
+    for Described { name, kind, help } in &all {
+        let is_sentence = help.starts_with(|c: char| c.is_uppercase())
+            && !help.ends_with(['.', ' ', ','])
+            && !help.contains("  ");
+        assert!(is_sentence && help.len() > 15, "{name}: `{help}`");
+        // Names that others gave are as they are.
+        if name.starts_with("DCGM_") {
+            continue;
+        }
+        assert!(name.starts_with("orca_") || name.starts_with("process_"), "{name}");
+        assert!(name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'), "{name}");
+        assert_eq!(name.ends_with("_total"), *kind == "counter", "{name} is a {kind}");
+        for unit in ["_ms", "_millis", "_minutes", "_hours", "_kb", "_mb", "_percent"] {
+            assert!(!name.contains(unit), "{name}: base units only");
+        }
+        if *kind == "histogram" {
+            assert!(name.ends_with("_seconds") || name.ends_with("_bytes"), "{name} has no unit");
+        }
+    }
 }
 
 /// The statements of the policy under a heading of docs/operations.md.

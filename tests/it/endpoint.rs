@@ -34,7 +34,7 @@ use orca::logs::answer::Archive;
 use orca::logs::store::Store;
 use orca::stats::collect::Collector;
 use orca::stats::{self, Stats};
-use orca::telemetry::{CloudCalls, Telemetry};
+use orca::telemetry::Telemetry;
 use orca::tunnel::{ByteStream, TunnelError};
 use rcgen::{CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -286,12 +286,13 @@ async fn start_on(links: Arc<dyn Links>, archive: Option<Arc<dyn Store>>) -> Wor
     let collector = Collector { stats: stats.clone(), links: links.clone(), metrics };
     let endpoint = Endpoint {
         pods: pods.clone(),
+        metrics: orca::endpoint::Metrics::default(),
         links,
         archive: archive.map(Archive::new),
         authenticator: Authenticator::new(client.clone()),
         authorizer: Authorizer::new(client, "orca".to_owned()),
         stats,
-        telemetry: Telemetry::new(&CloudCalls::default(), |_| {}),
+        telemetry: Telemetry::new(|_| {}),
         streams: tokio_util::task::TaskTracker::new(),
     };
     let listener = server::bind(SocketAddr::from((HOST, 0))).await.unwrap();

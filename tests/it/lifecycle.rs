@@ -3,6 +3,7 @@
 mod capacity;
 mod random;
 mod refused;
+mod traced;
 
 use std::time::Duration;
 

@@ -17,10 +17,14 @@ mod docs;
 mod ec2;
 // The node's HTTPS endpoint over real TLS, in front of a stand-in for a guest kubelet.
 mod endpoint;
+// GPUs: the script of machines with a stand-in for nvidia-smi, up to series and events.
+mod gpu;
 // Pods from binding to their end: the controller on an API server and a cloud in memory, on a paused clock.
 mod lifecycle;
 // Manifests and examples parse; permissions stay narrow.
 mod manifests;
+// Alert rules and the dashboard ask for what there is.
+mod monitoring;
 // Which machines pods would get, offline.
 mod plan;
 // SSH against a real sshd on loopback.
@@ -31,3 +35,5 @@ mod ssm;
 mod support;
 // Rules of the repository.
 mod tidy;
+// Traces as a collector gets them.
+mod traces;

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding};
 use orca::config::{Config, Facts};
 use serde::Deserialize;
@@ -61,8 +61,13 @@ fn assert_subset(path: &str, part: &Value, whole: &Value) {
 
 #[test]
 fn manifests_and_examples_parse_into_the_types_they_name() {
-    for (path, value) in
-        [documents("manifests"), documents("examples"), documents("examples/capacity")].concat()
+    for (path, value) in [
+        documents("manifests"),
+        documents("manifests/monitoring"),
+        documents("examples"),
+        documents("examples/capacity"),
+    ]
+    .concat()
     {
         match value["kind"].as_str() {
             Some("Namespace") => parse::<Namespace>(&path, &value),
@@ -73,7 +78,12 @@ fn manifests_and_examples_parse_into_the_types_they_name() {
             Some("RoleBinding") => parse::<RoleBinding>(&path, &value),
             Some("ConfigMap") => parse::<ConfigMap>(&path, &value),
             Some("Deployment") => parse::<Deployment>(&path, &value),
+            Some("Service") => parse::<Service>(&path, &value),
             Some("Pod") => parse::<Pod>(&path, &value),
+            // Of the Prometheus Operator; `monitoring` looks into the rules.
+            Some("ServiceMonitor" | "PrometheusRule") => {
+                assert_eq!(value["apiVersion"], "monitoring.coreos.com/v1", "{path}");
+            }
             Some("Job") => parse::<Job>(&path, &value),
             // A configuration of ORCA, which `annotations` reads.
             None if value.get("aws").is_some() => {}

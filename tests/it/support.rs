@@ -14,13 +14,13 @@ use orca::cloud::Instance;
 use orca::cloud::memory::MemoryCloud;
 use orca::config::{
     Aws, Config, DaemonSetPolicy, Guest, ImageSource, Instances, Kubelet, LaunchRate, Limits, LogFormat,
-    Logging, Metrics, Network, Node, NodeGpu, Tls, TunnelKind,
+    Logging, Metrics, Network, Node, NodeGpu, Tls, Tracing, TunnelKind,
 };
 use orca::controller::{self, Controller, Deps};
 use orca::informer::PodInformer;
 use orca::market::{MarketCache, Snapshot};
 use orca::pod::layers::Layer;
-use prometheus_client::registry::Registry;
+use orca::telemetry::{Registry, Traces};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -37,6 +37,8 @@ pub(crate) struct World {
     pub(crate) cloud: Arc<MemoryCloud>,
     pub(crate) guests: Arc<Guests>,
     pub(crate) config: Config,
+    /// Where launches are traced.
+    pub(crate) traces: Traces,
     orca: Option<Orca>,
     _ticker: JoinSet<()>,
 }
@@ -65,7 +67,15 @@ impl World {
         let guests = Guests::new(api.clone(), cloud.clone());
         let mut ticker = JoinSet::new();
         ticker.spawn(guests.clone().run());
-        Self { api, cloud, guests, config: mk_config(), orca: None, _ticker: ticker }
+        Self {
+            api,
+            cloud,
+            guests,
+            config: mk_config(),
+            traces: Traces::default(),
+            orca: None,
+            _ticker: ticker,
+        }
     }
 
     pub(crate) fn start_orca(&mut self) {
@@ -87,6 +97,7 @@ impl World {
             config: Arc::new(self.config.clone()),
             cluster_id: "cluster".to_owned(),
             metrics,
+            traces: self.traces.clone(),
         });
         let (health, live) = (controller.cloud_health(), controller.live());
         let mut tasks = JoinSet::new();
@@ -178,8 +189,7 @@ impl World {
 
     fn check_transitions(&self) {
         let Some(orca) = &self.orca else { return };
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &orca.registry).unwrap();
+        let text = orca.registry.encode().unwrap();
         let illegal: Vec<_> = text
             .lines()
             .filter(|line| line.starts_with("orca_controller_illegal_transitions_total"))
@@ -269,5 +279,6 @@ pub(crate) fn mk_config() -> Config {
         logs: None,
         logging: Logging { level: "info".to_owned(), format: LogFormat::Text },
         metrics: Metrics { listen: None },
+        tracing: Tracing::default(),
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use aws_sdk_ec2::config::http::HttpResponse;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
+use tokio::time::Instant;
 
 use super::errors;
 use super::rates::{Gate, Rates};
@@ -27,6 +28,14 @@ pub(super) struct Calls {
 }
 
 impl Calls {
+    /// Waits for this gate.
+    pub(super) async fn turn(&self, gate: &Gate, resources: u32) -> Result<(), CloudError> {
+        let began = Instant::now();
+        gate.take(resources).await?;
+        self.counted.waited(gate.kind, began.elapsed());
+        Ok(())
+    }
+
     /// A call that only looks.
     pub(super) async fn read<T, E, F>(
         &self,
@@ -54,7 +63,7 @@ impl Calls {
     {
         let mut tries = 1;
         loop {
-            gate.take(resources).await?;
+            self.turn(gate, resources).await?;
             match self.admitted(gate, resources, action, &send).await {
                 Err(CloudError::Transient { .. }) if tries < TRIES => {
                     let pause = PAUSE * 2u32.pow(tries - 1);
@@ -86,7 +95,7 @@ impl Calls {
                 gate.throttled();
                 if tries < THROTTLED_TRIES {
                     tries += 1;
-                    gate.take(resources).await?;
+                    self.turn(gate, resources).await?;
                     continue;
                 }
             }
@@ -104,8 +113,9 @@ pub(super) async fn call<T, E>(
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
+    let began = Instant::now();
     let result = call.await.map_err(|error| errors::translate(&error));
-    calls.observe(action, result.as_ref().map_or_else(CloudError::kind, |_| "ok"));
+    calls.observe(action, result.as_ref().map_or_else(CloudError::kind, |_| "ok"), began.elapsed());
     if let Err(error) = &result {
         tracing::debug!(action, error = %error, "a cloud call was refused");
     }

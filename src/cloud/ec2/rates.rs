@@ -39,10 +39,10 @@ impl Rates {
         // here. A refusal for rate slows the launches that follow, and costs far more than that.
         let burst = launch.burst.saturating_sub(1).max(1);
         Self {
-            launch: Gate::new(Bucket::new(burst, per_second), Some(Bucket::new(1000, per_second))),
-            terminate: Gate::new(Bucket::new(10, 3.0), Some(Bucket::new(1000, 20.0))),
-            change: Gate::new(Bucket::new(10, 3.0), None),
-            read: Gate::new(Bucket::new(50, 10.0), None),
+            launch: Gate::new("launch", Bucket::new(burst, per_second), Some(Bucket::new(1000, per_second))),
+            terminate: Gate::new("terminate", Bucket::new(10, 3.0), Some(Bucket::new(1000, 20.0))),
+            change: Gate::new("change", Bucket::new(10, 3.0), None),
+            read: Gate::new("read", Bucket::new(50, 10.0), None),
         }
     }
 }
@@ -50,6 +50,8 @@ impl Rates {
 /// A queue in front of a bucket of requests and, where EC2 counts them, one of resources.
 #[derive(Debug)]
 pub(super) struct Gate {
+    /// For metrics.
+    pub(super) kind: &'static str,
     room: Semaphore,
     /// Held by the first in the queue. Fair, so this is the order.
     turn: tokio::sync::Mutex<()>,
@@ -63,8 +65,9 @@ struct Buckets {
 }
 
 impl Gate {
-    fn new(requests: Bucket, resources: Option<Bucket>) -> Self {
+    fn new(kind: &'static str, requests: Bucket, resources: Option<Bucket>) -> Self {
         Self {
+            kind,
             room: Semaphore::new(MOST_WAITING),
             turn: tokio::sync::Mutex::default(),
             buckets: Mutex::new(Buckets { requests, resources }),
@@ -150,7 +153,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_gives_up_while_waiting_takes_nothing_and_does_not_hold_up_others() {
-        let gate = Gate::new(Bucket::new(1, 1.0), None);
+        let gate = Gate::new("read", Bucket::new(1, 1.0), None);
         gate.take(1).await.unwrap();
         let start = Instant::now();
         let (first, second) = tokio::join!(
@@ -164,7 +167,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn many_resources_in_one_request_wait_for_their_own_bucket() {
-        let gate = Gate::new(Bucket::new(10, 3.0), Some(Bucket::new(1000, 20.0)));
+        let gate = Gate::new("read", Bucket::new(10, 3.0), Some(Bucket::new(1000, 20.0)));
         let start = Instant::now();
         gate.take(500).await.unwrap();
         gate.take(500).await.unwrap();
@@ -178,7 +181,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_refusal_for_rate_empties_the_bucket_and_slows_it_for_a_while() {
-        let gate = Gate::new(Bucket::new(50, 10.0), None);
+        let gate = Gate::new("read", Bucket::new(50, 10.0), None);
         gate.throttled();
         let start = Instant::now();
         for _ in 0..50 {

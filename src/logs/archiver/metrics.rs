@@ -5,10 +5,10 @@ use std::sync::atomic::AtomicU64;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::{Registry, Unit};
 
 use crate::clock;
 use crate::logs::batch::Batch;
+use crate::telemetry::Registry;
 
 /// The archive's metrics. Clones share their values.
 #[derive(Clone, Debug)]
@@ -45,35 +45,30 @@ impl Default for Metrics {
 impl Metrics {
     /// Adds them to a registry.
     pub fn register(&self, registry: &mut Registry) {
-        let area = registry.sub_registry_with_prefix("logs");
-        area.register_with_unit(
-            "read",
-            "Bytes of log files read from machines",
-            Unit::Bytes,
-            self.read.clone(),
-        );
-        area.register("events", "Events that CloudWatch Logs took", self.events.clone());
-        area.register_with_unit(
-            "archived",
+        registry.register("logs_read_bytes", "Bytes of log files read from machines", self.read.clone());
+        registry.register("logs_events", "Events that CloudWatch Logs took", self.events.clone());
+        registry.register(
+            "logs_archived_bytes",
             "Bytes that CloudWatch Logs took, as it charges for them",
-            Unit::Bytes,
             self.bytes.clone(),
         );
-        area.register("refused_events", "Events that CloudWatch Logs refused for good", self.refused.clone());
-        area.register("cuts", "Places in logs where lines are missing", self.cuts.clone());
-        area.register_with_unit(
-            "waited",
+        registry.register(
+            "logs_refused_events",
+            "Events that CloudWatch Logs refused for good",
+            self.refused.clone(),
+        );
+        registry.register("logs_cuts", "Places in logs where lines are missing", self.cuts.clone());
+        registry.register(
+            "logs_waited_seconds",
             "Time that batches waited because CloudWatch Logs was throttled, denied or away",
-            Unit::Seconds,
             self.waited.clone(),
         );
-        area.register("failures", "Calls to CloudWatch Logs that failed", self.failures.clone());
-        area.register("sessions", "Machines whose logs are being read", self.sessions.clone());
-        area.register("interruptions", "Sessions with machines that broke", self.breaks.clone());
-        area.register_with_unit(
-            "lag",
+        registry.register("logs_failures", "Calls to CloudWatch Logs that failed", self.failures.clone());
+        registry.register("logs_sessions", "Machines whose logs are being read", self.sessions.clone());
+        registry.register("logs_interruptions", "Sessions with machines that broke", self.breaks.clone());
+        registry.register(
+            "logs_lag_seconds",
             "From a line's own time to its arrival in CloudWatch Logs, of the oldest line of each batch",
-            Unit::Seconds,
             self.lag.clone(),
         );
     }

@@ -81,7 +81,18 @@ impl CloudWatch {
             return Ok(());
         }
         let call = self.client.put_retention_policy().log_group_name(&self.group.name);
-        call.retention_in_days(wanted).send().await.map(drop).map_err(|error| translate(&error))
+        let put = call.retention_in_days(wanted).send().await.map(drop).map_err(|error| translate(&error));
+        self.record("PutRetentionPolicy", "the configuration has another retention", &put);
+        put
+    }
+
+    /// A line of the audit record, as [`crate::cloud::audit`] writes them for machines.
+    fn record(&self, action: &'static str, why: &'static str, done: &Result<(), StoreError>) {
+        let (result, error) = match done {
+            Ok(()) => ("ok", None),
+            Err(error) => ("failed", Some(tracing::field::display(error))),
+        };
+        tracing::info!(target: "orca::audit", action, group = self.group.name, why, result, error);
     }
 }
 
@@ -92,7 +103,7 @@ impl Store for CloudWatch {
             Ok(Some(group)) => group.retention_in_days(),
             Ok(None) => {
                 let made = self.create().await;
-                tracing::info!(target: "orca::audit", action = "CreateLogGroup", group = self.group.name, why = "there is none for this cluster's logs", result = ?made);
+                self.record("CreateLogGroup", "there is none for this cluster's logs", &made);
                 made?;
                 None
             }

@@ -53,6 +53,7 @@ impl World {
         let service = router.map_request(|request: http::Request<Body>| request.map(axum::body::Body::new));
         let (cloud, seen) = watch::channel(CloudHealth::Unknown);
         let deps = Deps {
+            metrics: crate::node::Metrics::default(),
             client: Client::new(service, "default"),
             settings: settings(""),
             cloud: seen,

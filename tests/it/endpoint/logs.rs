@@ -72,7 +72,16 @@ impl Kubelet {
             Err(error) => LinkState::Dialing { since, error: Some(error.to_string()), was_attached: true },
         };
         let (reached, attached, notice, usable) = (None, None, None, None);
-        LinkStatus { instance_id: "i-1".into(), state, shown: true, reached, attached, notice, usable }
+        LinkStatus {
+            instance_id: "i-1".into(),
+            state,
+            shown: true,
+            reached,
+            attached,
+            notice,
+            usable,
+            has_nvidia: false,
+        }
     }
 
     pub(super) fn answer(&self, query: &str) -> Said {

@@ -83,6 +83,7 @@ impl Links for Machines {
             attached: None,
             notice: None,
             usable: None,
+            has_nvidia: false,
         })
     }
     fn revoke(&self, _pod_uid: &str) -> bool {

@@ -156,6 +156,7 @@ impl Guests {
             }
             if is_up {
                 link.status.state = LinkState::Attached { since: now, boot_id: id.clone() };
+                link.status.reached.get_or_insert(now);
                 link.status.attached.get_or_insert(now);
                 link.status.usable = usable;
             } else {
@@ -288,6 +289,7 @@ impl Links for FakeLinks {
             attached: None,
             notice: None,
             usable: None,
+            has_nvidia: false,
         };
         state.links.insert(uid, Link { machine, since, status, revoked: false, unreachable });
     }

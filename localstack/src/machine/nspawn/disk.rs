@@ -209,6 +209,19 @@ mod tests {
     }
 
     #[test]
+    fn nvidia_smi_goes_on_with_rows_alone_and_names_what_may_be_asked() {
+        let help = smi(&mk_spec(), &["--help-query-gpu"]);
+        assert!(help.lines().any(|line| line == "\"utilization.gpu\""), "{help}");
+        let script = nvidia_smi(&mk_spec());
+        let arguments = ["nvidia-smi", "--query-gpu=index,name", "--format=csv", "-lms", "50"];
+        let output =
+            Command::new("timeout").args(["1", "sh", "-c", &script]).args(arguments).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.starts_with("index, name\n0, NVIDIA A10G\n0, NVIDIA A10G\n0, NVIDIA A10G\n"), "{text}");
+        assert_eq!(text.matches("index").count(), 1, "{text}");
+    }
+
+    #[test]
     fn a_type_without_gpus_has_nothing_of_them() {
         let paths =
             |spec: &MachineSpec| files(spec, "0").into_iter().map(|(path, _, _)| path).collect::<Vec<_>>();

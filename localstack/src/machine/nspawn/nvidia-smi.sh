@@ -1,9 +1,21 @@
 #!/bin/sh
 # The driver's own tool, as far as programs read it.
 gpus='@TABLE@'
-fields= format=
+fields= format= period= previous=
 for argument; do
+	case $previous in
+	-l) period=$argument ;;
+	-lms) period=$(printf '%d.%03d' $((argument / 1000)) $((argument % 1000))) ;;
+	esac
+	previous=$argument
 	case $argument in
+	--help-query-gpu)
+		for field in index name uuid pci.bus_id driver_version utilization.gpu utilization.memory memory.total \
+			memory.used memory.free temperature.gpu power.draw ecc.errors.uncorrected.volatile.total; do
+			echo "\"$field\""
+		done
+		exit 0
+		;;
 	-L | --list-gpus)
 		echo '@LIST@'
 		exit 0
@@ -17,7 +29,8 @@ if [ -z "$fields" ]; then
 	echo '@LIST@'
 	exit 0
 fi
-echo "$gpus" | awk -F'|' -v fields="$fields" -v format="$format" -v count=@COUNT@ '
+show() {
+	echo "$gpus" | awk -F'|' -v fields="$fields" -v format="$1" -v count=@COUNT@ '
 BEGIN {
 	unit["memory.total"] = unit["memory.used"] = unit["memory.free"] = "MiB"
 	unit["utilization.gpu"] = unit["utilization.memory"] = "%"
@@ -43,3 +56,9 @@ BEGIN {
 	}
 	print line
 }'
+}
+show "$format"
+while [ -n "$period" ]; do
+	sleep "$period"
+	show "$format,noheader,"
+done

@@ -147,6 +147,7 @@ impl Links for Machine {
             attached: Some(since),
             notice: None,
             usable: None,
+            has_nvidia: false,
         })
     }
     fn revoke(&self, _pod_uid: &str) -> bool {

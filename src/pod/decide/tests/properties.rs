@@ -47,6 +47,7 @@ fn any_link() -> impl Strategy<Value = Option<LinkStatus>> {
         attached: None,
         notice: None,
         usable: None,
+        has_nvidia: false,
     }))
 }
 

@@ -135,6 +135,7 @@ impl World {
             attached,
             notice: None,
             usable: None,
+            has_nvidia: false,
         });
         self
     }

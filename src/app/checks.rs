@@ -1,0 +1,78 @@
+//! What `/livez` and `/readyz` look at. Each check reads what its part noted last and waits for nobody.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use prometheus_client::metrics::gauge::Gauge;
+
+use super::Meters;
+use crate::clock;
+use crate::telemetry::{Health, Probe};
+
+/// The Lease is renewed every ten seconds, and the cluster gives the node up after forty.
+const LEASE: Duration = Duration::from_secs(40);
+/// The cloud is listed every ten seconds.
+const LIST: Duration = Duration::from_secs(300);
+
+/// Adds the checks that follow from what is measured.
+pub(super) fn add(health: &Health, meters: &Meters) {
+    health.check("ping", Probe::Live, "").pass();
+    // The process does not come so far without them.
+    health.check("keys", Probe::Ready, "").pass();
+    let renewed = meters.node.renewed();
+    health.ask("api-server", Probe::Ready, move || {
+        fresh(renewed.get(), LEASE, clock::now(), "the node's lease was renewed")
+    });
+    let listed = meters.controller.listed();
+    health.ask("instances", Probe::Ready, move || {
+        fresh(listed.get(), LIST, clock::now(), "the cloud last told of its machines")
+    });
+    let expiry: Gauge = meters.certificate.expiry();
+    health.ask("certificate", Probe::Ready, move || valid(expiry.get(), clock::now()));
+}
+
+/// `at` is in seconds since 1970; 0 is never.
+fn fresh(at: i64, limit: Duration, now: Timestamp, what: &str) -> Result<(), String> {
+    if at == 0 {
+        return Err(format!("not yet: {what}"));
+    }
+    let age = now.as_second() - at;
+    if age <= i64::try_from(limit.as_secs()).unwrap_or(i64::MAX) {
+        Ok(())
+    } else {
+        Err(format!("{what} {age}s ago"))
+    }
+}
+
+/// 0 is a certificate that the cluster did not issue, or not yet.
+fn valid(expiry: i64, now: Timestamp) -> Result<(), String> {
+    if expiry == 0 || now.as_second() < expiry {
+        Ok(())
+    } else {
+        Err("the endpoint's certificate has ended".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_old_or_never_was_fails() {
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let look = |at: i64| fresh(at, LEASE, now, "the lease was renewed");
+        assert_eq!(look(0), Err("not yet: the lease was renewed".to_owned()));
+        assert_eq!(look(1_800_000_000 - 40), Ok(()));
+        assert_eq!(look(1_800_000_000 - 41), Err("the lease was renewed 41s ago".to_owned()));
+        assert_eq!([valid(0, now), valid(1_800_000_001, now)], [Ok(()), Ok(())]);
+        assert!(valid(1_800_000_000, now).is_err());
+    }
+
+    #[test]
+    fn a_process_that_has_just_started_lives_and_is_not_ready() {
+        let health = Health::default();
+        add(&health, &Meters::default());
+        let shown = format!("{health:?}");
+        assert!(shown.contains("\"ping\"): None") && shown.contains("\"instances\"): Some"), "{shown}");
+    }
+}
