@@ -73,3 +73,4 @@ bench: image ## measure, as ratios within one run (PARTS="plan dry": only these;
 # ORCA and the targets alone are compiled for it, with counters of what is reached; the AWS SDK stays as it is.
 fuzz: claim ## try the fuzz targets for ten seconds each (TARGETS="log_query config": only these; TIME=600: for longer; KEEP=1: keep new inputs)
 	@tests/fuzz/run.sh $(or $(TIME),10) "$(KEEP)" $(TARGETS)
+	@touch "$(CLAIM)"
