@@ -109,6 +109,22 @@ struct Sessions {
     real: Option<Real>,
 }
 
+/// What a request of a guest of `node` is taken for, in words: all that the path, still encoded, and the query decide.
+///
+/// # Errors
+/// Says which rule refuses it.
+pub fn taken_for(
+    method: &http::Method,
+    path: &str,
+    query: Option<&str>,
+    node: &str,
+) -> Result<String, String> {
+    match route::parse(method, path, query, node) {
+        Ok(request) => Ok(format!("{request:?}")),
+        Err(denied) => Err(denied.to_string()),
+    }
+}
+
 /// Never published: the API server would then send WebSockets that not every guest's kubelet understands.
 const UNPUBLISHED: &str = "ExtendWebSocketsToKubelet";
 

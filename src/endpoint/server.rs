@@ -10,6 +10,7 @@ use http::StatusCode;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -22,6 +23,14 @@ use super::unproven::{Place, Unproven};
 /// How long a TLS handshake, and the headers of a request, may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const HEADERS: Duration = Duration::from_secs(90);
+/// Bytes of a request's line and headers, at most, and what is read ahead of a body. A URI has 64 KiB at most (hyper),
+/// and the arguments of `kubectl exec` are in it.
+const HEAD: usize = 128 * 1024;
+/// A peer that says nothing for so long is asked whether it is still there, so often, and given up after so many silences:
+/// it may have vanished without a word, and a spliced stream may be idle for hours.
+const IDLE: Duration = Duration::from_secs(30);
+const PROBE: Duration = Duration::from_secs(10);
+const PROBES: u32 = 6;
 /// Connections at most: each user stream is one, and each costs four buffers of 32 KiB when spliced.
 const CONNECTIONS: usize = 4096;
 
@@ -30,7 +39,13 @@ const CONNECTIONS: usize = 4096;
 /// # Errors
 /// When it is taken, or not ours.
 pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("listening on `{address}` (kubelet.listen)"))
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("listening on `{address}` (kubelet.listen)"))?;
+    // What is accepted inherits it.
+    let keepalive = TcpKeepalive::new().with_time(IDLE).with_interval(PROBE).with_retries(PROBES);
+    SockRef::from(&listener).set_tcp_keepalive(&keepalive).context("asking for keepalive")?;
+    Ok(listener)
 }
 
 /// Serves until it is dropped.
@@ -43,18 +58,23 @@ pub async fn serve(endpoint: Arc<Endpoint>, listener: TcpListener, tls: watch::R
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             Some(ended) = connections.join_next() => {
-                if let Err(error) = ended { tracing::error!(error = %error, "serving a connection failed") }
+                match ended {
+                    // Made room for another: a flood is not to fill the log.
+                    Err(error) if error.is_cancelled() => {}
+                    Err(error) => tracing::error!(error = %error, "serving a connection failed"),
+                    Ok(()) => {}
+                }
                 continue;
             }
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 // An answer of several pieces must not wait for the client to acknowledge the first, nor a key's echo.
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(error = %error, "a connection ended as it began");
                 }
                 let (endpoint, tls) = (endpoint.clone(), tls.borrow().clone());
-                let place = unproven.place();
+                let place = unproven.place(peer.ip());
                 let id = place.id();
                 let task = connections.spawn(async move {
                     connection(endpoint, stream, tls, place).await;
@@ -93,6 +113,7 @@ async fn connection(endpoint: Arc<Endpoint>, stream: TcpStream, tls: Arc<ServerC
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS)
+        .max_buf_size(HEAD)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades()
         .await;

@@ -2,6 +2,8 @@
 
 // Streams whose process has ended before its output arrived.
 mod ended;
+// Clients that take all they can get: connections, headers, bodies, time.
+mod floods;
 // Logs from the machine, from the archive, and from both.
 mod logs;
 // Every request by every identity.
@@ -41,8 +43,10 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::net::TcpStream;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -148,6 +152,8 @@ async fn kubelet(accept: TlsAcceptor, stream: DuplexStream, log: Arc<logs::Kubel
         let mut response = Response::new(none());
         if request.uri().path().starts_with("/containerLogs/ns/logged") {
             response = log.answer(request.uri().query().unwrap_or_default());
+        } else if request.uri().path().starts_with("/containerLogs/ns/running/endless") {
+            response = floods::endless();
         } else if request.uri().path().starts_with("/containerLogs") {
             assert!(
                 !request.headers().contains_key(header::AUTHORIZATION),
@@ -313,21 +319,25 @@ impl World {
         self.try_send(identity, request).await.expect("let in by TLS")
     }
 
-    /// `None` if TLS refuses the certificate.
-    async fn try_send(
-        &self,
-        identity: Option<Identity>,
-        request: http::request::Builder,
-    ) -> Option<Response<Incoming>> {
+    /// A connection on which nothing is said yet but TLS.
+    async fn connect(&self, identity: Option<Identity>) -> std::io::Result<TlsStream<TcpStream>> {
         let config = ClientConfig::builder().with_root_certificates(RootCertStore::empty());
         let mut config = match identity {
             Some((chain, key)) => config.with_client_auth_cert(chain, key).unwrap(),
             None => config.with_no_client_auth(),
         };
         config.dangerous().set_certificate_verifier(Arc::new(AnyServer));
-        let stream = tokio::net::TcpStream::connect(self.address).await.unwrap();
-        let stream =
-            TlsConnector::from(Arc::new(config)).connect(ServerName::from(HOST), stream).await.unwrap();
+        let stream = TcpStream::connect(self.address).await?;
+        TlsConnector::from(Arc::new(config)).connect(ServerName::from(HOST), stream).await
+    }
+
+    /// `None` if TLS refuses the certificate.
+    async fn try_send(
+        &self,
+        identity: Option<Identity>,
+        request: http::request::Builder,
+    ) -> Option<Response<Incoming>> {
+        let stream = self.connect(identity).await.unwrap();
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection.with_upgrades());
