@@ -33,16 +33,14 @@ pub struct Meters {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Build {
     version: &'static str,
-    arch: &'static str,
 }
 
 impl Meters {
     /// Adds all of them to the registry.
     pub fn register(&self, registry: &mut Registry) {
         let build = Family::<Build, Gauge>::default();
-        let arch = std::env::consts::ARCH;
-        build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION"), arch }).set(1);
-        registry.register("build_info", "Always 1; version and architecture are labels", build);
+        build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION") }).set(1);
+        registry.register("build_info", "Always 1, with the version as a label", build);
         let leader = Gauge::<i64>::default();
         leader.set(1);
         registry.register(
