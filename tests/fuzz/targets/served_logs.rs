@@ -24,7 +24,10 @@ async fn converse(questions: u8, answers: &[u8]) {
             0 => match session.list().await {
                 Ok(kept) => {
                     for run in &kept {
-                        assert!(!run.container.contains(['/', ' ']) && !run.container.starts_with('.'), "{run:?}");
+                        assert!(
+                            !run.container.contains(['/', ' ']) && !run.container.starts_with('.'),
+                            "{run:?}"
+                        );
                         assert!(run.files.is_sorted_by_key(|file| file.serial), "{run:?}");
                     }
                     false

@@ -10,7 +10,8 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     // Passed, every byte arrives; answered, how the bytes were cut makes no difference.
     let sift = |pings: fn() -> Pings, chunk: usize| {
         let (mut sieve, mut on) = (Sieve::new(protocol), Vec::new());
-        let answers: Vec<_> = bytes.chunks(chunk).flat_map(|chunk| sieve.sift(chunk, pings(), &mut on)).collect();
+        let answers: Vec<_> =
+            bytes.chunks(chunk).flat_map(|chunk| sieve.sift(chunk, pings(), &mut on)).collect();
         on.extend(sieve.rest());
         (on, answers)
     };
