@@ -20,7 +20,7 @@ use orca::endpoint::{Endpoint, server};
 use orca::informer::PodInformer;
 use orca::link::{LinkStatus, Links, Machine};
 use orca::stats::{Own, Page, Stats};
-use orca::telemetry::{CloudCalls, Telemetry};
+use orca::telemetry::Telemetry;
 use orca::tunnel::{ByteStream, TunnelError};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::{PrivatePkcs8KeyDer, ServerName};
@@ -102,11 +102,12 @@ async fn connect(tasks: &mut JoinSet<()>, stats: Arc<Stats>) -> Result<SendReque
     let endpoint = Endpoint {
         pods: PodInformer::new(),
         links: Arc::new(NoMachines),
+        metrics: orca::endpoint::Metrics::default(),
         archive: None,
         authenticator: Authenticator::new(reviews.clone()),
         authorizer: Authorizer::new(reviews, "orca".to_owned()),
         stats,
-        telemetry: Telemetry::new(&CloudCalls::default(), |_| {}),
+        telemetry: Telemetry::new(|_| {}),
         streams: tokio_util::task::TaskTracker::new(),
     };
     let listener = server::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
