@@ -1,7 +1,7 @@
 //! `/containerLogs`: from the live machine while it is there, else from the archive.
 //!
 //! What does not follow is passed on as the guest kubelet says it, byte by byte. What follows goes on in the archive
-//! when the machine goes ([`follow`]). The archive answers in the kubelet's words ([`archived`]).
+//! when the machine goes (`follow`). The archive answers in the kubelet's words (`archived`).
 
 mod archived;
 mod follow;

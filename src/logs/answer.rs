@@ -1,6 +1,6 @@
 //! Answers out of the archive: which runs it has, and their records in order, page by page.
 //!
-//! All answers share one [`Gate`], since CloudWatch Logs counts reads per account and region.
+//! All answers share one `Gate`, since CloudWatch Logs counts reads per account and region.
 //! Nothing is read ahead of whoever is answered: a slow client costs a page, whatever the size of the log.
 
 mod gate;
