@@ -1,7 +1,7 @@
 //! Answers out of the archive: which runs it has, and their records in order, page by page.
 //!
 //! All answers share one `Gate`, since CloudWatch Logs counts reads per account and region.
-//! Nothing is read ahead of whoever is answered: a slow client costs a page, whatever the size of the log.
+//! One page is read ahead of whoever is answered: a slow client costs two, whatever the size of the log.
 
 mod gate;
 mod reading;
@@ -14,7 +14,6 @@ use jiff::Timestamp;
 
 use super::names::StreamName;
 use super::query::Options;
-use super::record::Record;
 use super::store::{From, Page, Store, StoreError};
 use gate::Gate;
 pub use reading::{Next, Reading};
@@ -96,7 +95,7 @@ impl Archive {
         let (mut from, mut before, mut left) = (From::Tail, u64::MAX, lines);
         loop {
             let page = self.page(stream, &from).await?;
-            for (record, filed) in decoded(&page).into_iter().rev() {
+            for (record, filed) in page.records().into_iter().rev() {
                 if record.seq >= before {
                     continue;
                 }
@@ -143,22 +142,6 @@ impl Archive {
             }
         }
     }
-}
-
-/// The records of a page in the order of their numbers, each with the time under which it is filed.
-fn decoded(page: &Page) -> Vec<(Record, Timestamp)> {
-    let mut records: Vec<_> = page
-        .events
-        .iter()
-        .filter_map(|event| {
-            let record = Record::decode(&event.message).inspect_err(
-                |error| tracing::debug!(error = %error, "an event of the log archive is none of ours"),
-            );
-            Some((record.ok()?, Timestamp::from_millisecond(event.timestamp_ms).unwrap_or(Timestamp::MIN)))
-        })
-        .collect();
-    records.sort_by_key(|(record, _)| record.seq);
-    records
 }
 
 #[cfg(test)]

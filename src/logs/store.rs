@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::batch::{Event, Refused};
+use super::record::Record;
 
 /// The streams of one group. Every call has a deadline of its own and is tried once: whoever calls knows what may wait.
 #[async_trait]
@@ -63,6 +64,23 @@ pub struct Page {
     pub events: Vec<Found>,
     pub forward: String,
     pub backward: String,
+}
+
+impl Page {
+    /// Its records in the order of their numbers, each with the time under which it is filed. What others wrote there
+    /// is passed over.
+    #[must_use]
+    pub fn records(&self) -> Vec<(Record, Timestamp)> {
+        let decode = |event: &Found| {
+            let record = Record::decode(&event.message).inspect_err(
+                |error| tracing::debug!(error = %error, "an event of the log archive is none of ours"),
+            );
+            Some((record.ok()?, Timestamp::from_millisecond(event.timestamp_ms).unwrap_or(Timestamp::MIN)))
+        };
+        let mut records: Vec<_> = self.events.iter().filter_map(decode).collect();
+        records.sort_by_key(|(record, _)| record.seq);
+        records
+    }
 }
 
 /// One event.

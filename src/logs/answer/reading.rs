@@ -4,14 +4,15 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::{Archive, Start, decoded};
+use super::{Archive, Start};
 use crate::clock;
 use crate::logs::cri::Stream;
 use crate::logs::merge::{Merge, Pulled};
 use crate::logs::record::{Body, Cut, Record};
 use crate::logs::stamp::Stamp;
-use crate::logs::store::{From, Page, StoreError};
+use crate::logs::store::{From, StoreError};
 
 /// A stream that is being read.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub struct Reading {
     stream: String,
     /// The next page.
     from: From,
+    /// The same, asked for already.
+    ahead: Option<Ahead>,
     /// `None` before the first event.
     merge: Option<Merge>,
     /// The number of the first event, where that is known.
@@ -31,6 +34,17 @@ pub struct Reading {
     /// Of the last record.
     stamp: Option<Stamp>,
     state: State,
+}
+
+/// A page that is read while the one before it is sent.
+type Ahead = AbortOnDropHandle<Result<Turned, StoreError>>;
+
+/// What a page holds, and the tokens of its neighbours.
+#[derive(Debug)]
+struct Turned {
+    records: Vec<(Record, Timestamp)>,
+    forward: String,
+    backward: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,12 +81,12 @@ impl Reading {
         };
         let (from, filed) = (From::Head { since: filed }, filed.unwrap_or(Timestamp::UNIX_EPOCH));
         let (before, stamp, state) = (None, None, State::Open);
-        let mut reading = Self { archive, stream, from, merge, first, before, filed, stamp, state };
-        let page = reading.turn().await?;
-        let mut records = decoded(&page);
+        let ahead = None;
+        let mut reading = Self { archive, stream, from, ahead, merge, first, before, filed, stamp, state };
+        let Turned { mut records, backward, .. } = reading.turn().await?;
         if let Start::Since(_) = start {
-            let before = reading.archive.page(&reading.stream, &From::Token(page.backward)).await?;
-            records.extend(decoded(&before));
+            let before = reading.archive.page(&reading.stream, &From::Token(backward)).await?;
+            records.extend(before.records());
             records.sort_by_key(|(record, _)| record.seq);
         }
         reading.take(records);
@@ -106,20 +120,34 @@ impl Reading {
                 }
                 return Ok(idle);
             }
-            let page = self.turn().await?;
-            self.take(decoded(&page));
+            let records = self.turn().await?.records;
+            // Whoever wants a second page will want a third.
+            if self.state == State::Open {
+                self.ahead = Some(self.ask());
+            }
+            self.take(records);
         }
     }
 
     /// Reads a page, and turns to the next one.
-    async fn turn(&mut self) -> Result<Page, StoreError> {
-        let page = self.archive.page(&self.stream, &self.from).await?;
-        let next = From::Token(page.forward.clone());
+    async fn turn(&mut self) -> Result<Turned, StoreError> {
+        let asked = self.ahead.take().unwrap_or_else(|| self.ask());
+        let turned = asked.await.map_err(|died| StoreError::Invalid(died.to_string()))??;
+        let next = From::Token(turned.forward.clone());
         if next == self.from {
             self.state = State::AtEnd;
         }
         self.from = next;
-        Ok(page)
+        Ok(turned)
+    }
+
+    /// Has the next page read, and understood.
+    fn ask(&self) -> Ahead {
+        let (archive, stream, from) = (Arc::clone(&self.archive), self.stream.clone(), self.from.clone());
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            let page = archive.page(&stream, &from).await?;
+            Ok(Turned { records: page.records(), forward: page.forward, backward: page.backward })
+        }))
     }
 
     fn take(&mut self, records: impl IntoIterator<Item = (Record, Timestamp)>) {

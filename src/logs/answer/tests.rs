@@ -6,7 +6,7 @@ use crate::logs::batch::Packer;
 use crate::logs::cri::Stream;
 use crate::logs::query::{Since, Wanted};
 use crate::logs::record::tests::stamp;
-use crate::logs::record::{Body, End, Eof};
+use crate::logs::record::{Body, End, Eof, Record};
 use crate::logs::render::answer;
 use crate::logs::stamp::Stamp;
 use crate::logs::store::memory::MemoryStore;
@@ -169,4 +169,23 @@ async fn the_last_lines_of_a_long_log_cost_few_pages() {
     let text = whole(&archive, &options, Written::Whole).await.unwrap();
     assert!(text.ends_with("line 4999\n"), "{text}");
     assert!(store.calls("page") <= 4, "{}", store.calls("page"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_page_is_asked_for_while_one_is_sent_and_no_further() {
+    let (store, archive) = with(MemoryStore::new());
+    store.set_page(100);
+    file(&store, 0, &with_end(lines(1_000))).await;
+    let mut reading = archive.read(&name(0), Start::Head).await.unwrap();
+    let mut calls = Vec::new();
+    for _ in 0..301 {
+        reading.next().await.unwrap();
+        tokio::task::yield_now().await;
+        calls.push(store.calls("page"));
+    }
+    // Who takes no more than the first page costs no more than that.
+    assert_eq!([calls[0], calls[99], calls[100], calls[199], calls[200], calls[300]], [1, 1, 3, 3, 4, 5]);
+    drop(reading);
+    tokio::time::sleep(PATIENCE).await;
+    assert_eq!(store.calls("page"), 5);
 }

@@ -35,8 +35,7 @@ pub(super) async fn open(store: &dyn Store, stream: &str) -> Result<Opened, Stor
             Err(StoreError::NotFound) => break,
             page => page?,
         };
-        // What others wrote there is passed over.
-        records.extend(page.events.iter().filter_map(|event| Record::decode(&event.message).ok()));
+        records.extend(page.records().into_iter().map(|(record, _)| record));
         millisecond = page.events.iter().map(|event| event.timestamp_ms).max().unwrap_or(0).max(millisecond);
         let is_beginning = from == From::Token(page.backward.clone());
         match recover(&records) {
