@@ -59,14 +59,12 @@ impl Pool {
         self.keep_one_ready();
         if let Some(wire) = ready.filter(|wire| wire.is_open()) {
             // It may have died without a word; then a new one is made in the time that is left.
-            if let Ok(Ok(stream)) = timeout_at(end, wire.open("127.0.0.1", KUBELET_PORT, deadline / 2)).await
-            {
+            if let Ok(Ok(stream)) = timeout_at(end, open(&*wire, deadline / 2)).await {
                 return self.lend(wire, stream, permit);
             }
         }
-        let wire = timeout_at(end, self.dial()).await.map_err(late)??;
-        let opened =
-            timeout_at(end, wire.open("127.0.0.1", KUBELET_PORT, deadline)).await.map_err(late)??;
+        let wire = timeout_at(end, self.link.dial(Purpose::User)).await.map_err(late)??;
+        let opened = timeout_at(end, open(&*wire, deadline)).await.map_err(late)??;
         self.lend(wire, opened, permit)
     }
 
@@ -77,13 +75,6 @@ impl Pool {
         state.keeper = None;
         let ready = state.ready.take();
         state.live.drain().map(|(_, wire)| wire).chain(ready).collect()
-    }
-
-    async fn dial(&self) -> Result<Arc<dyn Wire>, TunnelError> {
-        let Some(pin) = self.link.pin() else {
-            return Err(TunnelError::NotYet("the machine's host key is not known yet".to_owned()));
-        };
-        self.link.hub.dial.dial(&self.link.machine, Some(pin), Purpose::User).await
     }
 
     fn lend(
@@ -115,7 +106,7 @@ impl Pool {
 
     async fn keeper(pool: Weak<Self>) {
         let Some(this) = pool.upgrade() else { return };
-        let dialed = this.dial().await;
+        let dialed = this.link.dial(Purpose::User).await;
         {
             let mut state = this.lock();
             state.dialing = false;
@@ -139,6 +130,19 @@ impl Pool {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A stream to the kubelet.
+///
+/// An sshd sends small packets at once (`TCP_NODELAY`) only on connections that have run a command
+/// (`ssh_packet_set_interactive` of OpenSSH): on others a key waits up to 40 ms for an acknowledgement.
+async fn open(wire: &dyn Wire, deadline: Duration) -> Result<ByteStream, TunnelError> {
+    let command = wire.begin(":", deadline);
+    let (hurried, opened) = tokio::join!(command, wire.open("127.0.0.1", KUBELET_PORT, deadline));
+    if let Err(error) = hurried {
+        tracing::debug!(%error, "a user's connection stays slow");
+    }
+    opened
 }
 
 /// A stream that ends its connection when it is dropped.

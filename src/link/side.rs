@@ -66,11 +66,7 @@ impl Side {
         if let Some(wire) = wire.as_ref().filter(|wire| wire.is_open()) {
             return Ok(Arc::clone(wire));
         }
-        let Some(pin) = self.link.pin() else {
-            return Err(TunnelError::NotYet("the machine's host key is not known yet".to_owned()));
-        };
-        let dial = self.link.hub.dial.dial(&self.link.machine, Some(pin), Purpose::Side);
-        let dialed = timeout_at(end, dial).await.map_err(late)??;
+        let dialed = timeout_at(end, self.link.dial(Purpose::Side)).await.map_err(late)??;
         Ok(Arc::clone(wire.insert(dialed)))
     }
 }

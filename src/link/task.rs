@@ -119,6 +119,14 @@ impl Link {
         *self.pin.lock().unwrap_or_else(PoisonError::into_inner) = Some(key);
     }
 
+    /// One more connection, to a machine that has proved its key before.
+    pub(super) async fn dial(&self, purpose: Purpose) -> Result<Arc<dyn Wire>, TunnelError> {
+        let Some(pin) = self.pin() else {
+            return Err(TunnelError::NotYet("the machine's host key is not known yet".to_owned()));
+        };
+        self.hub.dial.dial(&self.machine, Some(pin), purpose).await
+    }
+
     fn lock(&self) -> MutexGuard<'_, LinkStatus> {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }

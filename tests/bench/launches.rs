@@ -10,15 +10,12 @@ use crate::bursts::{create, launches};
 use crate::configured::Configured;
 use crate::gauge::count;
 use crate::table::Table;
-use crate::world::{Namespace, World, http, text};
+use crate::world::{Namespace, World, http, metrics};
 
 /// EC2's bucket of RunInstances: so many at once, and so many a second then.
 const BURST: f64 = 5.0;
 const PER_SECOND: f64 = 2.0;
 const STATES: (&str, &str) = ("ORCA_MACHINES", "none");
-
-/// ORCA's, by its configuration.
-const METRICS: &str = "http://127.0.0.1:9090/metrics";
 
 const PODS: usize = 1000;
 /// Launch time in percent of what the bucket alone takes.
@@ -136,10 +133,4 @@ fn answers() -> Result<BTreeMap<String, u64>> {
         Some((result.to_owned(), count.parse().ok()?))
     });
     Ok(of.collect())
-}
-
-fn metrics() -> Result<String> {
-    let output = std::process::Command::new("curl").args(["-sS", "--fail", "-m", "10", METRICS]).output()?;
-    ensure!(output.status.success(), "{METRICS}: {}", text(&output.stderr));
-    Ok(text(&output.stdout))
 }

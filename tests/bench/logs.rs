@@ -2,7 +2,6 @@
 //! are read back.
 
 use std::io::{BufRead, BufReader};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -10,7 +9,8 @@ use serde_json::json;
 
 use crate::gauge::count;
 use crate::table::{Sample, Table};
-use crate::world::{CLOUD, Namespace, World, cache, eventually, http, text};
+use crate::world::clients::read_logs;
+use crate::world::{Namespace, World, eventually, http, metric};
 
 /// Lines that a follower is watched for.
 const TICKS: usize = 40;
@@ -62,14 +62,6 @@ pub(crate) fn measure(table: &mut Table) -> Result<()> {
     world.stop().and(result)
 }
 
-/// A counter of the running ORCA.
-fn counter(name: &str) -> Result<f64> {
-    let output = Command::new("curl").args(["-fsS", "http://127.0.0.1:9090/metrics"]).output()?;
-    let page = text(&output.stdout);
-    let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    Ok(value.with_context(|| format!("no metric {name}"))?.parse()?)
-}
-
 /// Through a session as slow as a real one.
 fn burst(ns: &Namespace<'_>, table: &mut Table) -> Result<()> {
     let lines = (BURST_MIB << 20) / 130;
@@ -81,7 +73,7 @@ fn burst(ns: &Namespace<'_>, table: &mut Table) -> Result<()> {
         ),
     )?;
     http("PATCH", "/_local/ssm", Some(&json!({"output_bytes_per_second": SESSION})))?;
-    let before = counter("orca_logs_read_bytes_total")?;
+    let before = metric("orca_logs_read_bytes_total")?;
     let begin = Instant::now();
     ns.run(&["exec", "burst", "--", "touch", "/go"])?;
     eventually("the burst to be written", PATIENCE, || {
@@ -90,7 +82,7 @@ fn burst(ns: &Namespace<'_>, table: &mut Table) -> Result<()> {
     let written = begin.elapsed();
     let mut last = (0.0, Instant::now());
     while last.1.elapsed() < Duration::from_secs(5) {
-        let read = counter("orca_logs_read_bytes_total")? - before;
+        let read = metric("orca_logs_read_bytes_total")? - before;
         if read > last.0 {
             last = (read, Instant::now());
         }
@@ -125,8 +117,9 @@ fn read_back(ns: &Namespace<'_>, table: &mut Table) -> Result<()> {
     let uid = pod["metadata"]["uid"].as_str().context("uid")?.to_owned();
     let prefix = format!("{}/long/{uid}/", ns.name);
     eventually("the log to be archived", PATIENCE, || {
-        let (out, _) = page(&prefix)?;
-        Ok(if out.contains(":eof ") { Ok(()) } else { Err("no end yet") })
+        let streams = read_logs(&prefix)?;
+        let is_ended = streams.values().flatten().any(|message| message.contains(":eof "));
+        Ok(if is_ended { Ok(()) } else { Err("no end yet") })
     })?;
     let id = ns.instance_of("long")?["id"].as_str().context("id")?.to_owned();
     http("POST", &format!("/_local/instances/{id}/kill"), None)?;
@@ -135,8 +128,9 @@ fn read_back(ns: &Namespace<'_>, table: &mut Table) -> Result<()> {
     let output = ns.output(&["logs", "long"])?;
     let ours = count(output.stdout.len()) / start.elapsed().as_secs_f64() / 1e6;
     ensure!(output.stdout.len() > LONG_MIB * 900_000, "only {} bytes came back", output.stdout.len());
-    let (_, took) = page(&prefix)?;
-    let theirs = count(output.stdout.len()) / took.as_secs_f64() / 1e6;
+    let start = Instant::now();
+    read_logs(&prefix)?;
+    let theirs = count(output.stdout.len()) / start.elapsed().as_secs_f64() / 1e6;
     table.beside(
         "kubectl logs of 100 MB from the archive",
         "MB/s",
@@ -144,17 +138,4 @@ fn read_back(ns: &Namespace<'_>, table: &mut Table) -> Result<()> {
         ("get-log-events, page by page, by botocore", theirs),
     );
     Ok(())
-}
-
-/// Every event of the streams, by the vendor's own client, and how long that took.
-fn page(prefix: &str) -> Result<(String, Duration)> {
-    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/interop/read_logs.py");
-    let start = Instant::now();
-    let output = Command::new(cache().join("python/bin/python3"))
-        .arg(script)
-        .args([CLOUD, prefix])
-        .envs([("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test")])
-        .output()?;
-    ensure!(output.status.success(), "{}", text(&output.stderr));
-    Ok((text(&output.stdout), start.elapsed()))
 }

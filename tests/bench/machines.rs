@@ -63,7 +63,7 @@ pub(crate) fn measure(ns: &Namespace<'_>, table: &mut Table) -> Result<()> {
         let alone = Alone::on(ns, &id)?;
         let printed = alone.printed(&format!("{}_{name}_*", ns.name))?;
         ours.push(Start::read(&printed, reached(ns, &id)? - boot_time()?)?);
-        let through = (round == 0).then(|| tunnel::Figures::read(ns, &name)).transpose()?;
+        let through = (round == 0).then(|| tunnel::Figures::of_exec(ns, &name)).transpose()?;
         let followed = (round == 0).then(|| logs::latencies(ns, &name)).transpose()?;
 
         alone.prepare()?;
@@ -75,7 +75,12 @@ pub(crate) fn measure(ns: &Namespace<'_>, table: &mut Table) -> Result<()> {
             if let Some(followed) = followed {
                 logs::beside(&followed, &logs::latencies(ns, crate::alone::POD)?, table);
             }
-            through.beside(&tunnel::Figures::read(ns, crate::alone::POD)?, table);
+            through.beside(
+                "exec",
+                "the same kubelet, reached by the API server itself",
+                &tunnel::Figures::of_exec(ns, crate::alone::POD)?,
+                table,
+            );
         }
         file.push(alone.start(Source::File)?);
         alone.leave()?;

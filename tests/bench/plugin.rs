@@ -1,19 +1,29 @@
-//! The tunnel beside the vendor's own client of it: SSH over session-manager-plugin, through the same local cloud.
+//! The tunnel beside the vendor's own client of it, through the same local cloud: the same SSH client and server at both
+//! ends, once over ORCA's transport and once over session-manager-plugin.
 
 use std::io::{Read, Write};
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use orca::config::Config;
+use orca::tunnel::ssm::{SsmOptions, SsmTransport};
+use orca::tunnel::{Target, Transport};
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
 
 use crate::gauge::count;
 use crate::table::Table;
 use crate::tunnel::Figures;
-use crate::world::{CLOUD, Namespace, World, cache, text};
+use crate::world::clients::{Visitor, config, sdk};
+use crate::world::{Namespace, World, text};
 
 const MIB: usize = 16;
-const ROUND_TRIPS: usize = 30;
+const ROUND_TRIPS: usize = 100;
+const ROUNDS: usize = 3;
+/// Of the machine's own sshd.
+const SSH_PORT: u16 = 22;
 
 pub(crate) fn measure(table: &mut Table) -> Result<()> {
     let world = World::start_with(&[])?;
@@ -22,66 +32,80 @@ pub(crate) fn measure(table: &mut Table) -> Result<()> {
 }
 
 fn beside(ns: &Namespace<'_>, table: &mut Table) -> Result<()> {
-    let folder = std::env::temp_dir().join(&ns.name);
-    std::fs::create_dir_all(&folder)?;
-    let key = folder.join("key");
-    let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status()?;
-    ensure!(made.success(), "ssh-keygen ended with {made}");
-    let public = std::fs::read_to_string(key.with_extension("pub"))?;
-    ns.ready_pod(
-        "host",
-        "volumes: [{name: host, hostPath: {path: /}}]\ncontainers: [{name: main, image: 'busybox:stable', \
-         command: [sleep, infinity], volumeMounts: [{name: host, mountPath: /host}]}]",
-    )?;
-    let put = format!(
-        "mkdir -p -m 700 /host/root/.ssh && echo '{}' >> /host/root/.ssh/authorized_keys",
-        public.trim()
+    let visitor = Visitor::new(ns)?;
+    let config = config(&ns.world.log("orca.yaml")?)?;
+    let runtime = Runtime::new()?;
+    let (port, _open) = runtime.block_on(listen(&config, &visitor.instance_id))?;
+    let (mut ours, mut theirs) = (Figures::default(), Figures::default());
+    for _ in 0..ROUNDS {
+        ours.best(read(|command| over_port(&visitor, port, command))?);
+        theirs.best(read(|command| visitor.over_plugin(command))?);
+    }
+    ours.beside("SSH over ORCA's tunnel", "SSH over the vendor's session-manager-plugin", &theirs, table);
+    Figures::of_exec(ns, "host")?.beside(
+        "exec",
+        "SSH over the vendor's session-manager-plugin",
+        &theirs,
+        table,
     );
-    ns.run(&["exec", "host", "--", "sh", "-c", &put])?;
-    let id = ns.instance()?["id"].as_str().context("id")?.to_owned();
-    let ours = Figures::read(ns, "host")?;
-    let theirs = theirs(&key, &id);
-    std::fs::remove_dir_all(&folder)?;
-    ours.beside_a("SSH over the vendor's session-manager-plugin", &theirs?, table);
     Ok(())
 }
 
-fn theirs(key: &Path, id: &str) -> Result<Figures> {
-    let ssh = |command: &str| {
-        let mut ssh = Command::new(cache().join("python/bin/python3"));
-        ssh.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/interop/ssm_ssh.py"))
-            .args([id, CLOUD])
-            .arg(cache().join("bin/ssm-plugin/session-manager-plugin"))
-            .arg(key)
-            .arg(command)
-            .envs([("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test")])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
-        ssh.spawn()
+/// A port here, each connection to which is a stream of ORCA's transport to the machine's sshd.
+async fn listen(config: &Config, instance_id: &str) -> Result<(u16, JoinSet<()>)> {
+    let transport = SsmTransport::new(&sdk(config).await, SsmOptions::default());
+    let target = Target { instance_id: instance_id.to_owned(), private_ip: None, port: SSH_PORT };
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let port = listener.local_addr()?.port();
+    let mut accepting = JoinSet::new();
+    accepting.spawn(async move {
+        while let Ok((mut here, _)) = listener.accept().await {
+            let there = transport.open(&target).await;
+            if let (Ok(()), Ok(mut there)) = (here.set_nodelay(true), there) {
+                drop(tokio::io::copy_bidirectional(&mut here, &mut there).await);
+            }
+        }
+    });
+    Ok((port, accepting))
+}
+
+/// A command on the machine, by SSH to a port here that leads to the machine's.
+fn over_port(visitor: &Visitor, port: u16, command: &str) -> Command {
+    let mut ssh = Command::new("ssh");
+    for option in
+        ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "BatchMode=yes", "LogLevel=ERROR"]
+    {
+        ssh.args(["-o", option]);
+    }
+    ssh.arg("-i").arg(visitor.key()).args(["-p", &port.to_string(), "root@127.0.0.1", command]);
+    ssh
+}
+
+fn read(ssh: impl Fn(&str) -> Command) -> Result<Figures> {
+    let spawn = |command: &str| -> Result<Child> {
+        Ok(ssh(command).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?)
     };
     let millis = |start: Instant| start.elapsed().as_secs_f64() * 1000.0;
-    let (mut execs, mut opened) = (Vec::new(), 0.0);
-    for _ in 0..3 {
+    let mut execs = Vec::new();
+    for _ in 0..ROUNDS {
         let start = Instant::now();
-        ensure!(ssh("true")?.wait()?.success(), "ssh over the plugin failed");
+        ensure!(spawn("true")?.wait()?.success(), "ssh failed");
         execs.push(millis(start));
-        opened = execs.iter().copied().fold(f64::INFINITY, f64::min);
     }
-    let noise: Vec<u8> = (0..MIB << 18)
-        .flat_map(|n: usize| n.wrapping_mul(2_654_435_761).to_le_bytes()[..4].to_vec())
-        .collect();
+    // Opening is another figure.
+    let opened = execs.iter().copied().fold(f64::INFINITY, f64::min);
+    let rate = |start: Instant| count(MIB) / (millis(start) - opened).max(1.0) * 1000.0;
     let start = Instant::now();
-    let mut sending = ssh("wc -c")?;
-    sending.stdin.take().context("stdin")?.write_all(&noise)?;
+    let mut sending = spawn("wc -c")?;
+    sending.stdin.take().context("stdin")?.write_all(&Figures::noise(MIB))?;
     let output = sending.wait_with_output()?;
     ensure!(text(&output.stdout).trim() == (MIB << 20).to_string(), "not all bytes arrived");
-    // Without the time to open it, which is another figure.
-    let up = count(MIB) / (millis(start) - opened).max(1.0) * 1000.0;
+    let up = rate(start);
     let start = Instant::now();
-    let output = ssh(&format!("head -c {} /dev/zero", MIB << 20))?.wait_with_output()?;
+    let output = spawn(&format!("head -c {} /dev/zero", MIB << 20))?.wait_with_output()?;
     ensure!(output.stdout.len() == MIB << 20, "not all bytes came");
-    let down = count(MIB) / (millis(start) - opened).max(1.0) * 1000.0;
-    let mut echo = ssh("cat")?;
+    let down = rate(start);
+    let mut echo = spawn("cat")?;
     let (mut input, mut output) =
         (echo.stdin.take().context("stdin")?, echo.stdout.take().context("stdout")?);
     let mut round_trips = Vec::new();

@@ -13,7 +13,8 @@ const MIB: usize = 16;
 const ROUND_TRIPS: usize = 30;
 const EXECS: usize = 5;
 
-/// One pod's figures, all through `kubectl exec`.
+/// What was measured of one way to a machine.
+#[derive(Default)]
 pub(crate) struct Figures {
     /// To the pod and from it, in MiB/s.
     pub(crate) up: f64,
@@ -25,19 +26,17 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
-    pub(crate) fn read(ns: &Namespace<'_>, pod: &str) -> Result<Self> {
+    /// One pod's figures, all through `kubectl exec`.
+    pub(crate) fn of_exec(ns: &Namespace<'_>, pod: &str) -> Result<Self> {
         let mut execs = Vec::new();
         for _ in 0..EXECS {
             let start = Instant::now();
             ns.run(&["exec", pod, "--", "true"])?;
             execs.push(since(start));
         }
-        let noise: Vec<u8> = (0..MIB << 18)
-            .flat_map(|n: usize| n.wrapping_mul(2_654_435_761).to_le_bytes()[..4].to_vec())
-            .collect();
         let start = Instant::now();
         // The runtime closes the input of a command whose output is closed, so it must say something.
-        let output = ns.pipe(&["exec", "-i", pod, "--", "sh", "-c", "wc -c"], &noise)?;
+        let output = ns.pipe(&["exec", "-i", pod, "--", "sh", "-c", "wc -c"], &Self::noise(MIB))?;
         let up = count(MIB) / since(start) * 1000.0;
         ensure!(output.stdout.trim_ascii() == (MIB << 20).to_string().as_bytes(), "not all bytes arrived");
         let start = Instant::now();
@@ -48,20 +47,30 @@ impl Figures {
         Ok(Self { up, down, round_trips: round_trips(ns, pod)?, execs })
     }
 
-    /// Beside those of a kubelet that the API server reaches itself.
-    pub(crate) fn beside(&self, direct: &Self, table: &mut Table) {
-        self.beside_a("the same kubelet, reached by the API server itself", direct, table);
+    /// The best of several rounds, and the times of all of them.
+    pub(crate) fn best(&mut self, round: Self) {
+        self.up = self.up.max(round.up);
+        self.down = self.down.max(round.down);
+        self.round_trips.extend(round.round_trips);
+        self.execs.extend(round.execs);
     }
 
-    /// Beside those of something else.
-    pub(crate) fn beside_a(&self, name: &str, direct: &Self, table: &mut Table) {
-        table.beside("exec, bytes to the pod", "MiB/s", self.up, (name, direct.up));
-        table.beside("exec, bytes from the pod", "MiB/s", self.down, (name, direct.down));
+    /// Bytes that do not compress well.
+    pub(crate) fn noise(mib: usize) -> Vec<u8> {
+        let word = |n: usize| n.wrapping_mul(2_654_435_761).to_le_bytes();
+        (0..mib << 18).flat_map(|n| word(n)[..4].to_vec()).collect()
+    }
+
+    /// One way beside another.
+    pub(crate) fn beside(&self, way: &str, other: &str, theirs: &Self, table: &mut Table) {
+        table.beside(&format!("{way}, bytes to the machine"), "MiB/s", self.up, (other, theirs.up));
+        table.beside(&format!("{way}, bytes from the machine"), "MiB/s", self.down, (other, theirs.down));
         for (of, ours, theirs) in [
-            ("round trip of a byte in an open exec", &self.round_trips, &direct.round_trips),
-            ("exec of `true`", &self.execs, &direct.execs),
+            ("round trip of a byte", &self.round_trips, &theirs.round_trips),
+            ("`true`, opening included", &self.execs, &theirs.execs),
         ] {
-            table.compare("ms", Sample { name: of, values: ours }, Sample { name, values: theirs });
+            let name = format!("{way}, {of}");
+            table.compare("ms", Sample { name: &name, values: ours }, Sample { name: other, values: theirs });
         }
     }
 }

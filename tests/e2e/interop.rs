@@ -1,13 +1,13 @@
 //! Other people's programs against the local cloud: if they are content with it, it is honest enough for ORCA.
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use orca::cloud::ec2::{Ec2, sdk_config};
+use orca::cloud::ec2::Ec2;
 use orca::cloud::{Cloud, InstanceState, LaunchSpec, Market};
-use orca::config::{Config, Facts};
+use orca::config::Config;
 use orca::logs::batch::Packer;
 use orca::logs::cri::Stream;
 use orca::logs::record::{Body, End, Record};
@@ -17,8 +17,9 @@ use orca::logs::store::{From, Store as _, StoreError};
 use orca::telemetry::CloudCalls;
 use serde_json::Value;
 
+use crate::world::clients::{Visitor, config, python, sdk};
 use crate::world::namespace::Background;
-use crate::world::{CLOUD, Namespace, World, cache, text};
+use crate::world::{CLOUD, Namespace, World, text};
 
 pub(crate) const TESTS: &[crate::Test] = &[
     ("interop::boto3_runs_describes_and_terminates_an_instance", boto3),
@@ -28,41 +29,15 @@ pub(crate) const TESTS: &[crate::Test] = &[
 ];
 
 fn boto3(_: &Namespace<'_>) -> Result<()> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/interop/boto3_check.py");
-    let output = Command::new(python()).arg(script).args(["--endpoint", CLOUD]).output()?;
+    let output = python("boto3_check.py").args(["--endpoint", CLOUD]).output()?;
     ensure!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
     Ok(())
 }
 
-/// A person with a key on the machine, by the vendor's own client.
 fn plugin(ns: &Namespace<'_>) -> Result<()> {
-    let folder = std::env::temp_dir().join(&ns.name);
-    std::fs::create_dir_all(&folder)?;
-    let key = folder.join("key");
-    let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status()?;
-    ensure!(made.success(), "ssh-keygen ended with {made}");
-    let public = std::fs::read_to_string(key.with_extension("pub"))?;
-    ns.ready_pod(
-        "host",
-        "volumes: [{name: host, hostPath: {path: /}}]\ncontainers: [{name: main, image: 'busybox:stable', \
-         command: [sleep, infinity], volumeMounts: [{name: host, mountPath: /host}]}]",
-    )?;
-    let put = format!(
-        "mkdir -p -m 700 /host/root/.ssh && echo '{}' >> /host/root/.ssh/authorized_keys",
-        public.trim()
-    );
-    ns.run(&["exec", "host", "--", "sh", "-c", &put])?;
-    let instance = ns.instance()?;
-    let output = Command::new(python())
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/interop/ssm_ssh.py"))
-        .args([instance["id"].as_str().context("id")?, CLOUD])
-        .arg(cache().join("bin/ssm-plugin/session-manager-plugin"))
-        .arg(&key)
-        .arg("hostname; exit 3")
-        .envs([("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test")])
-        .output()?;
-    std::fs::remove_dir_all(&folder)?;
-    let address = instance["addresses"][0].as_str().context("address")?.replace('.', "-");
+    let visitor = Visitor::new(ns)?;
+    let output = visitor.over_plugin("hostname; exit 3").output()?;
+    let address = ns.instance()?["addresses"][0].as_str().context("address")?.replace('.', "-");
     let seen = text(&output.stdout);
     ensure!(seen.contains(&format!("ip-{address}")), "{seen}{}", text(&output.stderr));
     ensure!(output.status.code() == Some(3), "{}", output.status);
@@ -88,14 +63,8 @@ fn check(ns: &Namespace<'_>) -> Result<()> {
 
 /// The other way round: ORCA's own calls against somebody else's EC2.
 fn moto(_: &Namespace<'_>) -> Result<()> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/interop/moto_world.py");
     let mut server = Background(
-        Command::new(python())
-            .arg(script)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()?,
+        python("moto_world.py").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?,
     );
     let mut line = String::new();
     BufReader::new(server.0.stdout.as_mut().context("stdout")?).read_line(&mut line)?;
@@ -169,20 +138,8 @@ pub(crate) fn terminate(world: &World, id: &str) -> Result<()> {
     tokio::runtime::Runtime::new()?.block_on(async { Ok(ec2(&config).await.terminate(id).await?) })
 }
 
-fn config(file: &str) -> Result<Config> {
-    let facts = Facts { pod_ip: Some([10, 0, 0, 1].into()), outward_ip: None };
-    let (config, _) = Config::resolve(file, &facts).map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
-    Ok(config)
-}
-
 async fn ec2(config: &Config) -> Ec2 {
     Ec2::new(&sdk(config).await, config, "cluster-1", 36, CloudCalls::default())
-}
-
-async fn sdk(config: &Config) -> aws_config::SdkConfig {
-    let keys = aws_credential_types::Credentials::new("test", "test", None, None, "interop");
-    let provider = aws_credential_types::provider::SharedCredentialsProvider::new(keys);
-    sdk_config(&config.aws).await.into_builder().credentials_provider(provider).build()
 }
 
 async fn launch_and_end(config: &Config) -> Result<()> {
@@ -218,9 +175,4 @@ async fn launch_and_end(config: &Config) -> Result<()> {
     let gone = ec2.instance(&launched.id).await?;
     ensure!(gone.is_none_or(|it| it.state == InstanceState::Terminated), "it is still there");
     Ok(())
-}
-
-/// The Python with boto3 and moto that `make test` installs into the cache.
-pub(crate) fn python() -> PathBuf {
-    cache().join("python/bin/python3")
 }

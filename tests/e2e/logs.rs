@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -10,7 +9,8 @@ use serde_json::{Value, json};
 
 use crate::interop;
 use crate::robustness::with_configuration;
-use crate::world::{CLOUD, Namespace, condition, eventually, http, text};
+use crate::world::clients::read_logs;
+use crate::world::{Namespace, condition, eventually, http, metric, text};
 
 pub(crate) const TESTS: &[crate::Test] = &[
     ("logs::every_option_is_answered_by_the_archive_as_by_the_kubelet", options),
@@ -31,14 +31,7 @@ const DRAIN: Duration = Duration::from_secs(90);
 
 /// Messages by stream, of the pod with this UID.
 fn streams(ns: &Namespace<'_>, pod: &str, uid: &str) -> Result<BTreeMap<String, Vec<String>>> {
-    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/interop/read_logs.py");
-    let output = Command::new(interop::python())
-        .arg(script)
-        .args([CLOUD, &format!("{}/{pod}/{uid}/", ns.name)])
-        .envs([("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test")])
-        .output()?;
-    ensure!(output.status.success(), "{}", text(&output.stderr));
-    Ok(serde_json::from_slice(&output.stdout)?)
+    read_logs(&format!("{}/{pod}/{uid}/", ns.name))
 }
 
 fn uid(pod: &Value) -> Result<String> {
@@ -227,14 +220,6 @@ fn check_storm(log: &str) -> Result<()> {
     Ok(())
 }
 
-/// Events that the running ORCA has archived so far.
-fn archived() -> Result<u64> {
-    let output = Command::new("curl").args(["-fsS", "http://127.0.0.1:9090/metrics"]).output()?;
-    let page = text(&output.stdout);
-    let value = page.lines().find_map(|line| line.strip_prefix("orca_logs_events_total "));
-    value.context("no such metric")?.parse().context("a number")
-}
-
 fn storm(ns: &Namespace<'_>) -> Result<()> {
     let config = ns.world.log("orca.yaml")?.replace("keepFinished: 5m", "keepFinished: 0s");
     ensure!(config.contains("keepFinished: 0s"), "{config}");
@@ -258,10 +243,10 @@ containers:
                 ns.world.script(&["orca-start", &ns.world.file("another.yaml").to_string_lossy()])?;
             }
             // What is cut next must be under way.
-            let before = archived().unwrap_or(0);
+            let before = metric("orca_logs_events_total").unwrap_or(0.0);
             eventually("the archive to go on", Duration::from_secs(60), || {
-                let now = archived().unwrap_or(0);
-                Ok(if now != before && now > 0 { Ok(()) } else { Err(now) })
+                let now = metric("orca_logs_events_total").unwrap_or(0.0);
+                Ok(if (now - before).abs() > 0.5 && now > 0.0 { Ok(()) } else { Err(now) })
             })?;
         }
         ns.await_pod("storm", "to succeed", STORM, |pod| pod["status"]["phase"] == "Succeeded")?;

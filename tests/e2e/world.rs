@@ -1,6 +1,8 @@
 //! The world of the tests: `tests/cluster/world.sh` starts it and takes it down.
 
 // Named by path, since the benchmarks include this file from another folder.
+#[path = "world/clients.rs"]
+pub(crate) mod clients;
 #[path = "world/cluster.rs"]
 mod cluster;
 #[path = "world/namespace.rs"]
@@ -22,6 +24,7 @@ pub(crate) use namespace::Namespace;
 pub(crate) const START: Duration = Duration::from_secs(120);
 /// The local cloud.
 pub(crate) const CLOUD: &str = "http://127.0.0.1:4566";
+const METRICS: &str = "http://127.0.0.1:9090/metrics";
 /// The image registry beside it.
 pub(crate) const REGISTRY: &str = "127.0.0.1:5000";
 /// What the names of the tests' namespaces begin with.
@@ -219,6 +222,20 @@ pub(crate) fn http(method: &str, path: &str, body: Option<&Value>) -> Result<Val
     let output = command.output()?;
     ensure!(output.status.success(), "{method} {path}: {}{}", text(&output.stdout), text(&output.stderr));
     Ok(if output.stdout.is_empty() { Value::Null } else { serde_json::from_slice(&output.stdout)? })
+}
+
+/// The running ORCA's page of metrics.
+pub(crate) fn metrics() -> Result<String> {
+    let output = Command::new("curl").args(["-sS", "--fail", "-m", "10", METRICS]).output()?;
+    ensure!(output.status.success(), "{METRICS}: {}", text(&output.stderr));
+    Ok(text(&output.stdout))
+}
+
+/// One series of it, named with its labels as it is there.
+pub(crate) fn metric(series: &str) -> Result<f64> {
+    let page = metrics()?;
+    let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    value.with_context(|| format!("no metric `{series}`"))?.parse().context("a number")
 }
 
 /// Where programs and images are cached, as in the Makefile.
