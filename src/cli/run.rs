@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use super::{Common, complain, load};
 use crate::app::{self, AppOptions};
+use crate::clock;
 use crate::telemetry;
 
 pub(super) async fn run(common: Common) -> ExitCode {
@@ -19,6 +20,7 @@ pub(super) async fn run(common: Common) -> ExitCode {
         tracing::warn!(key = warning.path, "{}", warning.text);
     }
     let options = AppOptions { kubeconfig: common.kubeconfig, namespace: common.namespace };
+    clock::follow_the_wall();
     match app::run(config, options).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

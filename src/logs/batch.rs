@@ -24,7 +24,7 @@ const MAX_SPAN: i64 = 24 * 3_600_000;
 /// A batch is worth a call from here on, or at this age.
 pub const FLUSH_BYTES: usize = 262_144;
 /// See [`FLUSH_BYTES`].
-pub const FLUSH_AGE: Duration = Duration::from_secs(1);
+pub(super) const FLUSH_AGE: Duration = Duration::from_secs(1);
 /// CloudWatch refuses what is older than 14 days or the retention of its group.
 const OLDEST: Duration = Duration::from_hours(14 * 24);
 /// CloudWatch refuses what is further in the future.

@@ -102,7 +102,7 @@ impl Reading {
             if let Some(numbers) = self.before.take() {
                 return Ok(Next::Record(self.missing(&numbers)));
             }
-            let idle = match self.merge.as_mut().map(|merge| merge.pull(clock::now())) {
+            let idle = match self.merge.as_mut().map(|merge| merge.pull(clock::steady())) {
                 Some(Pulled::Record(record)) => {
                     self.stamp = Some(record.stamp);
                     return Ok(Next::Record(record));

@@ -170,7 +170,7 @@ impl Follow {
     ) -> io::Result<bool> {
         let Some(log) = self.log(&kept.container, kept.restart).await else { return Ok(false) };
         let is_busy = log.advance(session, &kept.files).await?;
-        let now = clock::now();
+        let now = clock::steady();
         if !is_busy && log.is_quiet(now) {
             let ending = seen.pod.as_deref().and_then(|pod| ends::ending(pod, &kept.container, kept.restart));
             match (ending, life) {
@@ -179,7 +179,7 @@ impl Follow {
                 (None, Life::On) => {}
             }
         }
-        log.flush(now).await;
+        log.flush().await;
         log.tidy(session).await?;
         Ok(is_busy)
     }

@@ -12,7 +12,7 @@ use super::Shared;
 use super::open::Opened;
 use super::outbox::Outbox;
 use crate::clock;
-use crate::logs::batch::Packer;
+use crate::logs::batch::{FLUSH_AGE, Packer};
 use crate::logs::machine::Session;
 use crate::logs::names::StreamName;
 use crate::logs::position::{LogFile, Position, SETTLE, Serial, Step, Tracker};
@@ -103,7 +103,7 @@ impl Log {
     /// The session broke. Reading goes on in another one.
     pub(super) async fn advance(&mut self, session: &mut Session, files: &[LogFile]) -> io::Result<bool> {
         let Some(state) = &mut self.state else { return Ok(false) };
-        let now = clock::now();
+        let now = clock::steady();
         let before = state.tracker.file();
         let step = state.tracker.look(files, now);
         let mut records = Vec::new();
@@ -147,9 +147,12 @@ impl Log {
     }
 
     /// Sends what has waited for long enough.
-    pub(super) async fn flush(&mut self, now: Timestamp) {
+    pub(super) async fn flush(&mut self) {
         let Some(state) = &mut self.state else { return };
-        if state.packer.due().is_some_and(|due| due <= now)
+        let now = clock::now();
+        // Nothing waits longer because the clock was set back.
+        let waits = now..=clock::after(now, FLUSH_AGE);
+        if state.packer.due().is_some_and(|due| due == now || !waits.contains(&due))
             && let Some(batch) = state.packer.take()
         {
             self.outbox.send(batch).await;

@@ -373,5 +373,5 @@ async fn feed_or_flush(
 }
 
 fn millis() -> Millis {
-    u64::try_from(clock::now().as_millisecond()).unwrap_or(1).max(1)
+    u64::try_from(clock::steady().as_millisecond()).unwrap_or(1).max(1)
 }
