@@ -6,6 +6,7 @@
 
 mod act;
 mod answer;
+mod breaker;
 mod ceiling;
 mod changes;
 mod deadline;
@@ -170,7 +171,7 @@ impl Controller {
             config,
             cluster_id,
             table: table::Table::new(metrics.clone()),
-            health: health::Health::new(metrics.cloud_reachable.clone()),
+            health: health::Health::new(metrics.cloud_reachable.clone(), metrics.launches_wait.clone()),
             metrics,
             traces,
             ssh_public,

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
+use rand::RngExt as _;
 
 use super::act::Failure;
+use super::health::Wait;
 use super::launch::Held;
 use super::plan::attempt_of;
 use super::{Core, back_off, deadline, metrics};
@@ -51,7 +53,6 @@ impl Core {
         let attempt = attempt_of(&candidate, selection, &self.config.instances.root_volume.kind);
         let error = match answer {
             Ok(instance) => {
-                self.health.launched();
                 self.blocked().clear(&attempt);
                 self.check_reservation(pod, &intent.purchase, &instance);
                 let id = instance.id.clone();
@@ -169,10 +170,7 @@ impl Core {
         let reason = match error {
             CloudError::NoCapacity { .. } => reasons::NO_CAPACITY,
             CloudError::Quota { .. } => reasons::QUOTA,
-            CloudError::Denied { .. } => {
-                self.health.denied(error);
-                reasons::CLOUD_DENIED
-            }
+            CloudError::Denied { .. } => reasons::CLOUD_DENIED,
             CloudError::NotFound { .. } | CloudError::Invalid { .. } => reasons::LAUNCH_REFUSED,
             CloudError::Throttled { .. }
             | CloudError::Transient { .. }
@@ -206,6 +204,7 @@ impl Core {
         self.held(uid, pod, reason, message, delay)
     }
 
+    /// Nothing is launched for this pod for so long.
     fn held(&self, uid: &str, pod: &Pod, reason: &'static str, message: String, delay: Duration) -> Duration {
         let until = clock::after(clock::now(), delay);
         self.tell(
@@ -218,6 +217,13 @@ impl Core {
         self.table.update(uid, |row| row.memory.hold = Some(hold));
         // At once: the next pass writes it into the status.
         Duration::ZERO
+    }
+
+    /// Launches wait for all pods, and so does this one.
+    pub(super) fn wait_with_all(&self, uid: &str, pod: &Pod, wait: Wait) -> Duration {
+        // Not all at the same moment: the first of them is the probe.
+        let delay = wait.delay.max(REPEAT).mul_f64(rand::rng().random_range(1.0..=1.2));
+        self.held(uid, pod, wait.reason, wait.message, delay)
     }
 
     fn next_hold(&self, uid: &str) -> u32 {

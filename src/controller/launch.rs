@@ -67,6 +67,9 @@ impl Core {
         launch: Launch,
         slot: &mut Slot,
     ) -> Result<Duration, Failure> {
+        if let Some(wait) = self.health.waits() {
+            return Ok(self.wait_with_all(uid, &pod, wait));
+        }
         match launch {
             Launch::Repeat(intent) => {
                 // It may be there already, so the budget is not asked again.
@@ -215,7 +218,7 @@ impl Core {
         self.hold(uid, pod, reasons::INSTANCE_LIMIT, message, None)
     }
 
-    /// Waits for its turn and launches; `None` if the pod goes before it is its turn.
+    /// Waits for its turn and launches; `None` if it is not asked for: the pod goes, or all launches wait.
     async fn run_instances(
         &self,
         uid: &str,
@@ -242,6 +245,10 @@ impl Core {
                 Ok(place) => place,
                 Err(error) => return Some(Err(error)),
             };
+            if let Err(wait) = self.health.admit() {
+                self.wait_with_all(uid, pod, wait);
+                return None;
+            }
             if let Some(at) = first_seen {
                 self.metrics.until_launch.observe(at.elapsed().as_secs_f64());
             }
@@ -251,7 +258,11 @@ impl Core {
                 self.metrics.passed(step.phase, step.seconds());
                 self.trace_step(uid, pod, &step, None);
             }
-            Some(deadline("launching an instance", self.cloud.launch(&spec)).await)
+            let answer = deadline("launching an instance", self.cloud.launch(&spec)).await;
+            if self.health.launched(uid, answer.as_ref().err()) {
+                self.wake(|hold| [reasons::CLOUD_DENIED, reasons::CLOUD_UNAVAILABLE].contains(&hold.reason));
+            }
+            Some(answer)
         };
         let answer = slot.lend(call).await?;
         self.record(uid, &spec, &answer, why);

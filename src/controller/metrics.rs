@@ -32,6 +32,8 @@ pub struct Metrics {
     pub(super) max_instances: Gauge,
     pub(super) listed: Gauge,
     pub(super) cloud_reachable: Gauge,
+    /// 1 while launches wait for all pods.
+    pub(super) launches_wait: Gauge,
     pub(super) hourly_cost: Gauge<f64, AtomicU64>,
     pub(super) max_hourly_cost: Gauge<f64, AtomicU64>,
     pub(super) until_launch: Histogram,
@@ -97,6 +99,7 @@ impl Default for Metrics {
             max_instances: Gauge::default(),
             listed: Gauge::default(),
             cloud_reachable: Gauge::default(),
+            launches_wait: Gauge::default(),
             hourly_cost: Gauge::default(),
             max_hourly_cost: Gauge::default(),
             until_launch: Histogram::new(buckets),
@@ -184,6 +187,11 @@ impl Metrics {
             "cloud_reachable",
             "Whether the cloud answers and lets ORCA work: the Node's condition CloudReachable",
             self.cloud_reachable.clone(),
+        );
+        registry.register(
+            "controller_launches_wait",
+            "Whether all pods' launches wait, but for a probe now and then, because RunInstances fails for everybody",
+            self.launches_wait.clone(),
         );
         registry.register(
             "controller_hourly_cost_dollars",

@@ -119,7 +119,8 @@ impl Core {
         std::future::pending().await
     }
 
-    fn wake(&self, is_due: impl Fn(&Hold) -> bool) {
+    /// Whoever is held back for such a reason is looked at now.
+    pub(super) fn wake(&self, is_due: impl Fn(&Hold) -> bool) {
         for uid in self.table.uids() {
             let woken = self.table.update(&uid, |row| row.memory.hold.take_if(|hold| is_due(hold)).is_some());
             if woken {

@@ -1,5 +1,6 @@
 //! Scenarios: the controller in a world in memory, on a paused clock, so that a day takes milliseconds.
 
+mod breaker;
 mod capacity;
 mod random;
 mod refused;
@@ -347,7 +348,7 @@ async fn errors_of_the_cloud_are_told_and_overcome() {
             Call::Launch,
             match kind {
                 "quota" => CloudError::Quota { code, message },
-                "denied" => CloudError::Denied { code, message },
+                "denied" => CloudError::Denied { code: "AuthFailure".to_owned(), message },
                 "invalid" => CloudError::Invalid { code, message },
                 "throttled" => CloudError::Throttled { code, message },
                 "mismatch" => CloudError::TokenMismatch { message },
