@@ -8,6 +8,7 @@ mod check;
 mod plan;
 mod run;
 mod running;
+mod sweep;
 mod table;
 
 use std::fmt::Display;
@@ -40,6 +41,8 @@ enum Command {
     Plan(plan::Plan),
     /// Show reservations, Capacity Blocks, spot prices, quotas and what is avoided
     Capacity(capacity::Capacity),
+    /// Show machines of this node that no pod owns, and end them
+    Sweep(sweep::Sweep),
     /// Print the version
     Version,
 }
@@ -87,6 +90,7 @@ pub async fn run() -> ExitCode {
         Command::Check(common) => check::run(&common).await,
         Command::Plan(args) => plan::run(args).await,
         Command::Capacity(args) => capacity::run(args).await,
+        Command::Sweep(args) => sweep::run(args).await,
         Command::Version => {
             say(format_args!("orca {}", env!("CARGO_PKG_VERSION")));
             ExitCode::SUCCESS
@@ -194,6 +198,7 @@ mod tests {
           check     Say what is wrong with a configuration, and try every connection that it describes
           plan      Show which machines a pod would get, in which order, and what was not chosen and why
           capacity  Show reservations, Capacity Blocks, spot prices, quotas and what is avoided
+          sweep     Show machines of this node that no pod owns, and end them
           version   Print the version
           help      Print this message or the help of the given subcommand(s)
 

@@ -24,6 +24,12 @@ impl MicroUsd {
     }
 }
 
+impl std::iter::Sum for MicroUsd {
+    fn sum<I: Iterator<Item = Self>>(amounts: I) -> Self {
+        Self(amounts.map(|one| one.0).sum())
+    }
+}
+
 impl fmt::Display for MicroUsd {
     /// Dollars with at least two and at most six decimals: `1.00`, `0.0042`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -229,8 +229,7 @@ impl Inner {
     }
 
     fn hourly(&self, price: &dyn Fn(&Instance) -> MicroUsd) -> MicroUsd {
-        let machines = self.live().map(|one| price(one).0);
-        MicroUsd(machines.chain(self.launching.values().map(|cost| cost.0)).sum())
+        self.live().map(price).chain(self.launching.values().copied()).sum()
     }
 
     /// Whether anything changed.

@@ -32,6 +32,9 @@ pub struct Metrics {
     pub(super) max_instances: Gauge,
     pub(super) listed: Gauge,
     pub(super) cloud_reachable: Gauge,
+    /// Machines without a pod, and what they cost.
+    pub(super) orphans: Gauge,
+    pub(super) orphans_cost: Gauge<f64, AtomicU64>,
     /// 1 while launches wait for all pods.
     pub(super) launches_wait: Gauge,
     pub(super) hourly_cost: Gauge<f64, AtomicU64>,
@@ -100,6 +103,8 @@ impl Default for Metrics {
             listed: Gauge::default(),
             cloud_reachable: Gauge::default(),
             launches_wait: Gauge::default(),
+            orphans: Gauge::default(),
+            orphans_cost: Gauge::default(),
             hourly_cost: Gauge::default(),
             max_hourly_cost: Gauge::default(),
             until_launch: Histogram::new(buckets),
@@ -187,6 +192,16 @@ impl Metrics {
             "cloud_reachable",
             "Whether the cloud answers and lets ORCA work: the Node's condition CloudReachable",
             self.cloud_reachable.clone(),
+        );
+        registry.register(
+            "controller_orphaned_instances",
+            "Machines of this node that no pod owns, as the last list shows them",
+            self.orphans.clone(),
+        );
+        registry.register(
+            "controller_orphaned_hourly_cost_dollars",
+            "What they cost per hour, at list or spot price",
+            self.orphans_cost.clone(),
         );
         registry.register(
             "controller_launches_wait",

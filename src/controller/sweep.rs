@@ -7,10 +7,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::ObjectReference;
+
 use super::{Core, Urgency, back_off, deadline};
+use crate::capacity::money::MicroUsd;
 use crate::clock;
 use crate::cloud::{Instance, TAG_NODE};
-use crate::pod::decide::{AbsentEnd, Hold};
+use crate::pod::decide::{AbsentEnd, Hold, Note, NoteKind};
 use crate::pod::reasons;
 
 /// At rest.
@@ -19,6 +22,14 @@ const PERIOD: Duration = Duration::from_secs(10);
 const PERIOD_MOVING: Duration = Duration::from_secs(2);
 /// After a list that failed.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// Machines whose pods nobody saw since the process started.
+#[derive(Default)]
+struct Orphans {
+    machines: i64,
+    /// Per hour.
+    cost: MicroUsd,
+}
 
 impl Core {
     /// Lists all instances again and again.
@@ -76,19 +87,47 @@ impl Core {
         }
         let pods: std::collections::HashSet<String> =
             self.pods.all().iter().filter_map(|pod| pod.metadata.uid.clone()).collect();
+        let mut orphans = Orphans::default();
         for uid in self.fleet.uids().into_iter().filter(|uid| !pods.contains(uid)) {
             let sightings = self.table.update(&uid, |row| {
                 let absent = row.absent(clock::now());
                 absent.sightings = absent.sightings.saturating_add(1);
                 (absent.sightings, absent.end)
             });
-            if sightings == (1, AbsentEnd::Unknown) {
-                tracing::warn!(pod.uid = uid, "a machine is seen whose pod is not");
+            if sightings.1 == AbsentEnd::Unknown {
+                self.count(&uid, sightings.0, &mut orphans);
             }
             self.queue.add(&uid, Urgency::Urgent);
         }
+        self.metrics.orphans.set(orphans.machines);
+        self.metrics.orphans_cost.set(orphans.cost.dollars());
         for uid in self.links.uids().into_iter().filter(|uid| !pods.contains(uid)) {
             self.queue.add(&uid, Urgency::Normal);
+        }
+    }
+
+    /// Counts the machines of a pod that nobody ever saw, and tells the node of them once.
+    fn count(&self, uid: &str, sightings: u32, orphans: &mut Orphans) {
+        let snapshot = self.market.snapshot();
+        for one in self.fleet.of(uid).into_iter().filter(|one| one.state.may_run()) {
+            let cost = snapshot.rates().of_machine(&one);
+            orphans.machines += 1;
+            orphans.cost = [orphans.cost, cost].into_iter().sum();
+            if sightings == 1 {
+                let text = format!(
+                    "instance {} ({}, ${cost} an hour) has no pod, and is ended if the next list of machines shows it still",
+                    one.id, one.instance_type
+                );
+                let node = &self.config.node.name;
+                let about = ObjectReference {
+                    kind: Some("Node".to_owned()),
+                    name: Some(node.clone()),
+                    // As kubelets have it.
+                    uid: Some(node.clone()),
+                    ..ObjectReference::default()
+                };
+                self.story.tell(about, Note { kind: NoteKind::Warning, reason: reasons::ORPHAN, text });
+            }
         }
     }
 

@@ -54,6 +54,9 @@ pub const LOG_ARCHIVE_FAILS: &str = "LogArchiveFails";
 /// Event of the node: container logs are archived again.
 pub const LOG_ARCHIVE_WORKS: &str = "LogArchiveWorks";
 
+/// Event of the node: a machine has no pod.
+pub const ORPHAN: &str = "OrphanedInstance";
+
 /// Failed: the spot market took the machine.
 pub const SPOT_INTERRUPTED: &str = "SpotInterrupted";
 /// Failed: the machine switched itself off (its own timers, or `poweroff`).

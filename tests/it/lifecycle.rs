@@ -2,6 +2,7 @@
 
 mod breaker;
 mod capacity;
+mod orphans;
 mod random;
 mod refused;
 mod traced;

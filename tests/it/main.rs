@@ -1,12 +1,18 @@
 //! Fast tests: no machine, no cluster.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
 
+// The fuzz targets name the macro by its crate.
+extern crate self as libfuzzer_sys;
+
 // The documented annotations are read as documented.
 mod annotations;
 // What was done to the cloud is on record.
 mod audit;
 // What is planned and what is reserved, against the local cloud.
 mod capacity;
+// The inputs that fuzzing kept.
+#[expect(unused_attributes, reason = "programs by themselves elsewhere")]
+mod corpus;
 // The endpoint's certificate by CertificateSigningRequest.
 mod certificate;
 // The binary's command line and its exit codes.

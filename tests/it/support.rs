@@ -187,9 +187,16 @@ impl World {
         );
     }
 
+    /// The process's page of metrics.
+    pub(crate) fn metrics(&self) -> String {
+        self.orca.as_ref().unwrap().registry.encode().unwrap()
+    }
+
     fn check_transitions(&self) {
-        let Some(orca) = &self.orca else { return };
-        let text = orca.registry.encode().unwrap();
+        if self.orca.is_none() {
+            return;
+        }
+        let text = self.metrics();
         let illegal: Vec<_> = text
             .lines()
             .filter(|line| line.starts_with("orca_controller_illegal_transitions_total"))
