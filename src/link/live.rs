@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::bootstrap::Plugins;
+use super::health;
 use super::pool::Pool;
 use super::side::Side;
 use super::task::{Hub, Link, Upstream, run};
@@ -101,11 +102,13 @@ impl LiveLinks {
         let LinkDeps { transport, cloud, gateway, keys, settings } = deps;
         let metrics = Metrics::default();
         let private_key = keys.ssh_private.clone();
+        let tls = keys.kubelet_client_tls()?;
         let hub = Hub {
             dial: Arc::new(SshDial { transport, private_key, metrics: metrics.clone() }),
             metrics,
             cloud,
-            tls: keys.kubelet_client_tls()?,
+            health: health::ask(tls.clone()),
+            tls,
             keys,
             plugins: Arc::new(Plugins::new(&settings.cni_plugins_dir)),
             settings,

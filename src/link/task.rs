@@ -8,11 +8,11 @@ use futures::future::BoxFuture;
 use rustls::ClientConfig;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
 use super::backoff::Backoff;
 use super::bootstrap::{self, Plugins};
-use super::health::healthz;
+use super::health;
 use super::live::LinkSettings;
 use super::notice;
 use super::pin::pin;
@@ -20,7 +20,7 @@ use super::wire::{Dial, Purpose, Wire, input};
 use super::{LinkState, LinkStatus, Machine, Metrics};
 use crate::cloud::Cloud;
 use crate::gateway::Progress;
-use crate::guest::{FactsError, GATEWAY_PORT, KUBELET_PORT};
+use crate::guest::{FactsError, GATEWAY_PORT};
 use crate::keys::Keys;
 use crate::tunnel::{ByteStream, TunnelError};
 use crate::{clock, guest};
@@ -44,6 +44,7 @@ pub(super) struct Hub {
     pub(super) settings: LinkSettings,
     pub(super) plugins: Arc<Plugins>,
     pub(super) tls: Arc<ClientConfig>,
+    pub(super) health: health::Ask,
     pub(super) changes: broadcast::Sender<String>,
 }
 
@@ -170,6 +171,8 @@ struct Past {
     attached: Option<String>,
     /// Whether the last attempt got as far as that.
     succeeded: bool,
+    /// The kubelet did not answer, and nobody has heard of it since.
+    sick: bool,
     /// Since when looks and bootstraps have failed.
     fails_since: Option<Instant>,
 }
@@ -308,6 +311,11 @@ async fn attempt(link: &Link, past: &mut Past) -> Result<Infallible, Setback> {
             {
                 return Err(Setback::Again("the gateway has forgotten this machine".to_owned()));
             }
+            if past.sick {
+                link.step("waiting for the kubelet to answer");
+                health::until_well(link, wire).await;
+                past.sick = false;
+            }
             past.attached = Some(facts.boot_id.clone());
             past.succeeded = true;
             let boot_id = facts.boot_id.clone();
@@ -322,7 +330,9 @@ async fn attempt(link: &Link, past: &mut Past) -> Result<Infallible, Setback> {
                 kubelet = facts.kubelet_version,
                 "link is attached"
             );
-            watch_health(link, wire).await
+            let ended = health::watch(link, wire).await;
+            past.sick = true;
+            ended
         };
         tokio::try_join!(attached, keep_contact(link, wire)).map(|(never, _)| never)
     };
@@ -372,32 +382,5 @@ async fn keep_contact(link: &Link, wire: &dyn Wire) -> Result<Infallible, Setbac
             let text = String::from_utf8_lossy(&done.stderr).trim().to_owned();
             return Err(Setback::Again(format!("contact failed: {text}")));
         }
-    }
-}
-
-/// Asks the kubelet how it is, and says so when that changes. Its unit restarts it, nobody else.
-async fn watch_health(link: &Link, wire: &dyn Wire) -> Result<Infallible, Setback> {
-    let mut healthy = true;
-    let mut ticks = interval_at(Instant::now() + CONTACT_PERIOD, CONTACT_PERIOD);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let check = async {
-            let stream = wire.open("127.0.0.1", KUBELET_PORT, CONTACT_DEADLINE).await?;
-            healthz(stream, Arc::clone(&link.hub.tls)).await
-        };
-        let found = match timeout(CONTACT_DEADLINE, check).await {
-            Ok(found) => found.map_err(|error| format!("{error:#}")),
-            Err(_) => Err(format!("no answer within {CONTACT_DEADLINE:?}")),
-        };
-        let (uid, id) = (&link.machine.pod_uid, &link.machine.instance_id);
-        match &found {
-            Ok(()) if !healthy => tracing::info!(pod.uid = uid, instance.id = id, "kubelet answers again"),
-            Err(error) if healthy => {
-                tracing::warn!(pod.uid = uid, instance.id = id, error, "kubelet does not answer");
-            }
-            Ok(()) | Err(_) => {}
-        }
-        healthy = found.is_ok();
     }
 }

@@ -67,6 +67,8 @@ struct World {
     /// What the bootstrap says on standard error; empty is success.
     bootstrap: Mutex<String>,
     contact_works: AtomicBool,
+    /// Whether the kubelet answers.
+    is_well: AtomicBool,
     /// EC2's notice, once there is one.
     notice: Mutex<String>,
     /// What opened the last `listen`, to send streams through.
@@ -85,6 +87,7 @@ impl World {
             probe: Mutex::new(PROBE_OUTPUT.to_owned()),
             bootstrap: Mutex::default(),
             contact_works: AtomicBool::new(true),
+            is_well: AtomicBool::new(true),
             notice: Mutex::default(),
             gateway: Mutex::default(),
             wires: Mutex::default(),
@@ -326,6 +329,13 @@ impl Bench {
             dial: Arc::new(Arc::clone(world)),
             cloud: Arc::new(FakeCloud(Arc::clone(world))),
             tls: keys.kubelet_client_tls().unwrap(),
+            health: {
+                let world = Arc::clone(world);
+                Arc::new(move |_| {
+                    let is_well = world.is_well.load(Ordering::Relaxed);
+                    Box::pin(async move { is_well.then_some(()).ok_or_else(|| anyhow::anyhow!("ill")) })
+                })
+            },
             keys,
             plugins: Arc::new(Plugins::new(&settings.cni_plugins_dir)),
             settings,
@@ -641,6 +651,30 @@ async fn a_machine_is_contacted_and_dialed_again_when_that_fails() {
     world.contact_works.store(false, Ordering::Relaxed);
     let state = bench.until(|state| matches!(state, LinkState::Dialing { .. })).await;
     assert_eq!(error(&state), "no answer within 15s while running a command");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kubelet_that_is_silent_for_long_is_a_lost_contact_until_it_answers() {
+    let world = World::new();
+    let bench = Bench::attached(&world).await;
+    let is_attached = || matches!(bench.link.status().state, LinkState::Attached { .. });
+    world.is_well.store(false, Ordering::Relaxed);
+    sleep(Duration::from_secs(60)).await;
+    world.is_well.store(true, Ordering::Relaxed);
+    sleep(Duration::from_secs(300)).await;
+    assert!(is_attached(), "it was away for a minute at most");
+    world.is_well.store(false, Ordering::Relaxed);
+    sleep(Duration::from_secs(90)).await;
+    assert!(!is_attached());
+    sleep(Duration::from_secs(600)).await;
+    let state = bench.link.status().state;
+    assert!(
+        matches!(state, LinkState::Bootstrapping { step: "waiting for the kubelet to answer", .. }),
+        "{state:?}"
+    );
+    world.is_well.store(true, Ordering::Relaxed);
+    sleep(Duration::from_secs(15)).await;
+    assert!(is_attached());
 }
 
 #[tokio::test(start_paused = true)]

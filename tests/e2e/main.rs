@@ -23,6 +23,8 @@ mod isolation;
 mod refusals;
 // Machines that end, hang, reboot or cannot be reached.
 mod machines;
+// Faults of a machine that pass, or that its kubelet deals with.
+mod failures;
 // Reservations, Capacity Blocks, the spot market, and types that are not to be had.
 mod capacity;
 // Crashes and restarts of what all pods share.
@@ -97,6 +99,7 @@ fn together() -> Vec<Test> {
     // The longest first, so that none of them is waited for at the end.
     [
         stats::TESTS,
+        failures::TESTS,
         machines::TESTS,
         capacity::TESTS,
         pods::TESTS,
