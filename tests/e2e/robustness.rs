@@ -16,6 +16,7 @@ pub(crate) const TESTS: &[crate::Test] = &[
     ("robust::a_lost_or_late_answer_to_runinstances_makes_one_instance", lost_answer),
     ("robust::orca_and_a_kubelet_come_up_while_the_api_server_is_away", all_restart),
     ("robust::a_slow_tunnel_cuts_no_copy", slow_copy),
+    ("robust::a_machine_ends_itself_when_orca_is_gone_for_good_and_not_before", gone_for_good),
 ];
 
 const SLEEP: &str = "containers: [{name: main, image: 'busybox:stable', command: [sleep, infinity]}]";
@@ -92,6 +93,29 @@ pub(crate) fn with_configuration<T>(
     world.script(&["orca-stop"])?;
     world.script(&["orca-start"])?;
     result
+}
+
+fn gone_for_good(ns: &Namespace<'_>) -> Result<()> {
+    let config = ns.world.log("orca.yaml")?.replace("limits:\n", "limits:\n  maxLostContact: 20s\n");
+    ensure!(config.contains("maxLostContact"), "{config}");
+    with_configuration(ns.world, &config, || {
+        ns.ready_pod("left", SLEEP)?;
+        eventually("the machine to outlive that with contact", START, || {
+            let script = "echo $(($(date +%s) - $(stat -c %Y /proc/1)))";
+            let age: i64 = ns.run(&["exec", "left", "--", "sh", "-c", script])?.trim().parse()?;
+            Ok(if age > 45 { Ok(()) } else { Err(age) })
+        })?;
+        ns.world.script(&["orca-kill"])?;
+        // With no help from anybody: its timer looks every few seconds.
+        eventually("the machine to end itself", Duration::from_secs(120), || {
+            let all = ns.instances()?;
+            Ok(if all.is_empty() { Ok(()) } else { Err(all) })
+        })?;
+        ns.world.script(&["orca-start", &ns.world.file("another.yaml").to_string_lossy()])?;
+        let pod = ns.await_phase("left", "Failed")?;
+        ensure!(pod["status"]["reason"] == "InstanceShutDown", "{}", pod["status"]);
+        Ok(())
+    })
 }
 
 fn another_configuration(ns: &Namespace<'_>) -> Result<()> {

@@ -45,6 +45,30 @@ fn every_reason_has_its_line_in_troubleshooting() {
     assert!(missing.is_empty(), "docs/troubleshooting.md does not mention {missing:?}");
 }
 
+#[test]
+fn every_failure_mode_names_tests_that_there_are() {
+    let tests = [sources("src"), sources("tests")].concat();
+    let is_there = |name: &str| {
+        let (function, title) = (format!("fn {name}("), format!("\"{name}\""));
+        tests.iter().any(|text| text.contains(&function) || text.contains(&title))
+    };
+    let page = read("docs/failure-modes.md");
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| ")).collect();
+    let told = rows.iter().filter(|row| !row.starts_with("| failure |"));
+    let mut count = 0;
+    for row in told {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        assert_eq!(cells.len(), 5, "{row}");
+        let names: Vec<&str> = cells[4].split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "no test: {row}");
+        for name in names {
+            assert!(is_there(name), "no test is called `{name}`: {row}");
+        }
+        count += 1;
+    }
+    assert!(count > 30, "{count} failure modes");
+}
+
 /// Every metric that there may be.
 pub(crate) fn metrics() -> Vec<Described> {
     let telemetry = Telemetry::new(|registry| orca::app::Meters::default().register(registry));
