@@ -64,7 +64,8 @@ impl Machine {
 /// Where a link stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkState {
-    /// No stream to the machine's sshd yet, or none again.
+    /// No stream to the machine's sshd yet, or none again. Here and in the next, `since` is the end of the last
+    /// attachment, or the link's beginning.
     Dialing { since: Timestamp, error: Option<String>, was_attached: bool },
     /// SSH is up, files are going over; `step` names what is being waited for.
     Bootstrapping { since: Timestamp, step: &'static str },

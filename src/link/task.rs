@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 use rustls::ClientConfig;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
@@ -145,22 +146,29 @@ impl Link {
     }
 
     fn step(&self, step: &'static str) {
-        self.update(|status| status.state = LinkState::Bootstrapping { since: clock::now(), step });
+        self.update(|status| {
+            status.state = LinkState::Bootstrapping { since: unattached_since(&status.state), step };
+        });
     }
 
-    /// The last attempt ended; `since` stays what it was while the machine was dialed all along.
+    /// The last attempt ended.
     fn dialing(&self, error: String, was_attached: bool) {
         let progress = *self.upstream.progress.borrow();
         self.update(|status| {
-            let since = match &status.state {
-                LinkState::Dialing { since, .. } => *since,
-                LinkState::Bootstrapping { .. } | LinkState::Attached { .. } | LinkState::Broken { .. } => {
-                    clock::now()
-                }
-            };
+            let since = unattached_since(&status.state);
             status.state = LinkState::Dialing { since, error: Some(error), was_attached };
             note(status, progress);
         });
+    }
+}
+
+/// Since when the link has not been attached, however many attempts were made.
+fn unattached_since(state: &LinkState) -> Timestamp {
+    match state {
+        LinkState::Dialing { since, .. }
+        | LinkState::Bootstrapping { since, .. }
+        | LinkState::Broken { since, .. } => *since,
+        LinkState::Attached { .. } => clock::now(),
     }
 }
 

@@ -678,6 +678,24 @@ async fn a_kubelet_that_is_silent_for_long_is_a_lost_contact_until_it_answers() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn contact_is_lost_since_the_last_attachment_however_many_attempts_fail_in_whichever_way() {
+    let world = World::new();
+    let bench = Bench::attached(&world).await;
+    *world.probe.lock().unwrap() = "nothing of use".to_owned();
+    let lost = crate::clock::now();
+    world.cut_all();
+    for _ in 0..5 {
+        sleep(Duration::from_secs(60)).await;
+        let (LinkState::Dialing { since, .. } | LinkState::Bootstrapping { since, .. }) =
+            bench.link.status().state
+        else {
+            panic!("{:?}", bench.link.status().state)
+        };
+        assert!(since.duration_since(lost).as_secs() < 5, "{since}, lost at {lost}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dropped_link_leaves_no_connection() {
     let world = World::new();
     let bench = Bench::attached(&world).await;
