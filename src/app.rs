@@ -1,398 +1,209 @@
 //! The only place that knows every part: wires the ports, owns the tasks and their end.
+//!
+//! A process prepares all that is ready before it leads (`parts`), follows until it is elected, and then acts (`acting`)
+//! until it is asked to end (`shutdown`), or until it has lost the election: then it ends at once.
 
+mod acting;
+mod archive;
 mod checks;
+mod cluster;
 mod meters;
+mod parts;
+mod shutdown;
+mod signals;
+mod tasks;
 mod traced;
 
+pub use cluster::kube_config;
 pub use meters::Meters;
+pub use shutdown::{Lease, Report};
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use k8s_openapi::api::core::v1::Namespace;
-use kube::Client;
-use kube::api::Api;
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use tokio::signal::unix::{SignalKind, signal};
+use anyhow::{Context as _, Result};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio_util::task::TaskTracker;
+use tokio::time::timeout;
 
-use crate::cloud::ec2::{Ec2, sdk_config};
-use crate::config::{Config, Tls, TunnelKind};
-use crate::controller::{Controller, Deps};
-use crate::endpoint::authn::Authenticator;
-use crate::endpoint::authz::Authorizer;
-use crate::endpoint::{Endpoint, csr, server, tls};
-use crate::gateway::{self, Gateway};
-use crate::gpu::{self, Gpus};
-use crate::informer::PodInformer;
-use crate::keys::Keys;
-use crate::link::{LinkDeps, LinkSettings, LiveLinks};
-use crate::logs::archiver::{self, Archiver, Drain};
-use crate::logs::store::Store;
-use crate::logs::store::cloudwatch::{CloudWatch, Group};
-use crate::logs::{answer, names};
-use crate::market::MarketCache;
-use crate::node;
-use crate::stats::Stats;
-use crate::stats::collect::Collector;
-use crate::telemetry::{Probe, Telemetry};
-use crate::tunnel::Transport;
-use crate::tunnel::direct::DirectTransport;
-use crate::tunnel::ssm::{SsmOptions, SsmTransport};
+use crate::leader::{Election, Lost, Role, watchdog};
+use acting::{Acting, act};
+use parts::Parts;
+use shutdown::shut_down;
+use signals::Signals;
+use tasks::Tasks;
 
-/// Name of the Secret with ORCA's own keys.
-const KEYS: &str = "orca-keys";
-/// How long the API server may take to answer at start.
-const START: Duration = Duration::from_secs(30);
+use crate::config::Config;
 
 /// What is not in the configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppOptions {
     /// Else `$KUBECONFIG`, `~/.kube/config` or the service account.
     pub kubeconfig: Option<PathBuf>,
-    /// The namespace that ORCA keeps its Secret in.
+    /// The namespace that ORCA keeps its Secret and its Lease in.
     pub namespace: String,
+    /// By which it stands for election; no two processes that live at one time may have the same.
+    pub identity: String,
 }
 
-/// Runs until a signal asks it to stop. Machines and their containers stay as they are: the next start finds them.
+/// How a run ended, where nothing went wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It was asked to, and this was left.
+    Stopped(Report),
+    /// It was asked twice, and finished nothing.
+    Cut,
+    /// Somebody else acts now, or may.
+    Lost(Lost),
+}
+
+impl End {
+    /// The exit code of the process; 1 is any error, and 2 what was typed wrong.
+    #[must_use]
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Stopped(report) if report.is_clean() => 0,
+            Self::Stopped(_) => 3,
+            Self::Lost(_) => LOST,
+            Self::Cut => 5,
+        }
+    }
+}
+
+/// The exit code of a leader that is none any more.
+const LOST: u8 = 4;
+/// How long the first word about the Lease is waited for before pods are watched all the same.
+const VERDICT: Duration = Duration::from_secs(2);
+/// A process whose fence has closed ends by itself within this, or is ended.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Runs until a signal asks it to stop, or it loses the election. Machines and their containers stay as they are: the
+/// next start finds them.
 ///
 /// # Errors
 /// When a part cannot start, or ends by itself.
-pub async fn run(config: Config, options: AppOptions) -> Result<()> {
+pub async fn run(config: Config, options: AppOptions) -> Result<End> {
     let mut stop = Signals::new()?;
-    let mut tasks = tokio::select! {
-        started = start(config, options) => started?,
+    let mut tasks = Tasks::default();
+    let (parts, socket) = tokio::select! {
+        prepared = Parts::prepare(config, options, &mut tasks) => prepared?,
+        name = stop.next() => return Ok(stopped_early(name)),
+    };
+    let election = parts.stand();
+    let mut role = election.role();
+    let before = tokio::select! {
+        elected = elected(&parts, &mut tasks, &mut role) => elected?,
         name = stop.next() => {
-            tracing::info!(signal = name, "stopped while starting");
-            return Ok(());
+            // It may have been elected in this very moment.
+            drop(election.resign(GRACE).await);
+            return Ok(stopped_early(name));
         }
     };
+    let code = Arc::new(AtomicU8::new(LOST));
+    if parts.config.leader_election.is_some() {
+        let (fence, code) = (parts.fence.clone(), code.clone());
+        // It ends with the process, or the process with it.
+        drop(watchdog(fence, GRACE, move || end_now(code.load(Ordering::SeqCst)))?);
+    }
+    let acting = act(&parts, &mut tasks, socket, before)?;
+    let name = tokio::select! {
+        lost = lost(&mut role) => return Ok(End::Lost(lost)),
+        error = tasks.broken() => return Err(error),
+        name = stop.next() => name,
+    };
+    tracing::info!(signal = name, deadline_ms = parts.config.shutdown.deadline.as_millis(), "stopping");
+    // What it ends with if it is ended while it says goodbye.
+    code.store(End::Cut.code(), Ordering::SeqCst);
+    finish(&parts, acting, tasks, election, &mut stop).await
+}
+
+async fn finish(
+    parts: &Parts,
+    acting: Acting,
+    tasks: Tasks,
+    election: Election,
+    stop: &mut Signals,
+) -> Result<End> {
+    let mut role = election.role();
+    let deadline = parts.config.shutdown.deadline + GRACE;
     tokio::select! {
-        ended = tasks.join_next() => match ended.context("nothing runs")?.context("a task failed")? {
-            (name, Ok(())) => bail!("{name} ended by itself"),
-            (name, Err(error)) => Err(error.context(name)),
-        },
+        report = timeout(deadline, shut_down(parts, &acting, tasks, election)) => {
+            Ok(End::Stopped(report.context("stopping took longer than shutdown.deadline")?))
+        }
+        lost = lost(&mut role) => Ok(End::Lost(lost)),
         name = stop.next() => {
-            tracing::info!(signal = name, "stopping; machines and their pods go on");
-            tasks.shutdown().await;
-            Ok(())
+            tracing::warn!(signal = name, "asked again: stopped at once, and all that was under way is left");
+            Ok(End::Cut)
         }
     }
 }
 
-/// Everything that runs, each under the name that an early end is told with.
-type Tasks = JoinSet<(&'static str, Result<()>)>;
-
-async fn start(config: Config, options: AppOptions) -> Result<Tasks> {
-    let config = Arc::new(config);
-    let kube = kube_config(options.kubeconfig.as_deref()).await?;
-    let client = Client::try_from(kube.clone()).context("preparing the client of the API server")?;
-    let cluster = Cluster::ask(&client).await?;
-    let keys = Keys::load_or_create(&client, &options.namespace, KEYS).await?;
-    tracing::info!(
-        node = config.node.name,
-        cluster = cluster.id,
-        server = cluster.version,
-        "orca {} starts",
-        env!("CARGO_PKG_VERSION")
-    );
-
-    let sdk = sdk_config(&config.aws).await;
-    let mut meters = Meters { gpus: Gpus::new(&config.node.name), ..Meters::default() };
-    let ec2 = Arc::new(Ec2::new(&sdk, &config, &cluster.id, cluster.minor, meters.cloud.clone()));
-    let transport: Arc<dyn Transport> = match config.aws.tunnel {
-        TunnelKind::Ssm => Arc::new(SsmTransport::new(&sdk, SsmOptions::default())),
-        TunnelKind::Direct => Arc::new(DirectTransport),
-    };
-    let pods = PodInformer::new();
-    let gateway = Gateway::new(gateway::Settings {
-        node: config.node.name.clone(),
-        kube: kube.clone(),
-        pods: pods.clone(),
-        keys: keys.clone(),
-        gpu_resource: config.node.gpu.resource.clone(),
-    })?;
-    let links = LiveLinks::new(LinkDeps {
-        transport,
-        cloud: ec2.clone(),
-        gateway: gateway.clone(),
-        keys: keys.clone(),
-        settings: LinkSettings::from(config.as_ref()),
-    })?;
-    let archive = Archive::new(&config, &sdk, &cluster.id, &links, &pods)?;
-    let market = Arc::new(MarketCache::new(ec2.clone()));
-    let (traces, exporter) = traced::traces(&config, &cluster.id, meters.traces.clone())?;
-    let controller = Controller::new(Deps {
-        client: client.clone(),
-        pods: pods.clone(),
-        cloud: ec2.clone(),
-        market: market.clone(),
-        links: links.clone(),
-        logs: archive.archiver.clone().map(|archiver| -> Arc<dyn Drain> { archiver }),
-        ssh_public: keys.ssh_public.clone(),
-        config: config.clone(),
-        cluster_id: cluster.id.clone(),
-        metrics: meters.controller.clone(),
-        traces,
-    });
-    meters.gateway = gateway.metrics();
-    meters.market = market.metrics();
-    meters.links = links.metrics();
-    meters.pod_watch_errors = pods.watch_errors();
-    meters.logs = archive.metrics.clone();
-    let telemetry = Telemetry::new(|registry| meters.register(registry));
-    checks::add(&telemetry.health, &meters);
-    let watch = gpu::Watch {
-        gpus: meters.gpus.clone(),
-        links: links.clone(),
-        pods: pods.clone(),
-        tell: controller.teller(),
-        gpu_resource: config.node.gpu.resource.clone(),
-    };
-    let live = controller.live();
-    let telemetry = telemetry
-        .with_capacity(move || serde_json::to_value(live()).expect("a page has only texts and numbers"));
-    let node = node::Deps {
-        client: client.clone(),
-        settings: node::Settings::new(&config, &cluster.id, &cluster.version),
-        cloud: controller.cloud_health(),
-        logs: archive.health(),
-        features: Arc::new(move || gateway.declared_features()),
-        ceilings: controller.ceilings(),
-        metrics: meters.node.clone(),
-    };
-
-    let mut tasks = Tasks::new();
-    let serving = serving(&mut tasks, &config, &client, &kube, meters.certificate.clone())?;
-    if let Some(address) = config.metrics.listen {
-        let telemetry = telemetry.clone();
-        spawn(&mut tasks, "the metrics server", async move { telemetry.serve(address).await });
-    }
-    let stats = Arc::new(Stats::new(config.node.name.clone(), Arc::new(meters.gpus.clone())));
-    let collector = Collector { stats: stats.clone(), links: links.clone(), metrics: meters.scrapes.clone() };
-    spawn(&mut tasks, "the collector of numbers", async move {
-        collector.run().await;
-        Ok(())
-    });
-    let endpoint = Endpoint {
-        pods: pods.clone(),
-        links,
-        archive: archive.store.map(answer::Archive::new),
-        authenticator: Authenticator::new(client.clone()),
-        authorizer: Authorizer::new(client.clone(), config.node.name.clone()),
-        stats,
-        telemetry: telemetry.clone(),
-        streams: TaskTracker::new(),
-        metrics: meters.endpoint.clone(),
-    };
-    serve_endpoint(&mut tasks, &config, &client, serving, endpoint).await?;
-    let ready = telemetry.health.check("pods", Probe::Ready, "the pods of this node were not read yet");
-    let (watched, synced) = (pods.clone(), pods);
-    let (watch_client, watch_node) = (client, config.node.name.clone());
-    spawn(&mut tasks, "the watch of pods", async move {
-        watched.run(watch_client, watch_node).await;
-        Ok(())
-    });
-    spawn(&mut tasks, "the node", node::run(node));
-    if let Some(archiver) = archive.archiver {
-        spawn(&mut tasks, "the archive of logs", async move {
-            archiver.run().await;
-            Ok(())
-        });
-    }
-    if let Some(exporter) = exporter {
-        // It ends with the controller, which tells it what to send.
-        spawn(&mut tasks, "the export of traces", async move {
-            exporter.run().await;
-            Ok(())
-        });
-    }
-    spawn(&mut tasks, "the watch of GPUs", async move {
-        watch.run().await;
-        Ok(())
-    });
-    spawn(&mut tasks, "the market", async move {
-        market.run().await;
-        Ok(())
-    });
-    spawn(&mut tasks, "the controller", async move {
-        synced.wait_synced().await;
-        ready.pass();
-        controller.run().await;
-        Ok(())
-    });
-    Ok(tasks)
-}
-
-/// The archive of logs, if there is one.
-struct Archive {
-    store: Option<Arc<dyn Store>>,
-    archiver: Option<Arc<Archiver>>,
-    metrics: archiver::Metrics,
-}
-
-impl Archive {
-    fn new(
-        config: &Config,
-        sdk: &aws_config::SdkConfig,
-        cluster_id: &str,
-        links: &Arc<LiveLinks>,
-        pods: &Arc<PodInformer>,
-    ) -> Result<Self> {
-        let metrics = archiver::Metrics::default();
-        let Some(logs) = &config.logs else {
-            return Ok(Self { store: None, archiver: None, metrics });
-        };
-        let group = Group {
-            name: logs.group.clone().map_or_else(|| names::group(cluster_id), Ok)?,
-            retention_days: logs.retention_days,
-            kms_key: logs.kms_key_id.clone(),
-            tags: config.aws.tags.clone(),
-        };
-        let store: Arc<dyn Store> = Arc::new(CloudWatch::new(sdk, group));
-        let archiver = Archiver::new(archiver::Deps {
-            store: store.clone(),
-            links: links.clone(),
-            pods: pods.clone(),
-            retention: logs.retention_days.map(|days| Duration::from_hours(24 * u64::from(days))),
-            metrics: metrics.clone(),
-        });
-        Ok(Self { store: Some(store), archiver: Some(archiver), metrics })
-    }
-
-    fn health(&self) -> watch::Receiver<archiver::Health> {
-        let off = || watch::channel(archiver::Health::Off).1;
-        self.archiver.as_ref().map_or_else(off, |archiver| archiver.health())
-    }
-}
-
-/// Where the endpoint's certificate comes from; the task that asks the cluster for one, if it is the cluster.
-fn serving(
+/// Waits until this process leads, warm: what is known of pods then is no older than its leadership. Answers who led
+/// before.
+async fn elected(
+    parts: &Parts,
     tasks: &mut Tasks,
-    config: &Config,
-    client: &Client,
-    kube: &kube::Config,
-    metrics: csr::Metrics,
-) -> Result<tls::Serving> {
-    let kubelet = &config.kubelet;
-    match &kubelet.tls {
-        Tls::Files(files) => Ok(tls::Serving::Files(files.clone())),
-        Tls::SelfSigned => {
-            tracing::warn!(
-                "the endpoint's certificate is self-signed, and an API server with --kubelet-certificate-authority will refuse it: see kubelet.tls.mode"
-            );
-            Ok(tls::Serving::SelfSigned)
+    role: &mut watch::Receiver<Role>,
+) -> Result<Option<String>> {
+    // Who leads at once reads the pods once.
+    drop(timeout(VERDICT, role.wait_for(|role| *role != Role::Stands)).await);
+    let mut is_warm = false;
+    loop {
+        let now = role.borrow_and_update().clone();
+        match now {
+            Role::Leads { before } => {
+                tracing::info!(identity = parts.identity, before, "leads");
+                if is_warm {
+                    let mut held = role.clone();
+                    tokio::select! {
+                        () = parts.pods.refresh() => {}
+                        lost = lost(&mut held) => return Err(lost.into()),
+                    }
+                } else {
+                    parts.watch_pods(tasks);
+                }
+                return Ok(before);
+            }
+            Role::Follows { holder } => tracing::info!(identity = parts.identity, leader = holder, "follows"),
+            Role::Stands => tracing::warn!(identity = parts.identity, "does not know yet who leads"),
+            Role::Lost(lost) => return Err(lost.into()),
         }
-        Tls::Csr { signer } => {
-            let node = &config.node.name;
-            let requester = csr::Requester {
-                node: Client::try_from(gateway::as_node(kube, node))
-                    .context("preparing the client that asks for a certificate")?,
-                own: client.clone(),
-                subject: csr::Subject {
-                    node: node.clone(),
-                    address: kubelet.address,
-                    signer: signer.clone(),
-                },
-                metrics,
-            };
-            let (sender, issued) = watch::channel(None);
-            spawn(tasks, "the requests for a certificate", async move {
-                requester.run(&sender).await;
-                Ok(())
-            });
-            Ok(tls::Serving::Issued(issued))
+        if !is_warm {
+            parts.watch_pods(tasks);
+            is_warm = true;
         }
-    }
-}
-
-async fn serve_endpoint(
-    tasks: &mut Tasks,
-    config: &Config,
-    client: &Client,
-    serving: tls::Serving,
-    endpoint: Endpoint,
-) -> Result<()> {
-    let kubelet = &config.kubelet;
-    let source = tls::Source::new(client.clone(), serving, &config.node.name, kubelet.address)?;
-    let (current, tls) = watch::channel(source.load().await?);
-    let endpoint = Arc::new(endpoint);
-    let listener = server::bind(kubelet.listen).await?;
-    spawn(tasks, "the endpoint", async move {
-        server::serve(endpoint, listener, tls).await;
-        Ok(())
-    });
-    spawn(tasks, "the endpoint's certificates", async move {
-        source.refresh(&current).await;
-        Ok(())
-    });
-    Ok(())
-}
-
-fn spawn(tasks: &mut Tasks, name: &'static str, task: impl Future<Output = Result<()>> + Send + 'static) {
-    tasks.spawn(async move { (name, task.await) });
-}
-
-/// What is asked of the cluster once.
-struct Cluster {
-    /// The UID of the namespace `kube-system`: the one thing that every cluster has and keeps.
-    id: String,
-    /// Such as `v1.36.3`.
-    version: String,
-    minor: u32,
-}
-
-impl Cluster {
-    async fn ask(client: &Client) -> Result<Self> {
-        let info = tokio::time::timeout(START, client.apiserver_version())
-            .await
-            .context("asking the API server for its version")?
-            .context("asking the API server for its version")?;
-        // Managed clusters report `36+`.
-        let minor = info
-            .minor
-            .trim_end_matches('+')
-            .parse()
-            .with_context(|| format!("minor version `{}`", info.minor))?;
-        let namespaces: Api<Namespace> = Api::all(client.clone());
-        let system = namespaces.get("kube-system").await.context("reading namespace `kube-system`")?;
-        let id = system.metadata.uid.context("namespace `kube-system` has no uid")?;
-        Ok(Self { id, version: info.git_version, minor })
-    }
-}
-
-/// How to reach the API server: by the file, else by `$KUBECONFIG`, `~/.kube/config` or the service account.
-///
-/// # Errors
-/// When there is no configuration, or it does not parse.
-pub async fn kube_config(kubeconfig: Option<&std::path::Path>) -> Result<kube::Config> {
-    let Some(file) = kubeconfig else {
-        return kube::Config::infer().await.context("no kubeconfig, and not in a cluster");
-    };
-    let read = || format!("reading the kubeconfig `{}`", file.display());
-    let parsed = Kubeconfig::read_from(file).with_context(read)?;
-    kube::Config::from_custom_kubeconfig(parsed, &KubeConfigOptions::default()).await.with_context(read)
-}
-
-/// SIGTERM and SIGINT.
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) -> &'static str {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+            error = tasks.broken() => return Err(error),
+            changed = role.changed() => changed.context("the election ended by itself")?,
         }
     }
+}
+
+/// Waits until it leads no more.
+async fn lost(role: &mut watch::Receiver<Role>) -> Lost {
+    loop {
+        if let Role::Lost(lost) = &*role.borrow_and_update() {
+            return lost.clone();
+        }
+        if role.changed().await.is_err() {
+            // Nobody else ever leads, or it was given up by ourselves.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn stopped_early(signal: &'static str) -> End {
+    tracing::info!(signal, "stopped before it led");
+    End::Stopped(Report::default())
+}
+
+/// Ends a process that does not end by itself although it must not act any more.
+#[expect(
+    clippy::exit,
+    reason = "its runtime may be stalled, and whoever is stalled cannot be asked to return"
+)]
+fn end_now(code: u8) {
+    tracing::error!(code, "this process may not act any more, and did not end by itself: it is ended");
+    std::process::exit(i32::from(code));
 }

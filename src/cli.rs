@@ -68,6 +68,9 @@ struct Common {
     /// Address of the pod that ORCA runs in, from the downward API
     #[arg(long, env = "POD_IP", hide = true)]
     pod_ip: Option<IpAddr>,
+    /// Name of the pod that ORCA runs in, from the downward API: by it a restarted container takes its own Lease over
+    #[arg(long, env = "POD_NAME", hide = true)]
+    pod_name: Option<String>,
     /// Log filter, instead of logging.level
     #[arg(long, env = "RUST_LOG", hide = true)]
     log: Option<String>,

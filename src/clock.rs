@@ -1,7 +1,7 @@
-//! The one place that reads the wall clock. Pure code takes the time as an argument.
+//! The one place that reads clocks. Pure code takes the time as an argument.
 //!
 //! What is compared with the times of others (the API server's, EC2's, a signature's) is [`now`]; what is compared
-//! only with itself is [`steady`], or tokio's `Instant`.
+//! only with itself is [`steady`], or tokio's `Instant`; who has to know how long it was frozen asks [`since_boot`].
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,6 +46,15 @@ pub fn steady() -> Timestamp {
     .unwrap_or(*wall)
 }
 
+/// How long ago the machine was booted, the time that it or this process was suspended included: only this clock tells a
+/// process that was frozen how late it is.
+#[must_use]
+pub fn since_boot() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    // Neither is negative: the clock began with the boot.
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
 /// `at + by`, or the end of time. Pure.
 #[must_use]
 pub fn after(at: Timestamp, by: Duration) -> Timestamp {
@@ -69,6 +78,14 @@ mod tests {
             assert!(passed(0) < 600, "an hour of a paused clock is none of the wall's");
             assert_eq!(passed(1), 3600);
         });
+    }
+
+    #[test]
+    fn the_time_since_boot_goes_on_beside_any_paused_clock() {
+        let before = since_boot();
+        assert!(before > Duration::ZERO);
+        std::thread::sleep(Duration::from_millis(2));
+        assert!(since_boot() >= before + Duration::from_millis(2));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 pub mod audit;
 pub mod ec2;
+pub mod fenced;
 pub mod memory;
 
 mod capacity;

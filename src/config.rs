@@ -9,6 +9,7 @@ mod docs;
 pub mod documents;
 mod instances;
 mod keys;
+mod leader;
 mod logs;
 pub(crate) mod quantity;
 mod raw;
@@ -39,6 +40,9 @@ pub struct Config {
     pub guest: Guest,
     pub limits: Limits,
     pub kubelet: Kubelet,
+    /// `None`: this process leads, and nobody else is asked.
+    pub leader_election: Option<LeaderElection>,
+    pub shutdown: Shutdown,
     /// `None`: logs are not archived.
     pub logs: Option<Logs>,
     pub logging: Logging,
@@ -233,6 +237,24 @@ pub enum Tls {
 pub struct TlsFiles {
     pub cert_file: PathBuf,
     pub key_file: PathBuf,
+}
+
+/// `leaderElection`: which of several processes acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaderElection {
+    /// Whole seconds: the Lease has no others.
+    pub lease_duration: Duration,
+    /// Shorter than `lease_duration`.
+    pub renew_deadline: Duration,
+    /// At most half of `renew_deadline`.
+    pub retry_period: Duration,
+}
+
+/// `shutdown`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shutdown {
+    /// From the first signal to the end of the process.
+    pub deadline: Duration,
 }
 
 /// `logs`: the archive of container logs.

@@ -10,6 +10,7 @@ mod breaker;
 mod ceiling;
 mod changes;
 mod deadline;
+mod drain;
 mod fleet;
 mod health;
 mod journey;
@@ -53,6 +54,7 @@ use crate::pod::state::State;
 use crate::telemetry::Traces;
 
 use deadline::deadline;
+pub use drain::{Draining, Left};
 pub use metrics::Metrics;
 pub(crate) use owners::Owners;
 use queue::{Queue, Urgency};
@@ -120,6 +122,7 @@ struct Core {
     story: story::Story,
     health: health::Health,
     launches: Semaphore,
+    draining: Draining,
 }
 
 impl std::fmt::Debug for Deps {
@@ -183,6 +186,7 @@ impl Controller {
             blocked: Mutex::default(),
             story,
             launches: Semaphore::new(LAUNCHES),
+            draining: Draining::default(),
         });
         Self { core, lines }
     }
@@ -191,6 +195,12 @@ impl Controller {
     #[must_use]
     pub fn cloud_health(&self) -> watch::Receiver<CloudHealth> {
         self.core.health.subscribe()
+    }
+
+    /// How it is stopped.
+    #[must_use]
+    pub fn draining(&self) -> Draining {
+        self.core.draining.clone()
     }
 
     /// Tells a pod something, as an event.
@@ -207,7 +217,8 @@ impl Controller {
         Arc::new(move || core.ceilings())
     }
 
-    /// Works until it is dropped. It only returns when a part of it died, which is a bug: the process should end.
+    /// Works until it is dropped, or has drained. It only returns when a part of it died, which is a bug: the process
+    /// should end.
     pub async fn run(self) {
         let Self { core, lines } = self;
         let mut parts = JoinSet::new();
@@ -232,11 +243,19 @@ impl Controller {
                         tracing::error!(%error, "a pass died");
                     }
                 }
-                (slot, uid) = next(&core.queue, &slots) => {
+                () = core.draining.asked(), if !core.draining.is_asked() || passes.is_empty() => {
+                    if passes.is_empty() {
+                        core.story.told().await;
+                        core.draining.is_done();
+                        return std::future::pending().await;
+                    }
+                }
+                (slot, uid) = next(&core.queue, &slots), if !core.draining.is_asked() => {
                     core.metrics.queue.set(i64::try_from(core.queue.depth()).unwrap_or(i64::MAX));
                     passes.spawn(core.clone().pass(uid, slot));
                 }
             }
+            core.draining.under_way(passes.len());
         }
     }
 }

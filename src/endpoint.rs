@@ -17,16 +17,17 @@ mod numbers;
 pub mod route;
 pub mod server;
 pub mod splice;
+mod streams;
 pub mod tls;
 mod unproven;
 
 pub use metrics::Metrics;
+pub use streams::Streams;
 
 use std::sync::Arc;
 
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
-use tokio_util::task::TaskTracker;
 
 use crate::informer::PodInformer;
 use crate::link::Links;
@@ -51,8 +52,7 @@ pub struct Endpoint {
     pub stats: Arc<Stats>,
     /// Of this process.
     pub telemetry: Telemetry,
-    /// Spliced connections outlive the request that upgraded them; shutdown waits for them here.
-    pub streams: TaskTracker,
+    pub streams: Streams,
     pub metrics: Metrics,
 }
 

@@ -52,6 +52,7 @@ use self::upstream::Upstream;
 use crate::clock;
 use crate::informer::PodInformer;
 use crate::keys::Keys;
+use crate::leader::Fence;
 use crate::tunnel::ByteStream;
 
 /// What the gateway stands on.
@@ -65,6 +66,8 @@ pub struct Settings {
     pub keys: Keys,
     /// The extended resource that stands for GPUs, such as `nvidia.com/gpu`.
     pub gpu_resource: String,
+    /// What guests ask to change reaches the API server while it is open.
+    pub fence: Fence,
 }
 
 /// One guest: a machine and the one pod it may see.
@@ -133,8 +136,8 @@ impl Gateway {
     pub fn new(settings: Settings) -> anyhow::Result<Arc<Self>> {
         tokio::runtime::Handle::try_current().context("starting the gateway's watches")?;
         let now = clock::now();
-        let upstream =
-            Upstream::new(&settings.kube, &settings.node).context("making the gateway's clients")?;
+        let upstream = Upstream::new(&settings.kube, &settings.node, &settings.fence)
+            .context("making the gateway's clients")?;
         let serving = Serving::new(&settings.keys.serving_ca_cert, &settings.keys.serving_ca_key, now)?;
         let metrics = Metrics::default();
         let services =

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::Api;
@@ -28,6 +29,9 @@ pub struct PodInformer {
     pods: RwLock<HashMap<(String, String), Arc<Pod>>>,
     changes: broadcast::Sender<Changed>,
     synced: watch::Sender<bool>,
+    /// How often a new list was asked for, and which of these was answered last.
+    asked: watch::Sender<u64>,
+    answered: watch::Sender<u64>,
     watch_errors: Counter,
 }
 
@@ -44,6 +48,8 @@ impl PodInformer {
             pods: RwLock::default(),
             changes,
             synced: watch::Sender::new(false),
+            asked: watch::Sender::new(0),
+            answered: watch::Sender::new(0),
             watch_errors: Counter::default(),
         })
     }
@@ -52,7 +58,24 @@ impl PodInformer {
     pub async fn run(self: Arc<Self>, client: Client, node: String) {
         let api: Api<DeserializeGuard<Pod>> = Api::all(client);
         let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
-        let mut events = watcher::watcher(api, config).default_backoff().boxed();
+        let mut asked = self.asked.subscribe();
+        loop {
+            let turn = *asked.borrow_and_update();
+            let events = watcher::watcher(api.clone(), config.clone()).default_backoff().boxed();
+            tokio::select! {
+                () = self.take(events, turn) => return,
+                // Never an error: the sender is a field of `self`.
+                _ = asked.changed() => {}
+            }
+        }
+    }
+
+    /// Takes in what a watch tells. `turn` is how often a list had been asked for when it began.
+    async fn take(
+        &self,
+        mut events: BoxStream<'static, Result<watcher::Event<DeserializeGuard<Pod>>, watcher::Error>>,
+        turn: u64,
+    ) {
         let mut listed: HashMap<(String, String), Arc<Pod>> = HashMap::new();
         loop {
             match events.try_next().await {
@@ -62,7 +85,10 @@ impl PodInformer {
                         listed.insert(key(&pod), pod);
                     }
                 }
-                Ok(Some(watcher::Event::InitDone)) => self.replace(std::mem::take(&mut listed)),
+                Ok(Some(watcher::Event::InitDone)) => {
+                    self.replace(std::mem::take(&mut listed));
+                    self.answered.send_replace(turn);
+                }
                 Ok(Some(watcher::Event::Apply(pod))) => {
                     if let Some(pod) = parsed(pod) {
                         self.apply(&pod);
@@ -113,6 +139,19 @@ impl PodInformer {
         let mut synced = self.synced.subscribe();
         // An error means that the sender is gone, and the sender is a field of `self`.
         drop(synced.wait_for(|done| *done).await);
+    }
+
+    /// Reads everything anew and waits for it: what is known then is no older than this call. Whoever did not act until
+    /// now needs it, since a watch may be silent long before it ends.
+    pub async fn refresh(&self) {
+        let mut turn = 0;
+        self.asked.send_modify(|asked| {
+            *asked += 1;
+            turn = *asked;
+        });
+        let mut answered = self.answered.subscribe();
+        // As above.
+        drop(answered.wait_for(|answered| *answered >= turn).await);
     }
 
     /// Changes from now on.

@@ -24,6 +24,7 @@ pub mod node;
 pub mod stats;
 
 pub mod keys;
+pub mod leader;
 
 pub mod app;
 pub mod cli;

@@ -1,4 +1,7 @@
 //! What `/livez` and `/readyz` look at. Each check reads what its part noted last and waits for nobody.
+//!
+//! A process that does not lead is ready when it could: it hears of the election, and what only a leader does is not
+//! asked of it.
 
 use std::time::Duration;
 
@@ -11,6 +14,8 @@ use crate::telemetry::{Health, Probe};
 
 /// The Lease is renewed every ten seconds, and the cluster gives the node up after forty.
 const LEASE: Duration = Duration::from_secs(40);
+/// Its watch tells of each renewal, and is begun anew every four minutes where there are none.
+const HEARD: Duration = Duration::from_secs(300);
 /// The cloud is listed every ten seconds.
 const LIST: Duration = Duration::from_secs(300);
 
@@ -19,13 +24,15 @@ pub(super) fn add(health: &Health, meters: &Meters) {
     health.check("ping", Probe::Live, "").pass();
     // The process does not come so far without them.
     health.check("keys", Probe::Ready, "").pass();
-    let renewed = meters.node.renewed();
-    health.ask("api-server", Probe::Ready, move || {
-        fresh(renewed.get(), LEASE, clock::now(), "the node's lease was renewed")
+    let (leader, heard, renewed) = (meters.election.leader(), meters.election.heard(), meters.node.renewed());
+    health.ask("api-server", Probe::Ready, move || match leader.get() {
+        0 => fresh(heard.get(), HEARD, clock::now(), "the Lease of the election was seen"),
+        _ => fresh(renewed.get(), LEASE, clock::now(), "the node's lease was renewed"),
     });
-    let listed = meters.controller.listed();
-    health.ask("instances", Probe::Ready, move || {
-        fresh(listed.get(), LIST, clock::now(), "the cloud last told of its machines")
+    let (leader, listed) = (meters.election.leader(), meters.controller.listed());
+    health.ask("instances", Probe::Ready, move || match leader.get() {
+        0 => Ok(()),
+        _ => fresh(listed.get(), LIST, clock::now(), "the cloud last told of its machines"),
     });
     let expiry: Gauge = meters.certificate.expiry();
     health.ask("certificate", Probe::Ready, move || valid(expiry.get(), clock::now()));

@@ -8,9 +8,10 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use crate::endpoint::csr;
 use crate::gpu::Gpus;
+use crate::leader::Fence;
 use crate::logs::archiver;
 use crate::telemetry::{CloudCalls, Registry, TraceMetrics};
-use crate::{controller, endpoint, gateway, link, market, node, stats};
+use crate::{controller, endpoint, gateway, leader, link, market, node, stats};
 
 /// What each part counts. Clones share their values.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +29,7 @@ pub struct Meters {
     pub logs: archiver::Metrics,
     pub scrapes: stats::Metrics,
     pub traces: TraceMetrics,
+    pub election: leader::Metrics,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -36,18 +38,17 @@ struct Build {
 }
 
 impl Meters {
+    /// Those of a process with these GPUs and this fence.
+    pub(super) fn new(gpus: Gpus, fence: &Fence) -> Self {
+        Self { gpus, election: leader::Metrics::new(fence), ..Self::default() }
+    }
+
     /// Adds all of them to the registry.
     pub fn register(&self, registry: &mut Registry) {
         let build = Family::<Build, Gauge>::default();
         build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION") }).set(1);
         registry.register("build_info", "Always 1, with the version as a label", build);
-        let leader = Gauge::<i64>::default();
-        leader.set(1);
-        registry.register(
-            "leader",
-            "Whether this process is the one that works: 1, there is no other",
-            leader,
-        );
+        self.election.register(registry);
         self.controller.register(registry);
         self.cloud.register(registry);
         self.market.register(registry);

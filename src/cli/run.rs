@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::{Common, complain, load};
-use crate::app::{self, AppOptions};
+use crate::app::{self, AppOptions, End};
 use crate::clock;
 use crate::telemetry;
 
@@ -19,13 +19,28 @@ pub(super) async fn run(common: Common) -> ExitCode {
     for warning in warnings {
         tracing::warn!(key = warning.path, "{}", warning.text);
     }
-    let options = AppOptions { kubeconfig: common.kubeconfig, namespace: common.namespace };
+    let options = AppOptions {
+        kubeconfig: common.kubeconfig,
+        namespace: common.namespace,
+        identity: common.pod_name.filter(|name| !name.is_empty()).unwrap_or_else(identity),
+    };
     clock::follow_the_wall();
     match app::run(config, options).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(end) => {
+            if let End::Lost(lost) = &end {
+                tracing::error!(code = end.code(), "leads no more, and ends to be started again: {lost}");
+            }
+            ExitCode::from(end.code())
+        }
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// A name for a process that was given none: its host's, and something that no other process there has.
+fn identity() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}_{}", host.trim(), uuid::Uuid::new_v4())
 }

@@ -10,6 +10,7 @@ mod cache;
 mod calls;
 mod decode;
 mod errors;
+pub mod fenced;
 mod launch;
 mod market;
 pub mod probe;
@@ -29,10 +30,12 @@ use base64::Engine as _;
 
 use super::{Cloud, CloudError, Instance, LaunchSpec, TAG_CLUSTER, TAG_NODE};
 use crate::config::{Aws, Config};
+use crate::leader::Fence;
 use crate::telemetry::CloudCalls;
 use batch::Batch;
 use calls::Calls;
 pub use errors::classify;
+use fenced::Fenced;
 use rates::Rates;
 
 /// What every client of AWS is made from: region, endpoint, credentials by the SDK's usual chain, deadlines and
@@ -96,6 +99,15 @@ impl Ec2 {
             market: market::Memory::new(&config.aws, minor),
             calls,
         }
+    }
+
+    /// The same, whose calls that change something are not sent while the fence is closed.
+    #[must_use]
+    pub fn behind(mut self, fence: &Fence) -> Self {
+        let config = self.calls.client.config().to_builder().interceptor(Fenced::by(fence)).build();
+        self.calls.client = aws_sdk_ec2::Client::from_conf(config);
+        self.terminations = together::terminations(self.calls.clone());
+        self
     }
 
     /// Asks whether `launch` would be allowed, without launching.

@@ -180,6 +180,17 @@ pub(super) const KEYS: &[Key] = &[
         "With `files`: serving certificate (PEM) for `kubelet.address`, read again every minute."),
     key("kubelet.tls.keyFile", "an absolute path", Optional, "/etc/orca/tls/tls.key", "Its private key (PEM)."),
 
+    key("leaderElection.enabled", "`true` or `false`", Default("true"), "true",
+        "Whether processes with the same `node.name` agree, by a Lease of that name in ORCA's namespace, on the one that acts; the others are ready to. `false` is for a single process that nothing else ever runs beside."),
+    key("leaderElection.leaseDuration", "whole seconds such as `12s`", Default("12s"), "12s",
+        "How long the others wait after the leader's last sign of life before one of them takes over."),
+    key("leaderElection.renewDeadline", DURATION, Default("8s"), "8s",
+        "A leader that could not renew its Lease for so long stops acting, and ends. Shorter than `leaderElection.leaseDuration`: the difference is what a change that was sent in the last moment may take to arrive."),
+    key("leaderElection.retryPeriod", DURATION, Default("2s"), "2s",
+        "How often the leader renews, at most half of `leaderElection.renewDeadline`."),
+    key("shutdown.deadline", DURATION, Default("20s"), "20s",
+        "How long a process that was asked to end may take to finish what it has begun; below the pod's `terminationGracePeriodSeconds`."),
+
     key("logs.enabled", "`true` or `false`", Default("true"), "true",
         "Whether the logs of all containers go to CloudWatch Logs, where `kubectl logs` finds them when the machine is gone. CloudWatch charges for each GB (0.50 USD in us-east-1)."),
     key("logs.group", "the name of a log group", Optional, "/orca/production/pods",

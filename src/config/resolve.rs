@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::leader::{leader_election, shutdown};
 use super::logs::logs;
 use super::raw::{Reader, Typed};
 use super::{
@@ -35,6 +36,8 @@ impl Config {
             },
             limits: limits(&mut read),
             kubelet: kubelet(&mut read, facts),
+            leader_election: leader_election(&mut read),
+            shutdown: shutdown(&mut read),
             logs: logs(&mut read),
             logging: logging(&mut read),
             metrics: Metrics { listen: read.text("metrics.listen", listen_or_none).flatten() },
@@ -326,4 +329,4 @@ fn listen_or_none(text: &str) -> Option<Option<SocketAddr>> {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

@@ -252,6 +252,7 @@ impl Core {
             if let Some(at) = first_seen {
                 self.metrics.until_launch.observe(at.elapsed().as_secs_f64());
             }
+            let _under_way = self.draining.launching();
             began = Instant::now();
             from = clock::now();
             if let Some(step) = self.table.update(uid, |row| row.journey.request(pod, from)) {
@@ -293,6 +294,8 @@ impl Core {
         loop {
             tokio::select! {
                 biased;
+                // The next start launches it.
+                () = self.draining.asked() => return None,
                 turn = &mut turn => return Some(turn),
                 () = tokio::time::sleep(GLANCE) => {
                     let pod = self.observe(uid).pod;

@@ -53,6 +53,12 @@ impl Story {
         (Self { lines }, Lines(receiver))
     }
 
+    /// Waits until all that was told is being written.
+    pub(super) async fn told(&self) {
+        // An error is that nobody writes any more.
+        drop(self.lines.reserve_many(self.lines.max_capacity()).await);
+    }
+
     /// Tells something about a pod.
     pub(super) fn tell(&self, about: ObjectReference, note: Note) {
         tracing::info!(

@@ -25,6 +25,24 @@ impl Protocol {
         }
     }
 
+    /// What the guest's side says last when this process ends, and nothing of the guest may follow.
+    #[must_use]
+    pub fn farewell(self) -> Vec<u8> {
+        match self {
+            // GOAWAY, with no last stream and status 0: no new streams are to be begun.
+            Self::Spdy => vec![0x80, 3, 0, 7, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0],
+            // A close frame: going away, and why. It may have 125 bytes.
+            Self::WebSocket => {
+                let reason = b"orca ends here and goes on elsewhere: run the command again";
+                let length = u8::try_from(reason.len() + 2).unwrap_or(125);
+                let mut frame = vec![WEBSOCKET_CLOSE, length];
+                frame.extend(1001_u16.to_be_bytes());
+                frame.extend_from_slice(reason);
+                frame
+            }
+        }
+    }
+
     /// Kind of a frame and length of what follows its header; `None` while the header is not whole.
     fn header(self, head: &[u8]) -> Option<(Kind, u64)> {
         let (length, is_ping) = match self {
@@ -70,6 +88,8 @@ impl Protocol {
 
 /// A control frame of version 3 and type 6, without flags.
 const SPDY_PING: [u8; 5] = [0x80, 3, 0, 6, 0];
+/// Final frame, opcode 8.
+const WEBSOCKET_CLOSE: u8 = 0x88;
 /// Final frame, opcode 9.
 const WEBSOCKET_PING: u8 = 0x89;
 /// Final frame, opcode 10.
@@ -215,8 +235,14 @@ impl Merge {
         self.place(out);
     }
 
+    /// Whether no frame is under way.
+    #[must_use]
+    pub fn is_between(&self) -> bool {
+        self.cursor.is_between()
+    }
+
     fn place(&mut self, out: &mut Vec<u8>) {
-        if self.cursor.is_between() {
+        if self.is_between() {
             out.append(&mut self.answers);
         }
     }

@@ -17,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
 use rustls_pki_types::ServerName;
 use tokio_rustls::TlsConnector;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Endpoint;
@@ -101,9 +102,10 @@ pub async fn stream(
     }
     let agreed = answer.headers().get(header::UPGRADE).and_then(|name| name.to_str().ok());
     let protocol = agreed.and_then(Protocol::named);
+    let closing = endpoint.streams.closing();
     endpoint.streams.spawn(async move {
         let connection = connection;
-        if let Err(error) = joined(protocol, client, guest).await {
+        if let Err(error) = joined(protocol, client, guest, &closing).await {
             tracing::debug!(error = %error, "a spliced stream ended");
         }
         drop(connection);
@@ -115,9 +117,10 @@ async fn joined(
     protocol: Option<Protocol>,
     client: hyper::upgrade::OnUpgrade,
     guest: hyper::upgrade::OnUpgrade,
+    closing: &CancellationToken,
 ) -> anyhow::Result<()> {
     let (client, guest) = tokio::time::timeout(DEADLINE, async { tokio::try_join!(client, guest) }).await??;
-    splice::exchange(protocol, TokioIo::new(client), TokioIo::new(guest)).await
+    splice::exchange(protocol, TokioIo::new(client), TokioIo::new(guest), closing).await
 }
 
 /// The pod of this name.

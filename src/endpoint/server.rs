@@ -11,7 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -33,19 +33,41 @@ const PROBE: Duration = Duration::from_secs(10);
 const PROBES: u32 = 6;
 /// Connections at most: each user stream is one, and each costs four buffers of 32 KiB when spliced.
 const CONNECTIONS: usize = 4096;
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
 
-/// Binds the address.
+/// Takes the address, at which nobody is listened to yet.
 ///
 /// # Errors
 /// When it is taken, or not ours.
-pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("listening on `{address}` (kubelet.listen)"))?;
+pub fn reserve(address: SocketAddr) -> anyhow::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    let context = || format!("listening on `{address}` (kubelet.listen)");
+    let socket = socket.with_context(context)?;
+    // What is left of connections of a former process is in nobody's way.
+    socket.set_reuseaddr(true).with_context(context)?;
+    socket.bind(address).with_context(context)?;
+    Ok(socket)
+}
+
+/// Listens there from now on.
+///
+/// # Errors
+/// When somebody else began to meanwhile.
+pub fn listen(socket: TcpSocket) -> anyhow::Result<TcpListener> {
+    let listener = socket.listen(BACKLOG).context("listening (kubelet.listen)")?;
     // What is accepted inherits it.
     let keepalive = TcpKeepalive::new().with_time(IDLE).with_interval(PROBE).with_retries(PROBES);
     SockRef::from(&listener).set_tcp_keepalive(&keepalive).context("asking for keepalive")?;
     Ok(listener)
+}
+
+/// Both at once.
+///
+/// # Errors
+/// As [`reserve`].
+pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    listen(reserve(address)?)
 }
 
 /// Serves until it is dropped.
@@ -53,9 +75,16 @@ pub async fn serve(endpoint: Arc<Endpoint>, listener: TcpListener, tls: watch::R
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let unproven = Arc::new(Unproven::default());
     let mut connections = JoinSet::new();
+    let closing = endpoint.streams.closing();
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else { return };
         let accepted = tokio::select! {
+            // Who comes now is to come again, to whoever serves then.
+            () = closing.cancelled() => {
+                drop(listener);
+                while connections.join_next().await.is_some() {}
+                return std::future::pending().await;
+            }
             accepted = listener.accept() => accepted,
             Some(ended) = connections.join_next() => {
                 match ended {

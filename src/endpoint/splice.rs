@@ -10,6 +10,7 @@ use anyhow::Context;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::frames::{Merge, Pings, Protocol, Sieve};
 
@@ -26,28 +27,34 @@ const ANSWERS: usize = 8;
 /// Since when the guest has said nothing, and nothing of it waits for the client; `None` while something does.
 type Silence = watch::Receiver<Option<Instant>>;
 
-/// Passes bytes both ways until the guest has said everything, or the client has gone.
+/// Passes bytes both ways until the guest has said everything, or the client has gone; or until it is `closing`, which the
+/// client is told.
 pub async fn exchange(
     protocol: Option<Protocol>,
     client: impl AsyncRead + AsyncWrite,
     guest: impl AsyncRead + AsyncWrite,
+    closing: &CancellationToken,
 ) -> anyhow::Result<()> {
     let (mut from_client, to_client) = tokio::io::split(client);
     let told = {
         let (from_guest, to_guest) = tokio::io::split(guest);
         let (answers, due) = mpsc::channel(ANSWERS);
         let (silent, silence) = watch::channel(None);
-        let mut down = pin!(down(protocol, from_guest, to_client, due, &silent));
+        let mut down = pin!(down(protocol, from_guest, to_client, due, (&silent, closing)));
         let up = pin!(up(protocol, &mut from_client, to_guest, &answers, &silence));
         tokio::select! {
             told = &mut down => told,
-            asked = up => {
+            asked = up, if !closing.is_cancelled() => {
                 let told = tokio::time::timeout(LINGER, down).await;
                 asked?;
                 return Ok(told.context("the client has gone, and the guest does not end")??);
             }
         }
     };
+    if closing.is_cancelled() {
+        // It has been told why, and who ends the process waits.
+        return Ok(told?);
+    }
     // The client ends when it has read everything. Closed before, with a ping unread, its connection would be reset, and
     // what it has not read yet would be lost.
     if tokio::time::timeout(LINGER, tokio::io::copy(&mut from_client, &mut tokio::io::sink())).await.is_err()
@@ -102,7 +109,7 @@ async fn down(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     mut answers: mpsc::Receiver<Vec<u8>>,
-    silent: &watch::Sender<Option<Instant>>,
+    (silent, closing): (&watch::Sender<Option<Instant>>, &CancellationToken),
 ) -> std::io::Result<()> {
     let mut merge = protocol.map(Merge::new);
     let (mut buffer, mut out) = (vec![0; BUFFER], Vec::new());
@@ -125,6 +132,14 @@ async fn down(
             }
             Some(answer) = answers.recv() => {
                 if let Some(merge) = &mut merge { merge.answer(&answer, &mut out) }
+            }
+            () = closing.cancelled() => {
+                // Behind the frame under way it would not be read as what it is.
+                if let (Some(protocol), Some(merge)) = (protocol, &mut merge) && merge.is_between() {
+                    out.extend(protocol.farewell());
+                    send(&mut to, &out).await?;
+                }
+                break Ok(());
             }
         }
         silent.send_replace(None);
@@ -177,7 +192,9 @@ mod tests {
         let (client, user) = duplex(1024);
         let (near, guest) = duplex(depth);
         let (reads, writes) = split(user);
-        let spliced = tokio::spawn(exchange(Some(Protocol::Spdy), client, near));
+        let spliced = tokio::spawn(async move {
+            exchange(Some(Protocol::Spdy), client, near, &CancellationToken::new()).await
+        });
         (Ends { reads, writes, guest }, spliced)
     }
 
@@ -262,9 +279,37 @@ mod tests {
             writes.shutdown().await.unwrap();
             heard
         };
-        let (ended, (), heard) = tokio::join!(exchange(None, client, join(hears, deaf)), talk, hear);
+        let closing = CancellationToken::new();
+        let (ended, (), heard) =
+            tokio::join!(exchange(None, client, join(hears, deaf), &closing), talk, hear);
         ended.unwrap();
         assert_eq!(heard.len(), 100_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_is_told_when_the_process_ends_and_not_in_the_middle_of_a_frame() {
+        for (protocol, frame) in [
+            (Protocol::Spdy, &[0, 0, 0, 1, 0, 0, 0, 2, 7, 7][..]),
+            (Protocol::WebSocket, &[0x82, 2, 7, 7][..]),
+        ] {
+            for said in [frame, &frame[..frame.len() - 1]] {
+                let (client, mut user) = duplex(1024);
+                let (near, mut guest) = duplex(1024);
+                let closing = CancellationToken::new();
+                let close = async {
+                    guest.write_all(said).await.unwrap();
+                    let mut heard = vec![0; said.len()];
+                    user.read_exact(&mut heard).await.unwrap();
+                    closing.cancel();
+                    user.read_to_end(&mut heard).await.unwrap();
+                    heard
+                };
+                let (ended, heard) = tokio::join!(exchange(Some(protocol), client, near, &closing), close);
+                ended.unwrap();
+                let farewell = if said == frame { protocol.farewell() } else { Vec::new() };
+                assert_eq!(heard, [said, &farewell].concat(), "{protocol:?}");
+            }
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use super::answer::Refusal;
 use super::pods::{self, Live};
 use super::route::Object;
+use crate::leader::{Fence, guarded};
 
 /// The API server, as this node and as ORCA.
 #[derive(Clone)]
@@ -45,11 +46,11 @@ const LARGEST_ANSWER: usize = 8 << 20;
 
 impl Upstream {
     /// Clients for `node`, both from `base`.
-    pub(crate) fn new(base: &kube::Config, node: &str) -> Result<Self, kube::Error> {
+    pub(crate) fn new(base: &kube::Config, node: &str, fence: &Fence) -> Result<Self, kube::Error> {
         let mut own = base.clone();
         // A kubelet tries again by itself, and knows better when.
         own.default_retry = false;
-        Ok(Self { node: kube::Client::try_from(as_node(&own, node))?, own: kube::Client::try_from(own)? })
+        Ok(Self { node: guarded(as_node(&own, node), fence)?, own: guarded(own, fence)? })
     }
 
     /// The client that speaks as the node.

@@ -123,6 +123,20 @@ impl LiveLinks {
         self.hub.metrics.clone()
     }
 
+    /// Says goodbye to every machine, so that nothing of this process is in the next one's way there.
+    pub async fn close(&self, deadline: Duration) {
+        let mut closing = {
+            let mut state = self.lock();
+            let entries: Vec<_> = state.links.drain().map(|(_, entry)| entry).collect();
+            for entry in entries {
+                self.end(&mut state, entry);
+            }
+            std::mem::take(&mut state.closing)
+        };
+        // A machine that is not reached ends the connection itself.
+        drop(timeout(deadline, async { while closing.join_next().await.is_some() {} }).await);
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

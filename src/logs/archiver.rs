@@ -14,12 +14,14 @@ mod tests;
 mod words;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
 
 use self::follow::{Follow, Reach, Seen};
 use self::outbox::Pause;
@@ -127,6 +129,12 @@ struct Shared {
     changes: broadcast::Sender<String>,
     health: watch::Sender<Health>,
     started: Instant,
+    /// Nothing more is read; what is in hand is put.
+    closing: CancellationToken,
+    /// Told when that is done.
+    closed: CancellationToken,
+    /// Logs and last words that are still put, once it is closing.
+    left: AtomicUsize,
 }
 
 /// Whose logs.
@@ -187,6 +195,9 @@ impl Archiver {
             changes: broadcast::Sender::new(CHANGES),
             health: watch::Sender::default(),
             started: Instant::now(),
+            closing: CancellationToken::new(),
+            closed: CancellationToken::new(),
+            left: AtomicUsize::new(0),
         };
         let (words, to_file) = mpsc::channel(WORDS);
         let to_file = Mutex::new(Some(to_file));
@@ -210,6 +221,7 @@ impl Archiver {
         all.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let uid = tokio::select! {
+                () = self.shared.closing.cancelled() => break,
                 changed = links.recv() => changed.ok(),
                 changed = pods.recv() => changed.ok().map(|changed| changed.uid),
                 _ = all.tick() => None,
@@ -231,6 +243,25 @@ impl Archiver {
             for uid in uids {
                 self.look(&uid, &mut tasks);
             }
+        }
+        while let Ok(words) = to_file.try_recv() {
+            tasks.spawn(words::file(Arc::clone(&self.shared), words));
+        }
+        while !tasks.is_empty() {
+            self.shared.left.store(tasks.len(), Ordering::Relaxed);
+            drop(tasks.join_next().await);
+        }
+        self.shared.closed.cancel();
+        std::future::pending().await
+    }
+
+    /// Reads no more, and puts what is in hand; how many machines' logs were not put by the deadline. Those of machines
+    /// that live are read again by the next start.
+    pub async fn close(&self, deadline: Duration) -> usize {
+        self.shared.closing.cancel();
+        match timeout(deadline, self.shared.closed.cancelled()).await {
+            Ok(()) => 0,
+            Err(_) => self.shared.left.load(Ordering::Relaxed),
         }
     }
 

@@ -161,6 +161,8 @@ pub const GPU_ERROR: &str = "GPUError";
 pub const CLOUD_UNREACHABLE: &str = "CloudUnreachable";
 /// Event of the Node: it answers again. Also the condition of the Node that says whether it does.
 pub const CLOUD_REACHABLE: &str = "CloudReachable";
+/// Event of the Node: another process acts for it now.
+pub const LEADER_ELECTED: &str = "LeaderElected";
 /// Event of the Node: the endpoint's serving certificate is waited for.
 pub const CERTIFICATE_PENDING: &str = "ServingCertificatePending";
 /// Event of the Node: it was issued, and is in use.

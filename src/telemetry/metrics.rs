@@ -30,7 +30,7 @@ pub struct Telemetry {
 
 /// A page that is made when it is asked for.
 #[derive(Clone)]
-struct Page(Arc<dyn Fn() -> serde_json::Value + Send + Sync>);
+struct Page(Arc<dyn Fn() -> Option<serde_json::Value> + Send + Sync>);
 
 impl std::fmt::Debug for Page {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -48,10 +48,14 @@ impl Telemetry {
         Self { health: Health::default(), registry: Arc::new(registry), capacity: None }
     }
 
-    /// Shows what is known of capacity, as JSON, at `/capacity`: read only, for `orca capacity`.
+    /// Shows what is known of capacity, as JSON, at `/capacity`: read only, for `orca capacity`. `None` is told as a
+    /// process that does not lead, and knows nothing of it.
     #[must_use]
-    pub fn with_capacity(self, page: impl Fn() -> serde_json::Value + Send + Sync + 'static) -> Self {
-        Self { capacity: Some(Page(Arc::new(page))), ..self }
+    pub fn with_capacity<P: Into<Option<serde_json::Value>>>(
+        self,
+        page: impl Fn() -> P + Send + Sync + 'static,
+    ) -> Self {
+        Self { capacity: Some(Page(Arc::new(move || page().into()))), ..self }
     }
 
     /// `/metrics`, `/livez`, `/readyz` and `/capacity`.
@@ -129,7 +133,10 @@ async fn show_metrics(State(this): State<Telemetry>) -> Response {
 
 async fn show_capacity(State(this): State<Telemetry>) -> Response {
     match &this.capacity {
-        Some(Page(page)) => axum::Json(page()).into_response(),
+        Some(Page(page)) => match page() {
+            Some(page) => axum::Json(page).into_response(),
+            None => (StatusCode::SERVICE_UNAVAILABLE, "this process does not lead\n").into_response(),
+        },
         None => StatusCode::NOT_FOUND.into_response(),
     }
 }

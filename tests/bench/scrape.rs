@@ -108,7 +108,7 @@ async fn connect(tasks: &mut JoinSet<()>, stats: Arc<Stats>) -> Result<SendReque
         authorizer: Authorizer::new(reviews, "orca".to_owned()),
         stats,
         telemetry: Telemetry::new(|_| {}),
-        streams: tokio_util::task::TaskTracker::new(),
+        streams: orca::endpoint::Streams::default(),
     };
     let listener = server::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
     let address = listener.local_addr()?;

@@ -41,14 +41,15 @@ slay() { # STATE_DIR NAME
   rm -f "$1/$2.pid"
 }
 
-# Ends a process group that `launch` started; SIGKILL after ten seconds.
+# Ends a process group that `launch` started; SIGKILL after 25 seconds, which is what ORCA may take and some.
 finish() { # STATE_DIR NAME
   local file=$1/$2.pid pid
   [ -f "$file" ] || return 0
   if alive "$@"; then
     read -r pid _ < "$file"
     kill -TERM -- "-$pid" 2> /dev/null || true
-    for _ in $(seq 100); do alive "$@" || break; sleep 0.1; done
+    kill -CONT -- "-$pid" 2> /dev/null || true
+    for _ in $(seq 250); do alive "$@" || break; sleep 0.1; done
     kill -KILL -- "-$pid" 2> /dev/null || true
   fi
   rm -f "$file"

@@ -1,7 +1,8 @@
 #!/bin/bash
 # The local world: a control plane, the local cloud with its registry, and ORCA, all on this machine.
-# usage: world.sh up [CONFIG, also by ORCA_CONFIG] | down | orca-stop | orca-kill | orca-start [CONFIG] | apiserver-stop |
-#   apiserver-start | metrics-server
+# usage: world.sh up [CONFIG, also by ORCA_CONFIG] | down | orca-start [CONFIG] | orca-start-second | orca-stop [NAME] |
+#   orca-kill [NAME] | orca-freeze [NAME] | orca-thaw [NAME] | apiserver-stop | apiserver-start | metrics-server
+# NAME is `orca`, or `orca-second`: another replica with an address and ports of its own.
 # State is under target/local (another folder: ORCA_WORLD). One world at a time: its ports and addresses are fixed.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -15,16 +16,30 @@ programs=${ORCA_PROGRAMS:-$top/target/debug}
 # The control plane's and the node's address: on loopback, yet not a loopback address, which the API server would
 # refuse to proxy to. It lies in the local cloud's VPC, whose traffic never leaves this machine.
 host=10.88.0.10
+second=10.88.0.11
 cloud=127.0.0.1:4566
 registry=127.0.0.1:5000
 kubectl="$bin/kubernetes/kubectl --kubeconfig=$world/admin.conf"
 
 say() { printf '%s %s\n' "==>" "$*" >&2; }
 
-start_orca() {
-  local config=$1
-  AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_EC2_METADATA_DISABLED=true POD_IP=$host \
-    launch "$world" orca "$programs/orca" run --config "$config" --kubeconfig "$world/orca.conf"
+start_orca() { # CONFIG [NAME ADDRESS]
+  # The name is what a pod's would be: started again, it takes its own Lease over at once.
+  AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_EC2_METADATA_DISABLED=true POD_NAME=${2:-orca} POD_IP=${3:-$host} \
+    launch "$world" "${2:-orca}" "$programs/orca" run --config "$1" --kubeconfig "$world/orca.conf"
+}
+
+start_second() {
+  ip address replace "$second/32" dev lo
+  sed "s/listen: $host:/listen: $second:/; s/listen: 127.0.0.1:/listen: 127.0.0.2:/" "$world/orca.yaml" > "$world/orca-second.yaml"
+  start_orca "$world/orca-second.yaml" orca-second "$second"
+}
+
+# Stops a process where it stands, and lets it go on.
+signal_orca() { # SIGNAL NAME
+  local pid
+  read -r pid _ < "$world/$2.pid"
+  kill "-$1" -- "-$pid"
 }
 
 up() {
@@ -89,9 +104,10 @@ metrics_server() {
 
 down() {
   local name
-  for name in metrics-server orca scheduler controller-manager localstack registry apiserver etcd; do finish "$world" $name; done
+  for name in metrics-server orca-second orca scheduler controller-manager localstack registry apiserver etcd; do finish "$world" $name; done
   [ ! -x "$programs/localstack" ] || [ ! -d "$world/cloud" ] || "$programs/localstack" clean --dir "$world/cloud"
   ip address del "$host/32" dev lo 2> /dev/null || true
+  ip address del "$second/32" dev lo 2> /dev/null || true
   rm -rf "$world"
 }
 
@@ -99,10 +115,13 @@ case ${1:-} in
   up) up "${2:-}" ;;
   down) down ;;
   orca-start) start_orca "${2:-$world/orca.yaml}" ;;
-  orca-stop) finish "$world" orca ;;
-  orca-kill) slay "$world" orca ;;
+  orca-start-second) start_second ;;
+  orca-stop) finish "$world" "${2:-orca}" ;;
+  orca-kill) slay "$world" "${2:-orca}" ;;
+  orca-freeze) signal_orca STOP "${2:-orca}" ;;
+  orca-thaw) signal_orca CONT "${2:-orca}" ;;
   apiserver-stop) for name in scheduler controller-manager apiserver etcd; do finish "$world" $name; done ;;
   metrics-server) metrics_server ;;
   apiserver-start) "$here/control-plane.sh" "$bin" "$world" "$host" ;;
-  *) sed -n '2,5p' "$0" >&2; exit 2 ;;
+  *) sed -n '2,6p' "$0" >&2; exit 2 ;;
 esac

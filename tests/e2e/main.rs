@@ -29,6 +29,8 @@ mod failures;
 mod capacity;
 // Crashes and restarts of what all pods share.
 mod robustness;
+// Two replicas, and what happens when the one that acts does not.
+mod leader;
 // The endpoint's certificate, signed by the cluster, before an API server that verifies it.
 mod certificate;
 // Numbers: kubectl top, what dashboards read, and an autoscaler.
@@ -117,7 +119,16 @@ fn together() -> Vec<Test> {
 }
 
 fn alone() -> Vec<Test> {
-    [node::ALONE, capacity::ALONE, logs::ALONE, robustness::TESTS, certificate::TESTS, record::TESTS].concat()
+    [
+        node::ALONE,
+        capacity::ALONE,
+        logs::ALONE,
+        robustness::TESTS,
+        leader::TESTS,
+        certificate::TESTS,
+        record::TESTS,
+    ]
+    .concat()
 }
 
 fn trials(tests: &[Test], world: Option<&Arc<World>>, times: &Times) -> Vec<Trial> {

@@ -299,7 +299,7 @@ async fn start_on(links: Arc<dyn Links>, archive: Option<Arc<dyn Store>>) -> Wor
         authorizer: Authorizer::new(client, "orca".to_owned()),
         stats,
         telemetry: Telemetry::new(|_| {}),
-        streams: tokio_util::task::TaskTracker::new(),
+        streams: orca::endpoint::Streams::default(),
     };
     let listener = server::bind(SocketAddr::from((HOST, 0))).await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -3,6 +3,7 @@
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service, ServiceAccount};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding};
 use orca::config::{Config, Facts};
 use serde::Deserialize;
@@ -78,6 +79,7 @@ fn manifests_and_examples_parse_into_the_types_they_name() {
             Some("RoleBinding") => parse::<RoleBinding>(&path, &value),
             Some("ConfigMap") => parse::<ConfigMap>(&path, &value),
             Some("Deployment") => parse::<Deployment>(&path, &value),
+            Some("PodDisruptionBudget") => parse::<PodDisruptionBudget>(&path, &value),
             Some("Service") => parse::<Service>(&path, &value),
             Some("Pod") => parse::<Pod>(&path, &value),
             // Of the Prometheus Operator; `monitoring` looks into the rules.
@@ -118,13 +120,16 @@ fn kustomization_names_every_manifest_and_the_configuration_beside_them_is_accep
 }
 
 #[test]
-fn the_deployment_runs_without_privileges_once_and_never_on_its_own_node() {
+fn the_deployment_runs_without_privileges_twice_and_never_on_its_own_node() {
     let deployment = documents("manifests").into_iter().find(|(_, it)| it["kind"] == "Deployment").unwrap().1;
     let deployment: Deployment = serde_json::from_value(deployment).unwrap();
     let spec = deployment.spec.unwrap();
-    assert_eq!(spec.replicas, Some(1));
-    assert_eq!(spec.strategy.unwrap().type_.as_deref(), Some("Recreate"));
+    assert_eq!(spec.replicas, Some(2));
     let pod = spec.template.spec.unwrap();
+    let facts = Facts { pod_ip: Some([10, 0, 0, 7].into()), ..Facts::default() };
+    let (config, _) = Config::resolve(&text("manifests/config.yaml"), &facts).unwrap();
+    let grace = u64::try_from(pod.termination_grace_period_seconds.unwrap()).unwrap();
+    assert!(config.leader_election.is_some() && grace > config.shutdown.deadline.as_secs() + 5);
     assert!(pod.security_context.clone().unwrap().run_as_non_root.unwrap());
     assert_eq!((pod.host_network, pod.host_pid), (None, None));
     let [container] = pod.containers.as_slice() else { panic!("one container was expected") };
@@ -132,6 +137,8 @@ fn the_deployment_runs_without_privileges_once_and_never_on_its_own_node() {
     assert_eq!(security.allow_privilege_escalation, Some(false));
     assert_eq!(security.read_only_root_filesystem, Some(true));
     assert_eq!(security.capabilities.unwrap().drop.unwrap(), ["ALL"]);
+    let named: Vec<_> = container.env.iter().flatten().map(|one| one.name.as_str()).collect();
+    assert!(["POD_IP", "POD_NAME", "POD_NAMESPACE"].iter().all(|name| named.contains(name)), "{named:?}");
     assert!(
         container.startup_probe.is_some()
             && container.liveness_probe.is_some()

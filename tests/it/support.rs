@@ -14,7 +14,7 @@ use orca::cloud::Instance;
 use orca::cloud::memory::MemoryCloud;
 use orca::config::{
     Aws, Config, DaemonSetPolicy, Guest, ImageSource, Instances, Kubelet, LaunchRate, Limits, LogFormat,
-    Logging, Metrics, Network, Node, NodeGpu, Tls, Tracing, TunnelKind,
+    Logging, Metrics, Network, Node, NodeGpu, Shutdown, Tls, Tracing, TunnelKind,
 };
 use orca::controller::{self, Controller, Deps};
 use orca::informer::PodInformer;
@@ -283,6 +283,8 @@ pub(crate) fn mk_config() -> Config {
             address: "127.0.0.1".parse().unwrap(),
             tls: Tls::SelfSigned,
         },
+        leader_election: None,
+        shutdown: Shutdown { deadline: Duration::from_secs(20) },
         logs: None,
         logging: Logging { level: "info".to_owned(), format: LogFormat::Text },
         metrics: Metrics { listen: None },

@@ -140,13 +140,7 @@ fn each_library_stays_behind_its_port() {
     let broken = [
         mentions(
             &src,
-            &[
-                "src/cloud/ec2",
-                "src/logs/store/cloudwatch.rs",
-                "src/tunnel/ssm",
-                "src/cli/check",
-                "src/app.rs",
-            ],
+            &["src/cloud/ec2", "src/logs/store/cloudwatch.rs", "src/tunnel/ssm", "src/cli/check", "src/app"],
             &["aws_sdk_", "aws_config::", "aws_sigv4"],
         ),
         mentions(&src, &["src/config"], &["serde_yaml"]),

@@ -134,6 +134,8 @@ fn needs(node: &str, namespace: &str) -> Vec<ResourceAttributes> {
         (on("", "nodes", "", "", node), "get patch"),
         (on("", "nodes", "", "", ""), "create"),
         (on("", "nodes", "status", "", node), "patch"),
+        (on("coordination.k8s.io", "leases", "", namespace, node), "get update watch"),
+        (on("coordination.k8s.io", "leases", "", namespace, ""), "create"),
         (on("coordination.k8s.io", "leases", "", "kube-node-lease", node), "get update"),
         (on("coordination.k8s.io", "leases", "", "kube-node-lease", ""), "create"),
         (on("", "events", "", "", ""), "create patch"),

@@ -210,6 +210,7 @@ impl World {
             pods: pods.clone(),
             keys,
             gpu_resource: "nvidia.com/gpu".to_owned(),
+            fence: crate::leader::Fence::open(),
         })
         .unwrap();
         Self { api: state, gateway, pods, ca, tasks: Mutex::new(tasks) }

@@ -97,10 +97,19 @@ impl Follow {
     /// Until the machine is given up.
     pub(super) async fn run(mut self) {
         let mut seen = self.seen.clone();
+        let closing = self.shared.closing.clone();
         tokio::select! {
+            () = closing.cancelled() => {}
             () = self.read() => {}
             // An error means that nobody looks after this machine any more.
             _ = seen.wait_for(Seen::is_over) => {}
+        }
+        if closing.is_cancelled() && !seen.borrow().is_over() {
+            // The next start reads on where the archive ends.
+            for log in self.logs.values_mut() {
+                log.put().await;
+            }
+            return;
         }
         if timeout(CLOSE, self.close()).await.is_err() {
             tracing::error!(

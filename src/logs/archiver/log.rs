@@ -159,6 +159,14 @@ impl Log {
         }
     }
 
+    /// Sends what is in hand, and waits until it is archived.
+    pub(super) async fn put(&mut self) {
+        if let Some(batch) = self.state.as_mut().and_then(|state| state.packer.take()) {
+            self.outbox.send(batch).await;
+        }
+        self.outbox.settle().await;
+    }
+
     /// Lets go of files on the machine that are archived.
     ///
     /// # Errors
@@ -200,10 +208,7 @@ impl Log {
         let at = eof.finished_at.map_or(state.last, |at| Stamp::utc(at.max(state.last.at)));
         records.push(numbering.eof(eof, at));
         self.push(records).await;
-        if let Some(batch) = self.state.as_mut().and_then(|state| state.packer.take()) {
-            self.outbox.send(batch).await;
-        }
-        self.outbox.settle().await;
+        self.put().await;
         self.state = None;
     }
 

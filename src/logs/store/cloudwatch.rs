@@ -15,6 +15,8 @@ use aws_sdk_cloudwatchlogs::error::{DisplayErrorContext, ProvideErrorMetadata, S
 use aws_sdk_cloudwatchlogs::types::{InputLogEvent, LogGroup, OutputLogEvent};
 
 use super::{Found, From, Page, Store, StoreError};
+use crate::cloud::ec2::fenced::Fenced;
+use crate::leader::Fence;
 use crate::logs::batch::{Event, Refused};
 
 /// For one call. A call of PutLogEvents carries 1 MiB at most.
@@ -52,6 +54,14 @@ impl CloudWatch {
             .retry_config(RetryConfig::disabled())
             .timeout_config(TimeoutConfig::builder().operation_timeout(DEADLINE).build())
             .build();
+        Self { client: Client::from_conf(config), group }
+    }
+
+    /// The same, which writes nothing while the fence is closed.
+    #[must_use]
+    pub fn behind(self, fence: &Fence) -> Self {
+        let Self { client: open, group } = self;
+        let config = open.config().to_builder().interceptor(Fenced::by(fence)).build();
         Self { client: Client::from_conf(config), group }
     }
 

@@ -26,6 +26,8 @@ use super::rate::Bucket;
 use super::signing::{is_presigned, sign_upgrade};
 use super::wire::OpenDataChannel;
 use crate::clock;
+use crate::cloud::ec2::fenced::Fenced;
+use crate::leader::Fence;
 
 /// A raw port session: no `type` parameter, so the agent does not multiplex.
 const DOCUMENT: &str = "AWS-StartSSHSession";
@@ -70,6 +72,20 @@ impl Service {
             credentials: sdk.credentials_provider(),
             region: sdk.region().map(ToString::to_string).unwrap_or_default(),
             local: sdk.endpoint_url().is_some(),
+            starts: Bucket::new(STARTS_EVERY, STARTS_BURST),
+            resumes: Bucket::new(STARTS_EVERY, STARTS_BURST),
+            tls: OnceLock::new(),
+        }
+    }
+
+    /// The same behind a fence; nobody has used this one yet.
+    pub(super) fn behind(&self, fence: &Fence) -> Self {
+        let config = self.client.config().to_builder().interceptor(Fenced::by(fence)).build();
+        Self {
+            client: Client::from_conf(config),
+            credentials: self.credentials.clone(),
+            region: self.region.clone(),
+            local: self.local,
             starts: Bucket::new(STARTS_EVERY, STARTS_BURST),
             resumes: Bucket::new(STARTS_EVERY, STARTS_BURST),
             tls: OnceLock::new(),

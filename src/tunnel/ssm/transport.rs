@@ -17,6 +17,7 @@ use super::super::{ByteStream, Target, Transport, TunnelError};
 use super::channel::Limits;
 use super::session::Service;
 use super::task::{Order, run};
+use crate::leader::Fence;
 
 /// What the contract of [`Transport::open`] allows.
 const OPEN_DEADLINE: Duration = Duration::from_secs(30);
@@ -49,6 +50,12 @@ pub struct SsmTransport {
 struct Tasks(Mutex<JoinSet<()>>);
 
 impl SsmTransport {
+    /// The same, which begins and ends no session while the fence is closed.
+    #[must_use]
+    pub fn behind(self, fence: &Fence) -> Self {
+        Self { service: Arc::new(self.service.behind(fence)), ..self }
+    }
+
     /// A transport with the credentials, region and endpoint of `sdk`. The stream URL that the service names is used
     /// as it is; it must be `wss://` unless `sdk` has an endpoint of its own.
     #[must_use]

@@ -1,0 +1,53 @@
+//! The cluster: how it is reached, and what is asked of it once.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Client;
+use kube::api::Api;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+
+/// How long the API server may take at start.
+const START: Duration = Duration::from_secs(30);
+
+/// What is asked of the cluster once.
+pub(super) struct Cluster {
+    /// The UID of the namespace `kube-system`: the one thing that every cluster has and keeps.
+    pub(super) id: String,
+    /// Such as `v1.36.3`.
+    pub(super) version: String,
+    pub(super) minor: u32,
+}
+
+impl Cluster {
+    pub(super) async fn ask(client: &Client) -> Result<Self> {
+        let info = tokio::time::timeout(START, client.apiserver_version())
+            .await
+            .context("asking the API server for its version")?
+            .context("asking the API server for its version")?;
+        // Managed clusters report `36+`.
+        let minor = info
+            .minor
+            .trim_end_matches('+')
+            .parse()
+            .with_context(|| format!("minor version `{}`", info.minor))?;
+        let namespaces: Api<Namespace> = Api::all(client.clone());
+        let system = namespaces.get("kube-system").await.context("reading namespace `kube-system`")?;
+        let id = system.metadata.uid.context("namespace `kube-system` has no uid")?;
+        Ok(Self { id, version: info.git_version, minor })
+    }
+}
+
+/// How to reach the API server: by the file, else by `$KUBECONFIG`, `~/.kube/config` or the service account.
+///
+/// # Errors
+/// When there is no configuration, or it does not parse.
+pub async fn kube_config(kubeconfig: Option<&std::path::Path>) -> Result<kube::Config> {
+    let Some(file) = kubeconfig else {
+        return kube::Config::infer().await.context("no kubeconfig, and not in a cluster");
+    };
+    let read = || format!("reading the kubeconfig `{}`", file.display());
+    let parsed = Kubeconfig::read_from(file).with_context(read)?;
+    kube::Config::from_custom_kubeconfig(parsed, &KubeConfigOptions::default()).await.with_context(read)
+}
