@@ -78,8 +78,23 @@ mod tests {
     #[test]
     fn a_process_that_has_just_started_lives_and_is_not_ready() {
         let health = Health::default();
-        add(&health, &Meters::default());
-        let shown = format!("{health:?}");
-        assert!(shown.contains("\"ping\"): None") && shown.contains("\"instances\"): Some"), "{shown}");
+        let meters = Meters::default();
+        add(&health, &meters);
+        let shown = || format!("{health:?}");
+        assert!(
+            shown().contains("\"ping\"): None") && shown().contains("\"api-server\"): Some"),
+            "{}",
+            shown()
+        );
+        // What only a leader does is asked of none other.
+        assert!(shown().contains("\"instances\"): None"), "{}", shown());
+        meters.election.heard().set(clock::now().as_second());
+        assert!(shown().contains("\"api-server\"): None"), "{}", shown());
+        meters.election.leader().set(1);
+        assert!(
+            shown().contains("\"instances\"): Some") && shown().contains("\"api-server\"): Some"),
+            "{}",
+            shown()
+        );
     }
 }

@@ -7,9 +7,12 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::Client;
 use kube::api::Api;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use tokio::time::{sleep, timeout};
 
-/// How long the API server may take at start.
-const START: Duration = Duration::from_secs(30);
+/// How long one look at the API server may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between looks, while it is away.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// What is asked of the cluster once.
 pub(super) struct Cluster {
@@ -21,11 +24,23 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    pub(super) async fn ask(client: &Client) -> Result<Self> {
-        let info = tokio::time::timeout(START, client.apiserver_version())
-            .await
-            .context("asking the API server for its version")?
-            .context("asking the API server for its version")?;
+    /// Waits until there is an API server: who ended because it was away is started again while it still is.
+    pub(super) async fn find(client: &Client) -> Result<Self> {
+        loop {
+            match timeout(PATIENCE, Self::ask(client)).await {
+                Ok(Err(error)) if !is_away(&error) => return Err(error),
+                Ok(Ok(cluster)) => return Ok(cluster),
+                Ok(Err(error)) => {
+                    tracing::warn!(error = format!("{error:#}"), "waiting for the API server");
+                }
+                Err(_) => tracing::warn!("waiting for the API server: no answer within {PATIENCE:?}"),
+            }
+            sleep(AGAIN).await;
+        }
+    }
+
+    async fn ask(client: &Client) -> Result<Self> {
+        let info = client.apiserver_version().await.context("asking the API server for its version")?;
         // Managed clusters report `36+`.
         let minor = info
             .minor
@@ -36,6 +51,15 @@ impl Cluster {
         let system = namespaces.get("kube-system").await.context("reading namespace `kube-system`")?;
         let id = system.metadata.uid.context("namespace `kube-system` has no uid")?;
         Ok(Self { id, version: info.git_version, minor })
+    }
+}
+
+/// Whether nobody answered, or somebody who cannot now.
+fn is_away(error: &anyhow::Error) -> bool {
+    match error.downcast_ref::<kube::Error>() {
+        Some(kube::Error::Api(status)) => status.code >= 500 || status.code == 429,
+        Some(kube::Error::Service(_) | kube::Error::HyperError(_)) => true,
+        Some(_) | None => false,
     }
 }
 

@@ -76,7 +76,7 @@ impl Parts {
         let client = guarded(kube.clone(), &fence).context("preparing the client of the API server")?;
         // Before anything else: what is wrong with it is to be told now, and not when this process is needed.
         let socket = server::reserve(config.kubelet.listen)?;
-        let cluster = Cluster::ask(&own).await?;
+        let cluster = Cluster::find(&own).await?;
         let keys = Keys::load_or_create(&own, &options.namespace, KEYS).await?;
         tracing::info!(
             node = config.node.name,

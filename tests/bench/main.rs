@@ -17,6 +17,7 @@ mod plugin;
 mod rest;
 mod scrape;
 mod table;
+mod takeover;
 mod tunnel;
 #[path = "../e2e/world.rs"]
 #[expect(dead_code, reason = "the tests use more of it")]
@@ -31,13 +32,14 @@ use self::world::World;
 /// What is measured.
 type Part = (&'static str, &'static str, fn(&mut Table) -> Result<()>);
 
-const PARTS: [Part; 8] = [
+const PARTS: [Part; 9] = [
     ("plan", "plans over a whole region", plan::measure),
     ("scrape", "pages of numbers for a thousand pods", scrape::measure),
     ("bursts", "bursts, on instances that are states only", bursts::measure),
     ("dry", "a pod that many pools refuse", launches::dry),
     ("thousand", "a thousand pods at once: nine minutes", launches::thousand),
     ("logs", "logs: into the archive, and back", logs::measure),
+    ("takeover", "two replicas, one of which dies or stops: fifteen minutes", takeover::measure),
     ("plugin", "the tunnel, beside the vendor's client", plugin::measure),
     ("machines", "machines: ORCA's pods, and the same kubelet without ORCA", on_machines),
 ];
