@@ -16,6 +16,6 @@ mod watchdog;
 pub use campaign::{Candidate, Election, Role};
 pub use elector::Lost;
 pub use fence::{Fence, Fenced};
-pub use guard::guarded;
+pub use guard::{Guard, Guarded, guarded};
 pub use metrics::Metrics;
 pub use watchdog::watchdog;

@@ -94,10 +94,10 @@ impl Election {
     /// The API server does not take it: the Lease runs out by itself.
     pub async fn resign(self, deadline: Duration) -> anyhow::Result<()> {
         let Self { role: _, resign, task } = self;
-        if let Some(resign) = resign {
-            if resign.send(()).is_err() {
-                tracing::debug!("the election has ended by itself");
-            }
+        if let Some(resign) = resign
+            && resign.send(()).is_err()
+        {
+            tracing::debug!("the election has ended by itself");
         }
         match task {
             Some(task) => Ok(timeout(deadline, task).await???),

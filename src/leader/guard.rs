@@ -14,11 +14,20 @@ use super::Fence;
 /// # Errors
 /// The configuration makes no client.
 pub fn guarded(config: kube::Config, fence: &Fence) -> Result<kube::Client, kube::Error> {
-    Ok(ClientBuilder::try_from(config)?.with_layer(&Guard(fence.clone())).build())
+    Ok(ClientBuilder::try_from(config)?.with_layer(&Guard::by(fence)).build())
 }
 
+/// What [`guarded`] puts around a client.
 #[derive(Clone, Debug)]
-struct Guard(Fence);
+pub struct Guard(Fence);
+
+impl Guard {
+    /// By this fence.
+    #[must_use]
+    pub fn by(fence: &Fence) -> Self {
+        Self(fence.clone())
+    }
+}
 
 impl<S> Layer<S> for Guard {
     type Service = Guarded<S>;
@@ -28,8 +37,9 @@ impl<S> Layer<S> for Guard {
     }
 }
 
+/// A service whose requests that change something pass while the fence is open.
 #[derive(Clone, Debug)]
-struct Guarded<S> {
+pub struct Guarded<S> {
     inner: S,
     fence: Fence,
 }
@@ -88,7 +98,7 @@ mod tests {
             )
         });
         let service = router.map_request(|request: Request<Body>| request.map(axum::body::Body::new));
-        ClientBuilder::new(service, "default").with_layer(&Guard(fence.clone())).build()
+        ClientBuilder::new(service, "default").with_layer(&Guard::by(fence)).build()
     }
 
     async fn change_everything(api: &Api<ConfigMap>) -> usize {

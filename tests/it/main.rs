@@ -25,6 +25,8 @@ mod ec2;
 mod endpoint;
 // GPUs: the script of machines with a stand-in for nvidia-smi, up to series and events.
 mod gpu;
+// A leader whose fence has closed, and one that is asked to stop.
+mod leader;
 // Pods from binding to their end: the controller on an API server and a cloud in memory, on a paused clock.
 mod lifecycle;
 // Manifests and examples parse; permissions stay narrow.

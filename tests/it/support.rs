@@ -11,13 +11,15 @@ use k8s_openapi::api::core::v1::Pod;
 use orca::capacity::live::Live;
 use orca::cloud::CloudHealth;
 use orca::cloud::Instance;
+use orca::cloud::fenced::Fenced;
 use orca::cloud::memory::MemoryCloud;
 use orca::config::{
     Aws, Config, DaemonSetPolicy, Guest, ImageSource, Instances, Kubelet, LaunchRate, Limits, LogFormat,
     Logging, Metrics, Network, Node, NodeGpu, Shutdown, Tls, Tracing, TunnelKind,
 };
-use orca::controller::{self, Controller, Deps};
+use orca::controller::{self, Controller, Deps, Draining};
 use orca::informer::PodInformer;
+use orca::leader::Fence;
 use orca::market::{MarketCache, Snapshot};
 use orca::pod::layers::Layer;
 use orca::telemetry::{Registry, Traces};
@@ -39,6 +41,8 @@ pub(crate) struct World {
     pub(crate) config: Config,
     /// Where launches are traced.
     pub(crate) traces: Traces,
+    /// What the next ORCA asks before it changes anything; open.
+    pub(crate) fence: Fence,
     orca: Option<Orca>,
     _ticker: JoinSet<()>,
 }
@@ -50,6 +54,7 @@ struct Orca {
     market: Arc<MarketCache>,
     registry: Registry,
     live: Arc<dyn Fn() -> Live + Send + Sync>,
+    draining: Draining,
     _tasks: JoinSet<()>,
 }
 
@@ -73,13 +78,14 @@ impl World {
             guests,
             config: mk_config(),
             traces: Traces::default(),
+            fence: Fence::open(),
             orca: None,
             _ticker: ticker,
         }
     }
 
     pub(crate) fn start_orca(&mut self) {
-        let client = self.api.client();
+        let client = self.api.client(&self.fence);
         let links = FakeLinks::new(self.guests.clone());
         let pods = PodInformer::new();
         let metrics = controller::Metrics::default();
@@ -89,7 +95,7 @@ impl World {
         let controller = Controller::new(Deps {
             client: client.clone(),
             pods: pods.clone(),
-            cloud: self.cloud.clone(),
+            cloud: Arc::new(Fenced::new(self.cloud.clone(), &self.fence)),
             market: market.clone(),
             links,
             logs: None,
@@ -99,13 +105,13 @@ impl World {
             metrics,
             traces: self.traces.clone(),
         });
-        let (health, live) = (controller.cloud_health(), controller.live());
+        let (health, live, draining) = (controller.cloud_health(), controller.live(), controller.draining());
         let mut tasks = JoinSet::new();
         tasks.spawn(pods.clone().run(client, NODE.to_owned()));
         tasks.spawn(controller.run());
         let running = market.clone();
         tasks.spawn(async move { running.run().await });
-        self.orca = Some(Orca { pods, health, market, registry, live, _tasks: tasks });
+        self.orca = Some(Orca { pods, health, market, registry, live, draining, _tasks: tasks });
     }
 
     /// The process is killed: nothing of it is left.
@@ -127,6 +133,11 @@ impl World {
     /// What only the process knows.
     pub(crate) fn live(&self) -> Live {
         (self.orca.as_ref().unwrap().live)()
+    }
+
+    /// How the process is asked to stop.
+    pub(crate) fn draining(&self) -> Draining {
+        self.orca.as_ref().unwrap().draining.clone()
     }
 
     /// What is known of the market.

@@ -14,6 +14,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch, post};
 use k8s_openapi::api::core::v1::Pod;
+use kube::client::ClientBuilder;
+use orca::leader::{Fence, Guard};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -43,7 +45,8 @@ impl ApiServer {
         Arc::new(Self { store: Mutex::default(), version: watch::Sender::new(0) })
     }
 
-    pub(crate) fn client(self: &Arc<Self>) -> kube::Client {
+    /// A client whose changes pass this fence.
+    pub(crate) fn client(self: &Arc<Self>, fence: &Fence) -> kube::Client {
         let one = "/api/v1/namespaces/{namespace}/pods/{name}";
         let router = Router::new()
             .route("/api/v1/pods", get(list))
@@ -53,7 +56,7 @@ impl ApiServer {
             .route("/api/v1/namespaces/{namespace}/events", post(create_event))
             .route("/api/v1/namespaces/{namespace}/events/{name}", patch(count_event))
             .with_state(self.clone());
-        kube::Client::new(router, "default")
+        ClientBuilder::new(router, "default").with_layer(&Guard::by(fence)).build()
     }
 
     /// Creates a pod; answers its UID.
