@@ -15,6 +15,10 @@ fn changes(world: &World) -> [u64; 3] {
     [world.api.writes(), world.cloud.calls(Call::Launch), world.cloud.calls(Call::Terminate)]
 }
 
+fn has_intent(world: &World, name: &str) -> bool {
+    Intent::read(&world.api.pod(name).unwrap()).is_ok_and(|intent| intent.is_some())
+}
+
 /// A world whose ORCA leads until the fence is closed.
 fn led() -> World {
     let mut world = World::without_orca();
@@ -59,11 +63,7 @@ async fn a_fence_that_closes_between_intent_and_launch_leaves_one_machine() {
     let mut world = led();
     world.cloud.set_timing(Timing { latency: Duration::from_secs(2), ..Timing::default() });
     let uid = world.api.create(mk_pod("a"));
-    let has_intent = |world: &World| {
-        let pod = world.api.pod("a").unwrap();
-        Intent::read(&pod).is_ok_and(|intent| intent.is_some())
-    };
-    world.until("the intent is written", has_intent).await;
+    world.until("the intent is written", |world| has_intent(world, "a")).await;
     world.fence.close();
     world.pass_time(600).await;
     assert!(world.alive(&uid).len() <= 1);
@@ -108,7 +108,8 @@ async fn what_does_not_end_by_the_deadline_is_told() {
     let world = led();
     world.cloud.set_timing(Timing { latency: Duration::from_secs(30), ..Timing::default() });
     world.api.create(mk_pod("slow"));
-    world.until("a launch is under way", |world| world.cloud.calls(Call::Launch) > 0).await;
+    world.until("the intent is written", |world| has_intent(world, "slow")).await;
+    world.pass_time(1).await;
     let left = world.draining().drain(Duration::from_secs(5)).await;
     assert_eq!(left, Left { passes: 1, launches: 1 });
     assert_eq!(phase(&world.api.pod("slow")), "Pending");
