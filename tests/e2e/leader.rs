@@ -153,13 +153,13 @@ fn frozen(ns: &Namespace<'_>) -> Result<()> {
         ns.run(&["wait", "pod/late", "--for=condition=Ready", &format!("--timeout={}s", START.as_secs())])?;
         let seen = record::entries(ns.world)?.len();
         let held = lease(ns.world)?["spec"]["acquireTime"].clone();
+        let ended = ns.world.log("orca.log")?.matches("leads no more").count();
         ns.world.script(&["orca-thaw", FIRST])?;
-        eventually("the first to end", Duration::from_secs(10), || {
-            let log = ns.world.log("orca.log")?;
-            let end = log.lines().rev().find(|line| line.contains("leads no more")).map(str::to_owned);
-            Ok(if ask(FIRST, "livez").is_empty() { Ok(end) } else { Err(end) })
-        })?
-        .context("it does not say why it ended")?;
+        eventually("the first to end, and to say why", Duration::from_secs(10), || {
+            let is_gone = ask(FIRST, "livez").is_empty();
+            let told = ns.world.log("orca.log")?.matches("leads no more").count();
+            Ok(if is_gone && told == ended + 1 { Ok(()) } else { Err((is_gone, told)) })
+        })?;
         // The API server's record is written once a second.
         std::thread::sleep(Duration::from_secs(2));
         for entry in &record::entries(ns.world)?[seen..] {
