@@ -21,6 +21,8 @@ use clap::{Parser, Subcommand};
 
 use crate::cloud::ec2::{Ec2, sdk_config};
 use crate::config::{Config, Facts, Warning};
+#[cfg(debug_assertions)]
+use crate::failpoint;
 use crate::telemetry::CloudCalls;
 
 /// Bursts Kubernetes pods onto cloud machines: one virtual node, and for every pod a machine with a real kubelet.
@@ -74,6 +76,14 @@ struct Common {
     /// Log filter, instead of logging.level
     #[arg(long, env = "RUST_LOG", hide = true)]
     log: Option<String>,
+    /// Where this process dies, for tests
+    #[cfg(debug_assertions)]
+    #[arg(long, env = "ORCA_FAILPOINT", hide = true)]
+    failpoint: Option<failpoint::Failpoint>,
+    /// Where the failpoints that are met are written down, for tests
+    #[cfg(debug_assertions)]
+    #[arg(long, env = "ORCA_FAILPOINT_RECORD", hide = true)]
+    failpoint_record: Option<PathBuf>,
 }
 
 /// Parses the command line and runs the subcommand. Exit code 2 means that what was typed is wrong.

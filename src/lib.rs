@@ -30,4 +30,5 @@ pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod failpoint;
 pub mod telemetry;

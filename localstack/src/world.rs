@@ -12,6 +12,7 @@ pub mod instance;
 pub mod launch;
 pub mod notices;
 pub mod parameters;
+pub mod past;
 pub mod pools;
 pub mod prices;
 pub mod purchase;

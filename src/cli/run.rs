@@ -16,6 +16,11 @@ pub(super) async fn run(common: Common) -> ExitCode {
         complain(format_args!("{error:#}"));
         return ExitCode::from(2);
     }
+    #[cfg(debug_assertions)]
+    if let Err(error) = crate::failpoint::arm(common.failpoint, common.failpoint_record.as_deref()) {
+        complain(format_args!("the record of failpoints: {error}"));
+        return ExitCode::FAILURE;
+    }
     for warning in warnings {
         tracing::warn!(key = warning.path, "{}", warning.text);
     }

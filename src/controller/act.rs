@@ -12,6 +12,7 @@ use super::{Core, Slot, deadline, metrics};
 use crate::clock;
 use crate::cloud::audit::Deed;
 use crate::cloud::{CloudError, Instance, Lifecycle, Purchase};
+use crate::failpoint::{self, Write};
 use crate::link::Machine;
 use crate::pod::decide::{Action, Decision, Starved};
 use crate::pod::intent::Intent;
@@ -140,7 +141,7 @@ impl Core {
         let api = self.api(pod);
         let name = pod.metadata.name.as_deref().unwrap_or_default();
         let (params, patch) = (PatchParams::default(), Patch::Strategic(patch));
-        let call = api.patch_status(name, &params, &patch);
+        let call = failpoint::around(Write::Status, api.patch_status(name, &params, &patch));
         let answer = deadline("writing the status of a pod", call).await;
         self.answered(uid, pod, answer).await.map(drop)
     }
@@ -163,7 +164,8 @@ impl Core {
         let api = self.api(pod);
         let name = pod.metadata.name.as_deref().unwrap_or_default();
         let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
-        let call = api.patch(name, &params, &patch);
+        let write = if intent.instance_id.is_some() { Write::Record } else { Write::Intent };
+        let call = failpoint::around(write, api.patch(name, &params, &patch));
         let answer = deadline("writing the launch intent", call).await;
         self.answered(uid, pod, answer).await
     }
@@ -177,7 +179,8 @@ impl Core {
             ..DeleteParams::default()
         };
         let name = pod.metadata.name.as_deref().unwrap_or_default();
-        let answer = deadline("deleting a pod", api.delete(name, &params)).await;
+        let call = failpoint::around(Write::DeletePod, api.delete(name, &params));
+        let answer = deadline("deleting a pod", call).await;
         match answer {
             // Finalizers of others may hold the object, so its absence is seen and not concluded.
             Ok(_) => Ok(()),
@@ -222,7 +225,8 @@ impl Core {
         if is_own && let Some(logs) = &self.logs {
             logs.give_up(uid);
         }
-        let result = deadline("ending an instance", self.cloud.terminate(instance_id)).await;
+        let call = failpoint::around(Write::Terminate, self.cloud.terminate(instance_id));
+        let result = deadline("ending an instance", call).await;
         let pod = seen.name.as_ref().map(|(namespace, name)| format!("{namespace}/{name}"));
         let deed = Deed {
             action: "TerminateInstances",

@@ -27,6 +27,7 @@ use crate::cloud::{
     TAG_POD_NAMESPACE, TAG_POD_UID,
 };
 use crate::market::Place;
+use crate::failpoint::{self, Write};
 use crate::pod::ask::Ask;
 use crate::pod::decide::{Launch, NoteKind};
 use crate::pod::intent::Intent;
@@ -259,7 +260,8 @@ impl Core {
                 self.metrics.passed(step.phase, step.seconds());
                 self.trace_step(uid, pod, &step, None);
             }
-            let answer = deadline("launching an instance", self.cloud.launch(&spec)).await;
+            let call = failpoint::around(Write::RunInstances, self.cloud.launch(&spec));
+            let answer = deadline("launching an instance", call).await;
             if self.health.launched(uid, answer.as_ref().err()) {
                 self.wake(|hold| [reasons::CLOUD_DENIED, reasons::CLOUD_UNAVAILABLE].contains(&hold.reason));
             }

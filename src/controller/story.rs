@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::deadline;
 use crate::clock;
+use crate::failpoint::{self, Write};
 use crate::pod::decide::{Note, NoteKind};
 
 /// Events that may wait: ten for each pod of a burst of 200.
@@ -99,14 +100,17 @@ pub(super) async fn write(client: kube::Client, reporter: String, mut lines: Lin
                 one.count += 1;
                 let patch = json!({"count": one.count, "lastTimestamp": Time(clock::now())});
                 let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
-                deadline("counting an event", api.patch(&one.name, &params, &patch)).await
+                let call = failpoint::around(Write::PodEvent, api.patch(&one.name, &params, &patch));
+                deadline("counting an event", call).await
             }
             None => {
                 let now = clock::now();
                 let name = names.next(about.name.as_deref().unwrap_or("pod"), now);
                 let event = mk_event(name.clone(), about, note, &reporter, now);
                 told.insert(key, Told { name, count: 1, at: Instant::now() });
-                deadline("writing an event", api.create(&PostParams::default(), &event)).await
+                let params = PostParams::default();
+                let call = failpoint::around(Write::PodEvent, api.create(&params, &event));
+                deadline("writing an event", call).await
             }
         };
         if let Err(error) = result {

@@ -25,6 +25,7 @@ pub use self::request::Subject;
 use self::decide::{Asked, Lifetime, Seen, Step, Verdict, decide, tell};
 use self::request::{accept, read, render};
 use crate::clock;
+use crate::failpoint::{self, Write};
 use crate::node::events::{self, Told};
 use crate::pod::reasons;
 use crate::telemetry::Registry;
@@ -187,7 +188,9 @@ impl Requester {
     async fn ask(&self, now: Timestamp) -> anyhow::Result<Pending> {
         let key = KeyPair::generate()?;
         let request = render(&self.subject, &key)?;
-        let made = deadline(self.requests().create(&PostParams::default(), &request)).await?;
+        let (requests, params) = (self.requests(), PostParams::default());
+        let made =
+            deadline(failpoint::around(Write::Certificate, requests.create(&params, &request))).await?;
         let name = made.metadata.name.unwrap_or_default();
         tracing::info!(request = name, signer = self.subject.signer, "asked for a serving certificate");
         Ok(Pending { name, since: now, key })

@@ -10,6 +10,7 @@ use russh::keys::{Algorithm, PrivateKey};
 
 use super::pki::{CLIENT_CA, CertKey, Half, SERVING_CA, check_authority};
 use super::{Keys, KeysError, ssh_public};
+use crate::failpoint::{self, Write};
 
 /// Name of the Secret, in ORCA's own namespace.
 pub const SECRET_NAME: &str = "orca-keys";
@@ -36,7 +37,8 @@ impl Keys {
             return Self::from_secret(&secret);
         }
         let keys = Self::generate()?;
-        match api.create(&PostParams::default(), &keys.to_secret(namespace, name)).await {
+        let (params, secret) = (PostParams::default(), keys.to_secret(namespace, name));
+        match failpoint::around(Write::Keys, api.create(&params, &secret)).await {
             Ok(_) => Ok(keys),
             Err(kube::Error::Api(status)) if status.code == 409 => {
                 Self::from_secret(&api.get(name).await.map_err(failed("get"))?)

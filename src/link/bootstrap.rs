@@ -14,6 +14,7 @@ use tokio::task::spawn_blocking;
 
 use super::task::{Link, Setback};
 use super::wire::{Wire, input};
+use crate::failpoint::{self, Write};
 use crate::guest::{self, File, GuestFacts, Inputs};
 use crate::tunnel::ssh::ExecOutput;
 
@@ -72,8 +73,9 @@ pub(super) async fn apply(link: &Link, wire: &dyn Wire, facts: &GuestFacts) -> R
         }
     });
     let input = stream::once(ready(Bytes::from(files))).chain(plugins).boxed();
+    let call = failpoint::around(Write::Bootstrap, wire.exec(&command, input, APPLY_DEADLINE));
     tokio::select! {
-        done = wire.exec(&command, input, APPLY_DEADLINE) => check("bootstrap", &done?),
+        done = call => check("bootstrap", &done?),
         Ok(error) = failure => Err(Setback::Again(error)),
     }
 }

@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use super::task::{Link, Setback};
 use super::wire::{Wire, input};
 use crate::cloud::Lifecycle;
+use crate::failpoint::{self, Write};
 use crate::guest::{AWAIT_NOTICE, Notice, SHUT_DOWN};
 
 /// Longer than the script takes.
@@ -51,7 +52,7 @@ pub(super) async fn shut_down(link: &Link, wire: &dyn Wire) -> Result<Infallible
         return pending().await;
     }
     loop {
-        let failed = match wire.exec(SHUT_DOWN, input(""), SHUT_DOWN_DEADLINE).await {
+        let failed = match failpoint::around(Write::SwitchOff, wire.exec(SHUT_DOWN, input(""), SHUT_DOWN_DEADLINE)).await {
             Ok(done) if done.code == Some(0) => return pending().await,
             Ok(done) => String::from_utf8_lossy(&done.stderr).trim().to_owned(),
             Err(error) => error.to_string(),

@@ -9,6 +9,7 @@ use super::task::{Link, Setback};
 use crate::cloud::TAG_HOST_KEY;
 use crate::cloud::audit::Deed;
 use crate::config::TunnelKind;
+use crate::failpoint::{self, Write};
 use crate::guest::host_key_on_console;
 
 /// Makes `found` the machine's host key, in a tag too, so that the next ORCA knows it. With a pin already there is
@@ -43,7 +44,8 @@ pub(super) async fn pin(link: &Link, found: String) -> Result<(), Setback> {
         }
     }
     let tags = BTreeMap::from([(TAG_HOST_KEY.to_owned(), found.clone())]);
-    let tagged = link.hub.cloud.tag(&machine.instance_id, &tags).await;
+    let call = link.hub.cloud.tag(&machine.instance_id, &tags);
+    let tagged = failpoint::around(Write::Pin, call).await;
     let pod = format!("{}/{}", machine.pod_namespace, machine.pod_name);
     Deed {
         action: "CreateTags",

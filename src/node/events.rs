@@ -7,6 +7,7 @@ use kube::api::{Api, ObjectMeta, PostParams};
 use kube::{Client, Error};
 
 use super::CloudHealth;
+use crate::failpoint::{self, Write};
 use crate::logs::archiver::Health as LogHealth;
 use crate::pod::reasons;
 
@@ -85,5 +86,6 @@ pub(crate) async fn send(client: &Client, node: &str, told: &Told, now: Timestam
         source: Some(EventSource { component: Some("orca".to_owned()), host: Some(node.to_owned()) }),
         ..Event::default()
     };
-    Api::namespaced(client.clone(), "default").create(&PostParams::default(), &event).await.map(|_| ())
+    let (api, params) = (Api::namespaced(client.clone(), "default"), PostParams::default());
+    failpoint::around(Write::NodeEvent, api.create(&params, &event)).await.map(|_| ())
 }

@@ -14,6 +14,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use super::{Deps, events, reconcile, render};
 use crate::clock;
 use crate::cloud::CloudHealth;
+use crate::failpoint::{self, Write};
 use crate::logs::archiver::Health as LogHealth;
 
 /// As kubelets have it (`nodeStatusUpdateFrequency`).
@@ -95,7 +96,9 @@ impl Keeper {
             None => {
                 let mut node = wanted.clone();
                 reconcile::remember(&mut node);
-                let created = self.api.create(&PostParams::default(), &node).await?;
+                let params = PostParams::default();
+                let call = self.api.create(&params, &node);
+                let created = failpoint::around(Write::NodeCreate, call).await?;
                 tracing::info!(node = name, "registered the node");
                 created
             }
@@ -126,10 +129,14 @@ impl Keeper {
     async fn write(&self, name: &str, mut node: Node, wanted: &Node) -> Result<Node, Error> {
         let params = PatchParams::default();
         if let Some(patch) = reconcile::metadata(&node, wanted) {
-            node = self.api.patch(name, &params, &Patch::<Value>::Merge(patch)).await?;
+            let patch = Patch::<Value>::Merge(patch);
+            let call = self.api.patch(name, &params, &patch);
+            node = failpoint::around(Write::NodeMetadata, call).await?;
         }
         if let Some(patch) = reconcile::status(&node, wanted, clock::now()) {
-            node = self.api.patch_status(name, &params, &Patch::<Value>::Merge(patch)).await?;
+            let patch = Patch::<Value>::Merge(patch);
+            let call = self.api.patch_status(name, &params, &patch);
+            node = failpoint::around(Write::NodeStatus, call).await?;
         }
         Ok(node)
     }

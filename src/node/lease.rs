@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::clock;
+use crate::failpoint::{self, Write};
 
 const NAMESPACE: &str = "kube-node-lease";
 /// As kubelets have it: the node is lost when nobody renews for this long.
@@ -36,7 +37,8 @@ pub(super) async fn keep(
         due.tick().await;
         for attempt in 1..=ATTEMPTS {
             let owner = uid.borrow().clone();
-            let failure = match timeout(PATIENCE, renew(&api, &node, owner, latest.take())).await {
+            let call = renew(&api, &node, owner, latest.take());
+            let failure = match timeout(PATIENCE, failpoint::around(Write::NodeLease, call)).await {
                 Ok(Ok(lease)) => {
                     latest = Some(lease);
                     renewed.set(clock::now().as_second());

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::ec2::catalog::CATALOG;
 use crate::world::World;
 use crate::world::instance::Instance;
+use crate::world::past::Past;
 
 /// The ids of everything that exists without being launched.
 pub(super) fn world(world: &World) -> Value {
@@ -43,6 +44,15 @@ pub(super) fn instances(world: &World) -> Value {
         let mut all: Vec<&Instance> = cloud.instances.values().collect();
         all.sort_by_key(|instance| instance.sequence);
         all.into_iter().map(|instance| instance_json(world, instance)).collect()
+    })
+}
+
+/// The life of every instance that there ever was, those that descriptions have forgotten first.
+pub(super) fn history(world: &World) -> Value {
+    world.view(|cloud, _| {
+        let present = cloud.instances.values().map(Past::of);
+        let all: Vec<Past> = cloud.past.iter().cloned().chain(present).collect();
+        json!(all)
     })
 }
 

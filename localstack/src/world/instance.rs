@@ -44,6 +44,8 @@ pub struct Instance {
     pub state: State,
     /// When it came into its state.
     pub since: Timestamp,
+    /// Every state that it came into after its launch, and when.
+    pub history: Vec<(State, Timestamp)>,
     pub reason: Option<Reason>,
     /// `StateTransitionReason`; often empty.
     pub transition: String,
@@ -350,6 +352,7 @@ impl Instance {
         tracing::info!(instance.id = %self.id, from = self.state.name(), to = state.name(), "instance state changed");
         self.state = state;
         self.since = at;
+        self.history.push((state, at));
     }
 }
 

@@ -231,6 +231,7 @@ impl Cloud {
             power: Power::Button,
             console: String::new(),
             doomed: None,
+            history: Vec::new(),
             notices: Notices::default(),
             told: Notices::default(),
         }

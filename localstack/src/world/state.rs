@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::addresses::Addresses;
 use super::estate::Estate;
 use super::instance::{Instance, State, Timing};
+use super::past::Past;
 use super::launch::TokenUse;
 use super::pools::{Market, Pools};
 use super::prices::Prices;
@@ -28,6 +29,8 @@ pub struct Cloud {
     pub(super) account: String,
     /// By id.
     pub instances: BTreeMap<String, Instance>,
+    /// Instances that descriptions have forgotten.
+    pub past: Vec<Past>,
     /// By token and zone.
     pub(super) tokens: HashMap<(String, String), TokenUse>,
     pub pools: Pools,
@@ -49,6 +52,7 @@ impl Cloud {
         let subnet = |subnet: &super::estate::Subnet| (subnet.id.clone(), Addresses::new(subnet.cidr));
         Self {
             instances: BTreeMap::new(),
+            past: Vec::new(),
             tokens: HashMap::new(),
             pools: Pools::default(),
             prices: Prices::new(estate, now),
@@ -79,7 +83,8 @@ impl Cloud {
         for (id, addresses) in ended {
             self.released(&id, addresses, now);
         }
-        self.instances.retain(|_, instance| !instance.forgotten(now, &timing));
+        let forgotten = self.instances.extract_if(.., |_, instance| instance.forgotten(now, &timing));
+        self.past.extend(forgotten.map(|(_, instance)| Past::of(&instance)));
         self.tokens.retain(|_, used| used.spent.is_none_or(|spent| clock::after(spent, TOKEN_LIFE) > now));
     }
 

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::{Answer, Context};
 use crate::clock;
+use crate::failpoint::{self, Write};
 use crate::gateway::answer::{self, Refusal};
 use crate::gateway::events::{Author, Fate};
 use crate::gateway::route::{Object, Slot, Verb};
@@ -88,7 +89,8 @@ async fn follow(cx: Context<'_>, fate: &Fate, method: Method, path: &str, conten
         // The kubelet then makes a new one.
         Fate::Unknown => Err(Refusal::NotFound("the event".to_owned())),
         Fate::Send(body) => {
-            let answer = cx.shared.upstream.call(method, path, Some((content, body))).await?;
+            let call = cx.shared.upstream.call(method, path, Some((content, body)));
+            let answer = failpoint::around(Write::GuestEvent, call).await?;
             Ok(answer::with_bytes(answer.status, answer.body))
         }
     }

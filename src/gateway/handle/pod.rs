@@ -6,6 +6,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{Answer, Context};
+use crate::failpoint::{self, Write};
 use crate::gateway::answer::{self, Refusal};
 use crate::gateway::denied::{Denied, Rule};
 use crate::gateway::pods::{self, Live};
@@ -55,8 +56,8 @@ pub(super) async fn patch_status(cx: Context<'_>, pod: &Object, patch: &[u8]) ->
     let author = status::Author { pod_uid: &guest.pod_uid, addresses: [guest.private_ip, guest.pod_ip] };
     let patch = status::check(patch, author)?;
     let path = format!("/api/v1/namespaces/{}/pods/{}/status", pod.namespace, pod.name);
-    let answer =
-        cx.shared.upstream.call(Method::PATCH, &path, Some((Content::StrategicMerge, &patch))).await?;
+    let call = cx.shared.upstream.call(Method::PATCH, &path, Some((Content::StrategicMerge, &patch)));
+    let answer = failpoint::around(Write::GuestStatus, call).await?;
     pass(cx, answer.status, &answer.body)
 }
 
@@ -86,7 +87,8 @@ pub(super) async fn delete(cx: Context<'_>, pod: &Object, options: &Value) -> An
         "apiVersion": "v1", "kind": "DeleteOptions",
         "gracePeriodSeconds": 0, "preconditions": { "uid": uid },
     });
-    let answer = cx.shared.upstream.call(Method::DELETE, &path, Some((Content::Json, &options))).await?;
+    let call = cx.shared.upstream.call(Method::DELETE, &path, Some((Content::Json, &options)));
+    let answer = failpoint::around(Write::GuestDelete, call).await?;
     if answer.status.is_success() || answer.status == StatusCode::NOT_FOUND {
         cx.session.note_deleted();
     }

@@ -4,6 +4,7 @@ use http::{Method, StatusCode};
 use serde_json::Value;
 
 use super::{Answer, Context};
+use crate::failpoint::{self, Write};
 use crate::gateway::answer;
 use crate::gateway::denied::{Denied, Rule};
 use crate::gateway::query::{ListAsk, Read};
@@ -59,7 +60,8 @@ pub(super) async fn create_token(cx: Context<'_>, namespace: &str, account: &str
     }
     let request = token::check(request, account, &pod)?;
     let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token");
-    let answer = cx.shared.upstream.call(Method::POST, &path, Some((Content::Json, &request))).await?;
+    let call = cx.shared.upstream.call(Method::POST, &path, Some((Content::Json, &request)));
+    let answer = failpoint::around(Write::GuestToken, call).await?;
     Ok(answer::with_bytes(answer.status, answer.body))
 }
 

@@ -16,6 +16,7 @@ use aws_sdk_cloudwatchlogs::types::{InputLogEvent, LogGroup, OutputLogEvent};
 
 use super::{Found, From, Page, Store, StoreError};
 use crate::cloud::ec2::fenced::Fenced;
+use crate::failpoint::{self, Write};
 use crate::leader::Fence;
 use crate::logs::batch::{Event, Refused};
 
@@ -76,7 +77,7 @@ impl CloudWatch {
         let Group { name, kms_key, tags, .. } = &self.group;
         let tags = (!tags.is_empty()).then(|| tags.clone().into_iter().collect());
         let call = self.client.create_log_group().log_group_name(name).set_kms_key_id(kms_key.clone());
-        match call.set_tags(tags).send().await {
+        match failpoint::around(Write::LogGroup, call.set_tags(tags).send()).await {
             Ok(_) => Ok(()),
             Err(error) if error.code() == Some("ResourceAlreadyExistsException") => Ok(()),
             Err(error) => Err(translate(&error)),
@@ -91,7 +92,9 @@ impl CloudWatch {
             return Ok(());
         }
         let call = self.client.put_retention_policy().log_group_name(&self.group.name);
-        let put = call.retention_in_days(wanted).send().await.map(drop).map_err(|error| translate(&error));
+        let call = call.retention_in_days(wanted).send();
+        let put = failpoint::around(Write::LogRetention, call).await;
+        let put = put.map(drop).map_err(|error| translate(&error));
         self.record("PutRetentionPolicy", "the configuration has another retention", &put);
         put
     }
@@ -124,7 +127,7 @@ impl Store for CloudWatch {
 
     async fn create_stream(&self, stream: &str) -> Result<(), StoreError> {
         let call = self.client.create_log_stream().log_group_name(&self.group.name).log_stream_name(stream);
-        match call.send().await {
+        match failpoint::around(Write::LogStream, call.send()).await {
             Ok(_) => Ok(()),
             Err(error) if error.code() == Some("ResourceAlreadyExistsException") => Ok(()),
             Err(error) => Err(translate(&error)),
@@ -138,7 +141,8 @@ impl Store for CloudWatch {
         });
         let events = events.collect::<Result<Vec<_>, _>>()?;
         let call = self.client.put_log_events().log_group_name(&self.group.name).log_stream_name(stream);
-        let done = call.set_log_events(Some(events)).send().await.map_err(|error| translate(&error))?;
+        let call = call.set_log_events(Some(events)).send();
+        let done = failpoint::around(Write::LogPut, call).await.map_err(|error| translate(&error))?;
         let index = |index: Option<i32>| index.and_then(|index| usize::try_from(index).ok());
         Ok(done.rejected_log_events_info().map_or_else(Refused::default, |info| Refused {
             too_new_from: index(info.too_new_log_event_start_index()),

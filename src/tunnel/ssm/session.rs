@@ -27,6 +27,7 @@ use super::signing::{is_presigned, sign_upgrade};
 use super::wire::OpenDataChannel;
 use crate::clock;
 use crate::cloud::ec2::fenced::Fenced;
+use crate::failpoint::{self, Write};
 use crate::leader::Fence;
 
 /// A raw port session: no `type` parameter, so the agent does not multiplex.
@@ -110,6 +111,7 @@ impl Service {
             .parameters("portNumber", vec![target.port.to_string()])
             .reason("orca")
             .send();
+        let call = failpoint::around(Write::Session, call);
         let answer =
             within(CALL_DEADLINE, "starting an SSM session", call).await?.map_err(|error| sort(&error));
         if let Err(TunnelError::Throttled(_)) = answer {

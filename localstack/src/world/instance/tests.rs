@@ -45,6 +45,7 @@ pub fn mk_instance(id: &str) -> Instance {
         power: Power::Button,
         console: String::new(),
         doomed: None,
+            history: Vec::new(),
         notices: Notices::default(),
         told: Notices::default(),
     }

@@ -1,0 +1,302 @@
+//! Failpoints: the instants before and after every write to the API server and every call that changes the cloud.
+//!
+//! A process of a debug build can be told to die at one of them as `kill -9` would have it, or to hang there; whoever
+//! starts it next must find its way. A release build has none of this: [`around`] is then the call alone.
+//! Names are in one list, [`Write`]; `make chaos` goes through all of them.
+
+macro_rules! writes {
+    ($($name:literal $variant:ident: $what:literal,)+) => {
+        /// Something that is changed outside of this process.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Write { $(#[doc = $what] $variant,)+ }
+
+        #[cfg(debug_assertions)]
+        impl Write {
+            /// Every one.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// As it is armed and recorded.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+        }
+    };
+}
+
+writes! {
+    "launch.intent" Intent: "The launch intent, to the pod.",
+    "launch.run-instances" RunInstances: "RunInstances.",
+    "launch.record" Record: "The instance's id, to the pod.",
+    "machine.pin" Pin: "CreateTags: the host key.",
+    "machine.session" Session: "StartSession.",
+    "machine.bootstrap" Bootstrap: "Files and the start of the kubelet, to the machine.",
+    "machine.switch-off" SwitchOff: "The command that switches a machine off.",
+    "machine.terminate" Terminate: "TerminateInstances.",
+    "pod.status" Status: "The status of a pod, by ORCA.",
+    "pod.delete" DeletePod: "The end of a pod's object, by ORCA.",
+    "pod.event" PodEvent: "An event about a pod.",
+    "guest.status" GuestStatus: "The status of a pod, by its kubelet.",
+    "guest.delete" GuestDelete: "The end of a pod's object, by its kubelet.",
+    "guest.token" GuestToken: "A token of the pod's service account.",
+    "guest.event" GuestEvent: "An event of a kubelet.",
+    "node.create" NodeCreate: "The Node.",
+    "node.metadata" NodeMetadata: "Labels, taints and the like of the Node.",
+    "node.status" NodeStatus: "The Node's status.",
+    "node.event" NodeEvent: "An event about the Node.",
+    "node.lease" NodeLease: "The Node's Lease.",
+    "keys.create" Keys: "The Secret with the keys.",
+    "certificate.request" Certificate: "The request for a serving certificate.",
+    "logs.group" LogGroup: "CreateLogGroup.",
+    "logs.retention" LogRetention: "PutRetentionPolicy.",
+    "logs.stream" LogStream: "CreateLogStream.",
+    "logs.put" LogPut: "PutLogEvents.",
+}
+
+/// Makes the call, with a failpoint before and one after it.
+pub async fn around<T>(write: Write, call: impl Future<Output = T>) -> T {
+    #[cfg(debug_assertions)]
+    armed::hit(write, armed::Side::Before).await;
+    let answer = call.await;
+    #[cfg(debug_assertions)]
+    armed::hit(write, armed::Side::After).await;
+    #[cfg(not(debug_assertions))]
+    let _ = write;
+    answer
+}
+
+#[cfg(debug_assertions)]
+pub use armed::{Failpoint, arm};
+
+#[cfg(debug_assertions)]
+mod armed {
+    use std::collections::HashMap;
+    use std::fs::File;
+    use std::io::Write as _;
+    use std::path::Path;
+    use std::str::FromStr;
+    use std::sync::{Mutex, OnceLock, PoisonError};
+    use std::time::Duration;
+
+    use super::Write;
+
+    /// Of a call.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub(super) enum Side {
+        Before,
+        After,
+    }
+
+    impl Side {
+        fn name(self) -> &'static str {
+            match self {
+                Self::Before => "before",
+                Self::After => "after",
+            }
+        }
+    }
+
+    /// What happens at a failpoint.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Fate {
+        /// The process dies.
+        Kill,
+        /// It goes on, and dies so much later: in the middle of the call.
+        KillAfter(Duration),
+        /// Whoever came here never goes on.
+        Stall,
+    }
+
+    /// A failpoint that is armed: `launch.intent.after=kill`, `launch.run-instances.before#2=kill:15` (the second time,
+    /// 15 ms later) or `logs.put.before=stall`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Failpoint {
+        write: Write,
+        side: Side,
+        nth: u32,
+        fate: Fate,
+    }
+
+    impl FromStr for Failpoint {
+        type Err = String;
+
+        fn from_str(text: &str) -> Result<Self, String> {
+            let wrong = |what: &str| format!("the failpoint is `{text}`, expected {what}");
+            let (point, fate) =
+                text.split_once('=').ok_or_else(|| wrong("a name, `=` and what happens there"))?;
+            let (point, nth) = point.split_once('#').unwrap_or((point, "1"));
+            let (name, side) = point.rsplit_once('.').unwrap_or((point, ""));
+            let write = Write::ALL.iter().copied().find(|write| write.name() == name);
+            let side = [Side::Before, Side::After].into_iter().find(|one| one.name() == side);
+            Ok(Self {
+                write: write.ok_or_else(|| wrong("a name of the list in failpoint.rs"))?,
+                side: side.ok_or_else(|| wrong("`.before` or `.after`"))?,
+                nth: nth.parse().ok().filter(|nth| *nth > 0).ok_or_else(|| wrong("`#` and a count from 1"))?,
+                fate: match fate.split_once(':') {
+                    None if fate == "kill" => Fate::Kill,
+                    None if fate == "stall" => Fate::Stall,
+                    Some(("kill", ms)) => Fate::KillAfter(Duration::from_millis(
+                        ms.parse().map_err(|_| wrong("milliseconds behind `kill:`"))?,
+                    )),
+                    Some(_) | None => return Err(wrong("`kill`, `kill:MS` or `stall`")),
+                },
+            })
+        }
+    }
+
+    /// What this process was told, and what it met.
+    #[derive(Debug)]
+    struct Armed {
+        point: Option<Failpoint>,
+        record: Option<Mutex<File>>,
+        met: Mutex<HashMap<(Write, Side), u32>>,
+    }
+
+    static ARMED: OnceLock<Armed> = OnceLock::new();
+
+    /// Arms this process, once, before it does anything. `record` gets a line for each failpoint that is met the first
+    /// time (`met NAME`), and for the one that is its end (`kill NAME`).
+    ///
+    /// # Errors
+    /// When `record` cannot be written to.
+    pub fn arm(point: Option<Failpoint>, record: Option<&Path>) -> std::io::Result<()> {
+        let open = |path| File::options().create(true).append(true).open(path).map(Mutex::new);
+        let armed = Armed { point, record: record.map(open).transpose()?, met: Mutex::default() };
+        ARMED.get_or_init(|| armed);
+        Ok(())
+    }
+
+    impl Armed {
+        /// Counts that somebody came here; says what is to happen.
+        fn meet(&self, write: Write, side: Side) -> Option<Fate> {
+            let times = {
+                let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+                let times = met.entry((write, side)).or_default();
+                *times += 1;
+                *times
+            };
+            if times == 1 {
+                self.note("met", write, side);
+            }
+            let due = |point: &Failpoint| (point.write, point.side, point.nth) == (write, side, times);
+            self.point.filter(due).map(|point| point.fate)
+        }
+
+        fn note(&self, what: &str, write: Write, side: Side) {
+            let Some(record) = &self.record else { return };
+            let mut file = record.lock().unwrap_or_else(PoisonError::into_inner);
+            let line = format!("{what} {}.{}\n", write.name(), side.name());
+            if let Err(error) = file.write_all(line.as_bytes()) {
+                tracing::warn!(%error, "a failpoint cannot be recorded");
+            }
+        }
+    }
+
+    pub(super) async fn hit(write: Write, side: Side) {
+        let Some(armed) = ARMED.get() else { return };
+        match armed.meet(write, side) {
+            None => {}
+            Some(Fate::Kill) => die(armed, write, side),
+            Some(Fate::KillAfter(wait)) => {
+                std::thread::spawn(move || {
+                    std::thread::sleep(wait);
+                    die(armed, write, side)
+                });
+            }
+            Some(Fate::Stall) => {
+                armed.note("stall", write, side);
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Ends the process as `kill -9` does: nothing is unwound, flushed or told to anybody.
+    fn die(armed: &Armed, write: Write, side: Side) -> ! {
+        armed.note("kill", write, side);
+        std::process::abort()
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn a_failpoint_is_armed_by_name_count_and_fate() {
+            let parse = |text: &str| text.parse::<Failpoint>();
+            let usual = Failpoint { write: Write::Intent, side: Side::After, nth: 1, fate: Fate::Kill };
+            assert_eq!(parse("launch.intent.after=kill"), Ok(usual));
+            let late = Fate::KillAfter(Duration::from_millis(15));
+            let second = Failpoint { write: Write::RunInstances, side: Side::Before, nth: 2, fate: late };
+            assert_eq!(parse("launch.run-instances.before#2=kill:15"), Ok(second));
+            for (wrong, says) in [
+                ("launch.intent.after", "`=`"),
+                ("launch.intent=kill", "a name of the list"),
+                ("launch.intent.during=kill", "`.before`"),
+                ("launch.intent.after#0=kill", "a count from 1"),
+                ("launch.intent.after=trip", "`kill`"),
+                ("launch.intent.after=kill:x", "milliseconds"),
+            ] {
+                let error = parse(wrong).unwrap_err();
+                assert!(error.contains(says) && error.contains(wrong), "{error}");
+            }
+        }
+
+        #[test]
+        fn a_failpoint_is_due_at_its_count_alone_and_first_meetings_are_recorded() {
+            let path = std::env::temp_dir().join(format!("orca-failpoint-{}", uuid::Uuid::new_v4()));
+            let file = File::create(&path).unwrap();
+            let armed = Armed {
+                point: "logs.put.after#2=stall".parse().ok(),
+                record: Some(Mutex::new(file)),
+                met: Mutex::default(),
+            };
+            assert_eq!(armed.meet(Write::LogPut, Side::After), None);
+            assert_eq!(armed.meet(Write::LogPut, Side::Before), None);
+            assert_eq!(armed.meet(Write::LogPut, Side::After), Some(Fate::Stall));
+            assert_eq!(armed.meet(Write::LogPut, Side::After), None);
+            let told = std::fs::read_to_string(&path).unwrap();
+            std::fs::remove_file(path).unwrap();
+            assert_eq!(told, "met logs.put.after\nmet logs.put.before\n");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_plain() {
+        let names: BTreeSet<&str> = Write::ALL.iter().map(|write| write.name()).collect();
+        assert_eq!(names.len(), Write::ALL.len());
+        for name in names {
+            let is_plain = |part: &str| part.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+            assert!(name.split('.').count() == 2 && name.split('.').all(is_plain), "{name}");
+        }
+    }
+
+    fn sources(folder: &Path) -> String {
+        let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let texts = entries.map(|path| {
+            if path.is_dir() {
+                sources(&path)
+            } else if path.ends_with("failpoint.rs") {
+                String::new()
+            } else {
+                std::fs::read_to_string(path).unwrap()
+            }
+        });
+        texts.collect()
+    }
+
+    #[test]
+    fn every_failpoint_is_somewhere() {
+        let all = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+        for write in Write::ALL {
+            assert!(all.contains(&format!("Write::{write:?}")), "`{}` is nowhere", write.name());
+        }
+    }
+}
