@@ -1,7 +1,7 @@
 # `make` alone lists what can be made.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help deps claim programs image check test up down demo bench fuzz
+.PHONY: help deps claim programs image check test up down demo bench chaos fuzz
 
 CLUSTER := tests/cluster
 PACKAGES := ca-certificates curl debootstrap gcc iproute2 iptables libc6-dev make openssh-client openssh-server openssl \
@@ -41,7 +41,7 @@ image: programs
 check: claim ## format, lints, documentation and unit tests: the fast part
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo clippy --workspace --test bench -- -D warnings
+	cargo clippy --workspace --test bench --test chaos -- -D warnings
 	cargo doc --workspace --no-deps --document-private-items
 	cargo test --workspace --lib --bins --quiet
 	@touch "$(CLAIM)"
@@ -52,6 +52,7 @@ test: deps check programs image ## everything, on real machines too
 	ORCA_SSM_PLUGIN=$$(realpath $(CACHE)/bin/ssm-plugin/session-manager-plugin) \
 	  ORCA_PROMTOOL=$$(realpath $(CACHE)/bin/promtool/promtool) cargo test --workspace
 	cargo test --workspace --test machines -- --ignored
+	cargo test --workspace --quiet --test chaos -- seed=1 machines=5 kills=30 time=60
 	@touch "$(CLAIM)"
 
 up: image ## start the local world and leave it running (CONFIG=file: another configuration of ORCA)
@@ -70,6 +71,9 @@ demo: image ## a pod's whole life on a machine of its own
 bench: image ## measure, as ratios within one run (PARTS="plan dry": only these; OPTIMISED=1: ORCA without debug's slowness)
 	@$(if $(OPTIMISED),ORCA_OPTIMISED=1) cargo test --workspace --quiet \
 	  $(if $(OPTIMISED),--config 'profile.dev.package.orca.opt-level=2') --test bench -- $(PARTS)
+
+chaos: image ## kill ORCA again and again beside other trouble, and judge what is left (SEED=7, MACHINES=30 or states, KILLS=100, TIME=600: at most)
+	@cargo test --workspace --quiet --test chaos -- seed=$(SEED) machines=$(MACHINES) kills=$(KILLS) time=$(TIME)
 
 # ORCA and the targets alone are compiled for it, with counters of what is reached; the AWS SDK stays as it is.
 fuzz: claim ## try the fuzz targets for ten seconds each (TARGETS="log_query config": only these; TIME=600: for longer; KEEP=1: keep new inputs)

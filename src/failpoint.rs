@@ -131,7 +131,11 @@ mod armed {
             Ok(Self {
                 write: write.ok_or_else(|| wrong("a name of the list in failpoint.rs"))?,
                 side: side.ok_or_else(|| wrong("`.before` or `.after`"))?,
-                nth: nth.parse().ok().filter(|nth| *nth > 0).ok_or_else(|| wrong("`#` and a count from 1"))?,
+                nth: nth
+                    .parse()
+                    .ok()
+                    .filter(|nth| *nth > 0)
+                    .ok_or_else(|| wrong("`#` and a count from 1"))?,
                 fate: match fate.split_once(':') {
                     None if fate == "kill" => Fate::Kill,
                     None if fate == "stall" => Fate::Stall,

@@ -26,8 +26,8 @@ use crate::cloud::{
     CloudError, Image, Instance, LaunchSpec, TAG_CLUSTER, TAG_EPOCH, TAG_NODE, TAG_POD_NAME,
     TAG_POD_NAMESPACE, TAG_POD_UID,
 };
-use crate::market::Place;
 use crate::failpoint::{self, Write};
+use crate::market::Place;
 use crate::pod::ask::Ask;
 use crate::pod::decide::{Launch, NoteKind};
 use crate::pod::intent::Intent;

@@ -52,11 +52,14 @@ pub(super) async fn shut_down(link: &Link, wire: &dyn Wire) -> Result<Infallible
         return pending().await;
     }
     loop {
-        let failed = match failpoint::around(Write::SwitchOff, wire.exec(SHUT_DOWN, input(""), SHUT_DOWN_DEADLINE)).await {
-            Ok(done) if done.code == Some(0) => return pending().await,
-            Ok(done) => String::from_utf8_lossy(&done.stderr).trim().to_owned(),
-            Err(error) => error.to_string(),
-        };
+        let failed =
+            match failpoint::around(Write::SwitchOff, wire.exec(SHUT_DOWN, input(""), SHUT_DOWN_DEADLINE))
+                .await
+            {
+                Ok(done) if done.code == Some(0) => return pending().await,
+                Ok(done) => String::from_utf8_lossy(&done.stderr).trim().to_owned(),
+                Err(error) => error.to_string(),
+            };
         tracing::warn!(
             pod.uid = link.machine.pod_uid,
             instance.id = link.machine.instance_id,

@@ -36,6 +36,11 @@ async fn an_instance_lives_and_ends_and_is_forgotten() {
     tokio::time::sleep(std::time::Duration::from_secs(3601)).await;
     let gone = cloud.ec2(&[("Action", "DescribeInstances"), ("InstanceId.1", &id)]).await;
     assert_eq!(gone.refusal(), "400 InvalidInstanceID.NotFound");
+    let (_, history) = cloud.control("GET", "history", Value::Null).await;
+    let life = &history[0];
+    let states: Vec<_> = life["history"].as_array().unwrap().iter().map(|step| &step["state"]).collect();
+    assert_eq!(states, ["running", "shutting-down", "terminated"]);
+    assert_eq!((&life["id"], &life["reason"]["code"]), (&json!(id), &json!("Client.UserInitiatedShutdown")));
 }
 
 #[tokio::test(start_paused = true)]

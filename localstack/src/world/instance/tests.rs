@@ -45,7 +45,7 @@ pub fn mk_instance(id: &str) -> Instance {
         power: Power::Button,
         console: String::new(),
         doomed: None,
-            history: Vec::new(),
+        history: Vec::new(),
         notices: Notices::default(),
         told: Notices::default(),
     }
