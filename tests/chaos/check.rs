@@ -267,7 +267,3 @@ impl fmt::Display for Instance {
         }
     }
 }
-
-#[cfg(test)]
-#[path = "check/tests.rs"]
-mod tests;

@@ -79,6 +79,29 @@ fn main() -> ExitCode {
     }
 }
 
+/// How many inotify instances root may have: each machine's systemd, containerd and kubelet have a dozen of the usual
+/// 128, and a machine that gets none never boots.
+const INOTIFY: &str = "/proc/sys/fs/inotify/max_user_instances";
+
+/// Enough of them, until this is dropped.
+struct Watches(String);
+
+impl Watches {
+    fn raise() -> Result<Self> {
+        let before = std::fs::read_to_string(INOTIFY)?;
+        if before.trim().parse::<u32>()? < 8192 {
+            std::fs::write(INOTIFY, "8192").with_context(|| format!("raising {INOTIFY}"))?;
+        }
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Watches {
+    fn drop(&mut self) {
+        drop(std::fs::write(INOTIFY, &self.0));
+    }
+}
+
 /// Whether every column is zero.
 fn run(settings: &Settings) -> Result<bool> {
     let boot = match settings.machines {
@@ -97,6 +120,7 @@ fn run(settings: &Settings) -> Result<bool> {
         ("ORCA_FAILPOINT_RECORD", &*record),
         ("ORCA_MACHINES", if settings.machines == Machines::Real { "nspawn" } else { "none" }),
     ];
+    let _watches = Watches::raise()?;
     let world = Arc::new(World::start_with(&variables)?);
     let result = rage(settings, &world, &variables, &record);
     let kept = result::keep(&world, settings);

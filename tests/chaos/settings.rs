@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::seed::Machines;
+use super::seed::Machines;
 
 /// A run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,19 +58,5 @@ impl fmt::Display for Settings {
         };
         let Self { seed, places, kills, time, .. } = self;
         write!(f, "SEED={seed}: {places} {what}, until {kills} kills or {} s", time.as_secs())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn arguments_are_named_and_empty_ones_are_none() {
-        let parse = |text: &str| Settings::parse(text.split(' ').map(str::to_owned));
-        let settings = parse("--quiet seed=7 machines=4 kills= time=90 states").unwrap();
-        assert_eq!((settings.seed, settings.places, settings.kills), (7, 4, 100));
-        assert_eq!((settings.machines, settings.time.as_secs()), (Machines::States, 90));
-        assert!(parse("sead=7").is_err() && parse("kills=many").is_err());
     }
 }

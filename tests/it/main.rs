@@ -15,17 +15,8 @@ mod capacity;
 mod corpus;
 // The endpoint's certificate by CertificateSigningRequest.
 mod certificate;
-// The judge of `make chaos`: each of its columns can fail.
-#[path = "../chaos/check.rs"]
-#[expect(dead_code, reason = "the storm uses more of it")]
-mod check;
-// The schedule of `make chaos`: it follows from the seed alone.
-#[path = "../chaos/seed.rs"]
-mod seed;
-// And its arguments.
-#[path = "../chaos/settings.rs"]
-#[expect(dead_code, reason = "the storm uses more of it")]
-mod settings;
+// The judge of `make chaos` can find fault, and its storm follows from a seed.
+mod chaos;
 // The binary's command line and its exit codes.
 mod cli;
 // The documentation keeps up with the code.

@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::*;
-use crate::check::records::{EXIT, instances, pods};
+use jiff::{SignedDuration, Timestamp};
+
+use super::check::records::{EXIT, instances, pods};
+use super::check::{Column, Report, Terms, judge};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
