@@ -76,10 +76,10 @@ struct Common {
     /// Log filter, instead of logging.level
     #[arg(long, env = "RUST_LOG", hide = true)]
     log: Option<String>,
-    /// Where this process dies, for tests
+    /// Where this process dies, for tests: the first of them that it comes to
     #[cfg(debug_assertions)]
-    #[arg(long, env = "ORCA_FAILPOINT", hide = true)]
-    failpoint: Option<failpoint::Failpoint>,
+    #[arg(long, env = "ORCA_FAILPOINT", value_delimiter = ',', hide = true)]
+    failpoint: Vec<failpoint::Failpoint>,
     /// Where the failpoints that are met are written down, for tests
     #[cfg(debug_assertions)]
     #[arg(long, env = "ORCA_FAILPOINT_RECORD", hide = true)]

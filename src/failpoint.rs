@@ -151,7 +151,7 @@ mod armed {
     /// What this process was told, and what it met.
     #[derive(Debug)]
     struct Armed {
-        point: Option<Failpoint>,
+        points: Vec<Failpoint>,
         record: Option<Mutex<File>>,
         met: Mutex<HashMap<(Write, Side), u32>>,
     }
@@ -163,9 +163,9 @@ mod armed {
     ///
     /// # Errors
     /// When `record` cannot be written to.
-    pub fn arm(point: Option<Failpoint>, record: Option<&Path>) -> std::io::Result<()> {
+    pub fn arm(points: Vec<Failpoint>, record: Option<&Path>) -> std::io::Result<()> {
         let open = |path| File::options().create(true).append(true).open(path).map(Mutex::new);
-        let armed = Armed { point, record: record.map(open).transpose()?, met: Mutex::default() };
+        let armed = Armed { points, record: record.map(open).transpose()?, met: Mutex::default() };
         ARMED.get_or_init(|| armed);
         Ok(())
     }
@@ -183,7 +183,7 @@ mod armed {
                 self.note("met", write, side);
             }
             let due = |point: &Failpoint| (point.write, point.side, point.nth) == (write, side, times);
-            self.point.filter(due).map(|point| point.fate)
+            self.points.iter().find(|point| due(point)).map(|point| point.fate)
         }
 
         fn note(&self, what: &str, write: Write, side: Side) {
@@ -250,7 +250,7 @@ mod armed {
             let path = std::env::temp_dir().join(format!("orca-failpoint-{}", uuid::Uuid::new_v4()));
             let file = File::create(&path).unwrap();
             let armed = Armed {
-                point: "logs.put.after#2=stall".parse().ok(),
+                points: vec!["logs.put.after#2=stall".parse().unwrap()],
                 record: Some(Mutex::new(file)),
                 met: Mutex::default(),
             };

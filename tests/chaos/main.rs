@@ -179,8 +179,8 @@ fn first_lives(api: &Api, weather: &mut Weather<'_>) -> Result<()> {
                 }
                 _ => archive::forget()?,
             }
-            let point = Some(format!("{}.{side}=kill", write.name()));
-            weather.live(&Life { point, lasts: Duration::from_secs(10), blow: None })?;
+            let points = vec![format!("{}.{side}=kill", write.name())];
+            weather.live(&Life { points, lasts: Duration::from_secs(10), blow: None })?;
         }
     }
     Ok(())

@@ -50,8 +50,8 @@ impl Dice {
 /// One life of ORCA, from its start to its death.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Life {
-    /// As `ORCA_FAILPOINT` has it; without one it is killed when its time is over.
-    pub(crate) point: Option<String>,
+    /// As `ORCA_FAILPOINT` has them: the first that is met is its death. Without any it is killed when its time is over.
+    pub(crate) points: Vec<String>,
     /// It is killed then, if it lives.
     pub(crate) lasts: Duration,
     /// What happens to others meanwhile, or just before.
@@ -88,8 +88,10 @@ pub(crate) enum Machines {
 
 /// Every so many lives one is long, and nothing is armed in it: so that pods come further than their machines' boot.
 const CALM_EVERY: u64 = 8;
-/// Points that are met on machines.
-const FAR: [&str; 4] = ["machine.bootstrap", "machine.pin", "guest.", "logs."];
+/// Points that every life meets in its first second.
+const NEAR: [&str; 3] = ["node.lease", "node.status", "machine.session"];
+/// So many of the other points are armed together.
+const TOGETHER: usize = 8;
 
 const ACTIONS: [&str; 5] =
     ["RunInstances", "TerminateInstances", "CreateTags", "PutLogEvents", "DescribeInstances"];
@@ -99,27 +101,44 @@ const ACTIONS: [&str; 5] =
 pub(crate) struct Storm {
     dice: Dice,
     machines: Machines,
-    /// Every failpoint that can be met, `launch.intent.before` and so on.
-    points: Vec<String>,
+    /// Failpoints that every life meets at once.
+    near: Vec<String>,
+    /// All others.
+    far: Vec<String>,
     deck: Vec<String>,
     count: u64,
 }
 
 impl Storm {
-    /// `points` are the names of writes; each is met before and after.
+    /// `writes` are the names of what can be met here; each is met before and after.
     pub(crate) fn new(seed: u64, machines: Machines, writes: &[&str]) -> Self {
         let points = writes.iter().flat_map(|name| [format!("{name}.before"), format!("{name}.after")]);
-        Self { dice: Dice::new(seed, 0), machines, points: points.collect(), deck: Vec::new(), count: 0 }
+        let (near, far) = points.partition(|point| NEAR.iter().any(|near| point.starts_with(near)));
+        Self { dice: Dice::new(seed, 0), machines, near, far, deck: Vec::new(), count: 0 }
     }
 
-    /// The next point: all of them in some order, before any comes again.
-    fn point(&mut self) -> String {
+    /// What one life is armed with: one point that is near, or some that are far. Every one has its turn before any has
+    /// a second.
+    fn points(&mut self) -> Vec<String> {
+        if self.near.is_empty() || self.dice.percent(85) {
+            return (0..TOGETHER.min(self.far.len())).map(|_| self.far_point()).collect();
+        }
+        let near = usize::try_from(self.dice.between(0, self.near.len() as u64 - 1)).expect("an index");
+        let point = self.near[near].clone();
+        vec![self.armed(&point)]
+    }
+
+    fn far_point(&mut self) -> String {
         if self.deck.is_empty() {
-            self.deck = self.points.clone();
+            self.deck.clone_from(&self.far);
             self.dice.shuffle(&mut self.deck);
         }
         let name = self.deck.pop().expect("there are points");
-        let nth = self.dice.one_of(&[1, 1, 1, 2, 3]);
+        self.armed(&name)
+    }
+
+    fn armed(&mut self, name: &str) -> String {
+        let nth = self.dice.one_of(&[1, 1, 1, 1, 2]);
         let fate = match self.dice.between(1, 10) {
             // Only a call that has begun can be interrupted.
             1..=3 if name.ends_with(".before") => format!("kill:{}", self.dice.between(1, 40)),
@@ -161,17 +180,15 @@ impl Iterator for Storm {
     fn next(&mut self) -> Option<Life> {
         self.count += 1;
         let calm = self.machines == Machines::Real && self.count.is_multiple_of(CALM_EVERY);
-        let point = (!calm && self.dice.percent(70)).then(|| self.point());
-        let lasts = match &point {
-            None if calm => self.dice.between(8000, 16_000),
-            None => self.dice.between(50, 2000),
-            Some(point) if point.ends_with("stall") => self.dice.between(1500, 4000),
-            // A tunnel and a kubelet are longer in coming than a list.
-            Some(point) if FAR.iter().any(|far| point.starts_with(far)) => self.dice.between(6000, 10_000),
-            Some(_) => self.dice.between(1500, 2500),
+        let points = if !calm && self.dice.percent(70) { self.points() } else { Vec::new() };
+        let lasts = match (calm, points.len()) {
+            (true, _) => self.dice.between(8000, 16_000),
+            (false, 0) => self.dice.between(50, 2000),
+            (false, 1) => self.dice.between(1500, 3000),
+            (false, _) => self.dice.between(3000, 6000),
         };
         let blow = self.dice.percent(20).then(|| self.blow());
-        Some(Life { point, lasts: Duration::from_millis(lasts), blow })
+        Some(Life { points, lasts: Duration::from_millis(lasts), blow })
     }
 }
 

@@ -92,7 +92,7 @@ impl<'a> Weather<'a> {
             self.strike(blow)?;
         }
         let before = self.deaths()?;
-        let pid = self.start(life.point.as_deref())?;
+        let pid = self.start(&life.points.join(","))?;
         let begin = Instant::now();
         while begin.elapsed() < life.lasts && lives(pid) {
             std::thread::sleep(Duration::from_millis(4));
@@ -125,13 +125,15 @@ impl<'a> Weather<'a> {
             one.join().map_err(|_| anyhow::anyhow!("a thread of the storm panicked"))??;
         }
         http("DELETE", "/_local/faults", None)?;
-        self.start(None).map(drop)
+        self.start("").map(drop)
     }
 
-    fn start(&self, point: Option<&str>) -> Result<u32> {
+    fn start(&self, points: &str) -> Result<u32> {
         let mut variables: Vec<(&str, &str)> =
             self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        variables.extend(point.map(|point| ("ORCA_FAILPOINT", point)));
+        if !points.is_empty() {
+            variables.push(("ORCA_FAILPOINT", points));
+        }
         self.world.script_with(&["orca-start"], &variables)?;
         let file = std::fs::read_to_string(self.world.file("orca.pid"))?;
         file.split_whitespace().next().and_then(|pid| pid.parse().ok()).context("orca.pid")

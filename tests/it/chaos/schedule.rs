@@ -22,7 +22,7 @@ fn a_seed_makes_one_storm_and_one_load() {
 
 #[test]
 fn every_failpoint_has_its_turn_before_any_has_a_second() {
-    let points = lives(1).into_iter().filter_map(|life| life.point);
+    let points = lives(1).into_iter().flat_map(|life| life.points);
     let names: Vec<String> = points.map(|point| point.split_once('#').unwrap().0.to_owned()).collect();
     for turn in names.chunks_exact(6) {
         assert_eq!(turn.iter().collect::<BTreeSet<_>>().len(), 6, "{turn:?}");
@@ -31,7 +31,7 @@ fn every_failpoint_has_its_turn_before_any_has_a_second() {
 
 #[test]
 fn points_are_such_as_orca_takes() {
-    for point in lives(3).into_iter().filter_map(|life| life.point) {
+    for point in lives(3).into_iter().flat_map(|life| life.points) {
         assert!(point.parse::<orca::failpoint::Failpoint>().is_ok(), "{point}");
     }
 }
