@@ -68,8 +68,19 @@ pub(crate) struct Terms {
     pub(crate) end: Timestamp,
     /// How long an instance may outlive its pod.
     pub(crate) overhead: SignedDuration,
+    /// What a pod may be expected to come to.
+    pub(crate) runs: Runs,
     /// By instance type, for an hour.
     pub(crate) dollars: BTreeMap<String, f64>,
+}
+
+/// Whether pods run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Runs {
+    /// There are kubelets.
+    Truly,
+    /// There are none: every pod waits until it is deleted.
+    Never,
 }
 
 /// The verdicts, and what was looked at.
@@ -155,7 +166,7 @@ impl Report {
         let is_there = pod.created <= terms.calm && pod.removed.is_none_or(|at| at > terms.calm);
         if let Some(version) = at_calm.filter(|_| is_there) {
             let is_well = if pod.ends() { version.is_over() } else { version.ready };
-            if !is_well && !version.deleting {
+            if !is_well && !version.deleting && terms.runs == Runs::Truly {
                 self.find(Column::Stuck, format!("{pod} is {version} after the storm"));
             } else if version.deleting {
                 self.find(Column::Stuck, format!("{pod} is still being deleted after the storm"));

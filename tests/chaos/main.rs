@@ -211,6 +211,8 @@ fn storm(settings: &Settings, weather: &mut Weather<'_>, begin: Instant) -> Resu
 pub(crate) struct Times {
     pub(crate) calm: jiff::Timestamp,
     pub(crate) end: jiff::Timestamp,
+    /// The pods that were there in the end.
+    pub(crate) left: serde_json::Value,
 }
 
 /// Waits until everything is as it should be, then deletes it all and waits until it is gone. That either takes too
@@ -222,19 +224,21 @@ fn settle(settings: &Settings, world: &World, api: &Api) -> Result<Times> {
     };
     let is_well = |pod: &serde_json::Value| {
         let ends = pod["metadata"]["annotations"][check::records::EXIT].is_string();
-        let well = if ends { is_over(pod) } else { world::condition(pod, "Ready") == Some("True") };
+        let well = match settings.machines {
+            Machines::States => true,
+            Machines::Real if ends => is_over(pod),
+            Machines::Real => world::condition(pod, "Ready") == Some("True"),
+        };
         well && pod["metadata"]["deletionTimestamp"].is_null()
     };
-    if settings.machines == Machines::Real {
-        let waited = eventually("all pods to be well", CALM, || {
-            let all = list(&pods)?;
-            let ill = all.iter().filter(|pod| !is_well(pod)).map(|pod| pod["metadata"]["name"].to_string());
-            let ill: Vec<String> = ill.collect();
-            Ok(if ill.is_empty() { Ok(()) } else { Err(ill) })
-        });
-        if let Err(error) = waited {
-            eprintln!("{error:#}");
-        }
+    let waited = eventually("all pods to be well", CALM, || {
+        let all = list(&pods)?;
+        let ill = all.iter().filter(|pod| !is_well(pod)).map(|pod| pod["metadata"]["name"].to_string());
+        let ill: Vec<String> = ill.collect();
+        Ok(if ill.is_empty() { Ok(()) } else { Err(ill) })
+    });
+    if let Err(error) = waited {
+        eprintln!("{error:#}");
     }
     let calm = now();
     for path in ["/apis/batch/v1", "/apis/apps/v1", "/api/v1"]
@@ -257,7 +261,7 @@ fn settle(settings: &Settings, world: &World, api: &Api) -> Result<Times> {
     }
     // The audit log is written behind its answers.
     std::thread::sleep(Duration::from_secs(2));
-    Ok(Times { calm, end: now() })
+    Ok(Times { calm, end: now(), left: list(&pods)?.into() })
 }
 
 #[expect(clippy::disallowed_methods, reason = "what is compared are times of several programs")]

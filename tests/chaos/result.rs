@@ -9,7 +9,8 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 use crate::check::records::{instances, pods};
-use crate::check::{self, Column, Report, Terms};
+use crate::check::{self, Column, Report, Runs, Terms};
+use crate::seed::Machines;
 use crate::settings::Settings;
 use crate::{NAMESPACE, Tally, Times, World, http};
 
@@ -28,10 +29,14 @@ pub(crate) fn judge(
     took: Duration,
 ) -> Result<bool> {
     let audit = world.log("audit.log")?;
-    let mut pods = pods(audit.lines());
+    let mut pods = pods(audit.lines(), &times.left);
     pods.retain(|pod| pod.namespace == NAMESPACE);
     let instances = instances(&http("GET", "/_local/history", None)?)?;
-    let terms = Terms { calm: times.calm, end: times.end, overhead: OVERHEAD, dollars: prices()? };
+    let runs = match settings.machines {
+        Machines::Real => Runs::Truly,
+        Machines::States => Runs::Never,
+    };
+    let terms = Terms { calm: times.calm, end: times.end, overhead: OVERHEAD, runs, dollars: prices()? };
     let report = check::judge(&pods, &instances, &terms);
     for finding in report.findings.iter().take(SHOWN) {
         println!("{}: {}", finding.column.name(), finding.text);

@@ -76,22 +76,31 @@ impl Pod {
     }
 }
 
-/// Pods from the lines of an audit log, in any order. Lines that are no whole entry are passed over: a server that is
-/// killed leaves one.
-pub(crate) fn pods<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<Pod> {
+/// Times by namespace and name.
+type Times = BTreeMap<(String, String), Vec<Timestamp>>;
+
+/// Pods from the lines of an audit log, in any order, and from the list of those that are there in the end. Lines that
+/// are no whole entry are passed over: a server that is killed leaves one.
+pub(crate) fn pods<'a>(lines: impl Iterator<Item = &'a str>, left: &Value) -> Vec<Pod> {
     let mut pods: BTreeMap<String, Pod> = BTreeMap::new();
-    let mut bound: BTreeMap<(String, String), Vec<Timestamp>> = BTreeMap::new();
+    let (mut bound, mut unsure) = (Times::new(), Times::new());
     for line in lines {
         let Ok(entry) = serde_json::from_str::<Value>(line) else { continue };
         let code = entry["responseStatus"]["code"].as_u64().unwrap_or_default();
         let Some(at) = time(&entry["stageTimestamp"]) else { continue };
+        let word = |key: &str| entry["objectRef"][key].as_str().unwrap_or_default().to_owned();
+        let name = (word("namespace"), word("name"));
+        if entry["verb"] == "delete" && code >= 500 {
+            // Whoever asked died before the answer.
+            unsure.entry(name).or_default().push(at);
+            continue;
+        }
         if entry["stage"] != "ResponseComplete" || !(200..300).contains(&code) {
             continue;
         }
         if entry["objectRef"]["subresource"] == "binding" {
-            let name = |key: &str| entry["objectRef"][key].as_str().unwrap_or_default().to_owned();
             let asked = time(&entry["requestReceivedTimestamp"]).unwrap_or(at);
-            bound.entry((name("namespace"), name("name"))).or_default().push(asked);
+            bound.entry(name).or_default().push(asked);
             continue;
         }
         let object = &entry["responseObject"];
@@ -107,6 +116,14 @@ pub(crate) fn pods<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<Pod> {
         let times = bound.get(&(pod.namespace.clone(), pod.name.clone()));
         let first = times.into_iter().flatten().filter(|at| **at >= pod.created).min().copied();
         pod.bound = pod.bound.or(first);
+    }
+    let left: Vec<&str> =
+        left.as_array().into_iter().flatten().filter_map(|pod| pod["metadata"]["uid"].as_str()).collect();
+    for pod in pods.values_mut().filter(|pod| pod.removed.is_none() && !left.contains(&&*pod.uid)) {
+        let last = pod.versions.last().map_or(pod.created, |version| version.at);
+        let times = unsure.get(&(pod.namespace.clone(), pod.name.clone()));
+        pod.removed =
+            Some(times.into_iter().flatten().filter(|at| **at >= last).min().copied().unwrap_or(last));
     }
     pods.into_values().collect()
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use jiff::{SignedDuration, Timestamp};
 
 use super::check::records::{EXIT, instances, pods};
-use super::check::{Column, Report, Terms, judge};
+use super::check::{Column, Report, Runs, Terms, judge};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
@@ -78,14 +78,20 @@ fn machine(launched: i64, end: Option<(i64, &str)>) -> Value {
 const ASKED: &str = "Client.UserInitiatedShutdown";
 
 fn report(lines: &[String], machines: &[Value]) -> Report {
+    // It is there in the end, unless it is known to have been removed.
+    report_with(lines, machines, &json!([{"metadata": {"uid": "u"}}]))
+}
+
+fn report_with(lines: &[String], machines: &[Value], left: &Value) -> Report {
     let terms = Terms {
         calm: at(100),
         end: at(200),
         overhead: SignedDuration::from_secs(10),
+        runs: Runs::Truly,
         dollars: [("m7i.large".to_owned(), 3600.0)].into(),
     };
     let instances = instances(&json!(machines)).unwrap();
-    judge(&pods(lines.iter().map(String::as_str)), &instances, &terms)
+    judge(&pods(lines.iter().map(String::as_str), left), &instances, &terms)
 }
 
 fn columns(lines: &[String], machines: &[Value]) -> Vec<(Column, f64)> {
@@ -188,4 +194,23 @@ fn refused_writes_and_torn_lines_are_no_versions() {
     lines.push(line(25, 9, &ended("Succeeded", 0)).replace("200", "409"));
     lines.push(lines[3][..50].to_owned());
     assert_eq!(columns(&lines, &[machine(2, Some((25, ASKED)))]), []);
+}
+
+#[test]
+fn a_deletion_whose_asker_died_is_known_by_the_pods_absence_in_the_end() {
+    let mut lines = good();
+    lines.truncate(4);
+    let about = json!({"resource": "pods", "namespace": "ns", "name": "a"});
+    lines.push(entry(27, &json!({"verb": "delete", "objectRef": about, "responseStatus": {"code": 504}})));
+    let machines = [machine(2, Some((25, ASKED)))];
+    assert_eq!(report_with(&lines, &machines, &json!([])).findings, []);
+    assert_eq!(columns(&lines, &machines), [(Column::Stuck, 1.0)]);
+}
+
+#[test]
+fn every_column_is_explained() {
+    let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reliability.md")).unwrap();
+    for column in Column::ALL {
+        assert!(docs.contains(&format!("| {} | ", column.name())), "{}", column.name());
+    }
 }
