@@ -18,7 +18,7 @@ use crate::pod::reasons;
 
 /// At rest.
 const PERIOD: Duration = Duration::from_secs(10);
-/// While a machine is on its way up: still one call for all.
+/// While a machine is on its way up, or one was seen for the first time without its pod: still one call for all.
 const PERIOD_MOVING: Duration = Duration::from_secs(2);
 /// After a list that failed.
 const RETRY: Duration = Duration::from_secs(1);
@@ -42,8 +42,8 @@ impl Core {
                     self.health.listed(Ok(()));
                     self.metrics.listed.set(clock::now().as_second());
                     self.take_list(list);
-                    self.suspect();
-                    if self.fleet.is_moving() { PERIOD_MOVING } else { PERIOD }
+                    let are_suspects = self.suspect();
+                    if are_suspects || self.fleet.is_moving() { PERIOD_MOVING } else { PERIOD }
                 }
                 Err(error) => {
                     failures = failures.saturating_add(1);
@@ -80,11 +80,13 @@ impl Core {
         }
     }
 
-    /// Notes every machine and every link that no pod owns.
-    fn suspect(&self) {
+    /// Notes every machine and every link that no pod owns. Whether the next list will say more: a machine is among them
+    /// that was not before, or nobody knows yet. A process that never lives long must come to that list.
+    fn suspect(&self) -> bool {
         if !self.pods.is_synced() {
-            return;
+            return true;
         }
+        let mut are_new = false;
         let pods: std::collections::HashSet<String> =
             self.pods.all().iter().filter_map(|pod| pod.metadata.uid.clone()).collect();
         let mut orphans = Orphans::default();
@@ -95,6 +97,7 @@ impl Core {
                 (absent.sightings, absent.end)
             });
             if sightings.1 == AbsentEnd::Unknown {
+                are_new |= sightings.0 == 1;
                 self.count(&uid, sightings.0, &mut orphans);
             }
             self.queue.add(&uid, Urgency::Urgent);
@@ -104,6 +107,7 @@ impl Core {
         for uid in self.links.uids().into_iter().filter(|uid| !pods.contains(uid)) {
             self.queue.add(&uid, Urgency::Normal);
         }
+        are_new
     }
 
     /// Counts the machines of a pod that nobody ever saw, and tells the node of them once.

@@ -179,9 +179,10 @@ impl Iterator for Storm {
 
     fn next(&mut self) -> Option<Life> {
         self.count += 1;
-        let calm = self.machines == Machines::Real && self.count.is_multiple_of(CALM_EVERY);
+        let calm = self.count.is_multiple_of(CALM_EVERY);
         let points = if !calm && self.dice.percent(70) { self.points() } else { Vec::new() };
         let lasts = match (calm, points.len()) {
+            (true, _) if self.machines == Machines::States => self.dice.between(4000, 8000),
             (true, _) => self.dice.between(8000, 16_000),
             (false, 0) => self.dice.between(50, 2000),
             (false, 1) => self.dice.between(1500, 3000),

@@ -519,6 +519,23 @@ async fn an_unavailable_cloud_destroys_nothing_and_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_machine_without_a_pod_is_ended_even_by_an_orca_that_never_lives_long() {
+    let mut world = World::start();
+    world.guests.cut(true);
+    let uid = world.api.create(mk_pod("a"));
+    world.until("the machine runs", |world| world.alive(&uid).len() == 1).await;
+    world.kill_orca();
+    world.api.delete("a", 0);
+    world.pass_time(60).await;
+    for _ in 0..3 {
+        world.start_orca();
+        world.pass_time(6).await;
+        world.kill_orca();
+    }
+    assert_eq!(world.alive(&uid), [], "{}", world.dump());
+}
+
+#[tokio::test(start_paused = true)]
 async fn finalizers_of_others_hold_the_object_but_not_the_machine() {
     let world = World::start();
     let mut pod = mk_pod("a");
