@@ -39,7 +39,7 @@ impl Place<'_> {
                 let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": meta(name, Some(*exit)),
                                  "spec": spec(&ends(*runs, *exit), "Never")});
                 self.api.create(&self.core("pods", ""), &pod)?;
-                self.until(&self.core("pods", name), |pod| is_over(pod))?;
+                self.until(&self.core("pods", name), is_over)?;
                 self.remove(&self.core("pods", name), &json!({}))
             }
             Tenant::Job { runs, exit } => {

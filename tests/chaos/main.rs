@@ -166,19 +166,14 @@ fn rage(settings: &Settings, world: &Arc<World>, variables: &[(&str, &str)], rec
     result::judge(settings, world, &weather.tally, &times, took)
 }
 
-/// Deaths where each world comes by only once: while there is no pod yet.
+/// Deaths where each world comes by only once: while there is no pod yet, and after what was made is taken away.
 fn first_lives(api: &Api, weather: &mut Weather<'_>) -> Result<()> {
-    for write in ONCE {
+    let secret = || api.delete("/api/v1/namespaces/orca-system/secrets/orca-keys", &json!({})).map(drop);
+    let node = || api.delete("/api/v1/nodes/orca", &json!({})).map(drop);
+    let takers: [&dyn Fn() -> Result<()>; 4] = [&secret, &node, &archive::forget, &archive::forget];
+    for (write, take) in ONCE.iter().zip(takers) {
         for side in ["before", "after"] {
-            match write {
-                Write::Keys => {
-                    api.delete("/api/v1/namespaces/orca-system/secrets/orca-keys", &json!({}))?;
-                }
-                Write::NodeCreate => {
-                    api.delete("/api/v1/nodes/orca", &json!({}))?;
-                }
-                _ => archive::forget()?,
-            }
+            take()?;
             let points = vec![format!("{}.{side}=kill", write.name())];
             weather.live(&Life { points, lasts: Duration::from_secs(10), blow: None })?;
         }
@@ -187,11 +182,7 @@ fn first_lives(api: &Api, weather: &mut Weather<'_>) -> Result<()> {
 }
 
 fn storm(settings: &Settings, weather: &mut Weather<'_>, begin: Instant) -> Result<()> {
-    let is_met = |write: &Write| {
-        !ONCE.contains(write)
-            && !ELSEWHERE.contains(write)
-            && (settings.machines == Machines::Real || !BY_MACHINES.contains(write))
-    };
+    let is_met = |write: &Write| !ONCE.contains(write) && is_here(settings, *write);
     let names: Vec<&str> = Write::ALL.iter().copied().filter(is_met).map(Write::name).collect();
     let mut told = 0;
     for life in Storm::new(settings.seed, settings.machines, &names) {
@@ -205,6 +196,11 @@ fn storm(settings: &Settings, weather: &mut Weather<'_>, begin: Instant) -> Resu
         }
     }
     Ok(())
+}
+
+/// Whether a write can be met in this world.
+fn is_here(settings: &Settings, write: Write) -> bool {
+    !ELSEWHERE.contains(&write) && (settings.machines == Machines::Real || !BY_MACHINES.contains(&write))
 }
 
 /// When everything was at work or over, and when everything was gone.

@@ -89,7 +89,7 @@ pub(crate) enum Machines {
 /// Every so many lives one is long, and nothing is armed in it: so that pods come further than their machines' boot.
 const CALM_EVERY: u64 = 8;
 /// Points that every life meets in its first second.
-const NEAR: [&str; 3] = ["node.lease", "node.status", "machine.session"];
+const NEAR: [&str; 5] = ["node.lease", "node.status", "machine.session", "pod.status", "pod.event"];
 /// So many of the other points are armed together.
 const TOGETHER: usize = 8;
 

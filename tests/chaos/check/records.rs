@@ -104,7 +104,7 @@ pub(crate) fn pods<'a>(lines: impl Iterator<Item = &'a str>, left: &Value) -> Ve
             continue;
         }
         let object = &entry["responseObject"];
-        let items = object["items"].as_array().map_or(std::slice::from_ref(object), Vec::as_slice);
+        let items = object["items"].as_array().map_or_else(|| std::slice::from_ref(object), Vec::as_slice);
         for item in
             items.iter().filter(|item| item["metadata"]["uid"].is_string() && item["spec"].is_object())
         {

@@ -83,11 +83,15 @@ fn report(lines: &[String], machines: &[Value]) -> Report {
 }
 
 fn report_with(lines: &[String], machines: &[Value], left: &Value) -> Report {
+    report_where(Runs::Truly, lines, machines, left)
+}
+
+fn report_where(runs: Runs, lines: &[String], machines: &[Value], left: &Value) -> Report {
     let terms = Terms {
         calm: at(100),
         end: at(200),
         overhead: SignedDuration::from_secs(10),
-        runs: Runs::Truly,
+        runs,
         dollars: [("m7i.large".to_owned(), 3600.0)].into(),
     };
     let instances = instances(&json!(machines)).unwrap();
@@ -176,6 +180,16 @@ fn a_pod_that_waits_after_the_storm_or_never_goes_is_stuck() {
     lines.push(line(50, 3, &slow));
     lines.push(line(150, 4, &removal()));
     assert_eq!(columns(&lines, &[machine(2, Some((25, ASKED)))]), [(Column::Stuck, 1.0)]);
+}
+
+#[test]
+fn where_nothing_runs_a_pod_may_wait_but_must_go() {
+    let mut lines = good();
+    lines.truncate(2);
+    let machines = [machine(2, Some((25, ASKED)))];
+    let stuck = |left: &Value| report_where(Runs::Never, &lines, &machines, left).count(Column::Stuck);
+    assert_eq!(stuck(&json!([{"metadata": {"uid": "u"}}])), 1.0);
+    assert_eq!(stuck(&json!([])), 0.0);
 }
 
 #[test]
