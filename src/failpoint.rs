@@ -45,6 +45,7 @@ writes! {
     "node.status" NodeStatus: "The Node's status.",
     "node.event" NodeEvent: "An event about the Node.",
     "node.lease" NodeLease: "The Node's Lease.",
+    "leader.lease" LeaderLease: "The Lease that says who acts.",
     "keys.create" Keys: "The Secret with the keys.",
     "certificate.request" Certificate: "The request for a serving certificate.",
     "logs.group" LogGroup: "CreateLogGroup.",

@@ -16,6 +16,7 @@ use super::record::Record;
 use super::{Fence, Metrics};
 use crate::clock;
 use crate::config::LeaderElection;
+use crate::failpoint::{self, Write};
 
 /// One answer of the API server, where nothing else bounds it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -224,12 +225,12 @@ impl Campaign {
     fn put(&self, record: Record) -> impl Future<Output = Result<Lease, Error>> + Send + use<> {
         let (api, name, is_there) = (self.api.clone(), self.candidate.name.clone(), self.latest.is_some());
         let lease = record.into_lease(&name, &self.candidate.namespace, self.latest.clone());
-        async move {
+        failpoint::around(Write::LeaderLease, async move {
             match is_there {
                 true => api.replace(&name, &PostParams::default(), &lease).await,
                 false => api.create(&PostParams::default(), &lease).await,
             }
-        }
+        })
     }
 
     fn wrote(&mut self, lease: Lease, began: Duration, before: Option<String>) {

@@ -32,7 +32,7 @@ use serde_json::json;
 use self::api::Api;
 use self::configured::Configured;
 use self::load::{Place, is_over};
-use self::seed::{Life, Load, Machines, Storm};
+use self::seed::{Life, Load, Machines, Replica, Storm};
 use self::settings::Settings;
 use self::storm::{Tally, Weather};
 use self::world::{World, eventually, http};
@@ -175,7 +175,12 @@ fn first_lives(api: &Api, weather: &mut Weather<'_>) -> Result<()> {
         for side in ["before", "after"] {
             take()?;
             let points = vec![format!("{}.{side}=kill", write.name())];
-            weather.live(&Life { points, lasts: Duration::from_secs(10), blow: None })?;
+            weather.live(&Life {
+                points,
+                lasts: Duration::from_secs(10),
+                blow: None,
+                replica: Replica::First,
+            })?;
         }
     }
     Ok(())

@@ -73,7 +73,7 @@ fn print(settings: &Settings, tally: &Tally, report: &Report, took: Duration) {
         json!({
             "seed": settings.seed, "machines": format!("{:?}", settings.machines), "places": settings.places,
             "seconds": took.as_secs(), "kills": tally.kills(), "random": tally.random, "points": tally.points,
-            "blows": tally.blows, "ended_without_api_server": tally.alone, "ended_by_itself": tally.unexplained,
+            "blows": tally.blows, "leader_switches": tally.switches, "ended_without_api_server": tally.alone, "ended_by_itself": tally.unexplained,
             "pods": report.pods, "exit_codes": report.exits, "taken": report.excused,
             "instances": report.instances, "replaced": report.replaced, "dollars": report.dollars,
             "outlived_median_s": median, "outlived_worst_s": worst, "columns": columns,
@@ -89,6 +89,7 @@ fn print(settings: &Settings, tally: &Tally, report: &Report, took: Duration) {
     for (name, count) in &tally.points {
         println!("  {count:4}  killed at {name}");
     }
+    println!("  {:4}  leader switches", tally.switches);
     for (name, count) in &tally.blows {
         println!("  {count:4}  {name}");
     }

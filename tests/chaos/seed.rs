@@ -56,6 +56,14 @@ pub(crate) struct Life {
     pub(crate) lasts: Duration,
     /// What happens to others meanwhile, or just before.
     pub(crate) blow: Option<Blow>,
+    pub(crate) replica: Replica,
+}
+
+/// Which of the two replicas lives. The other one is dead, and what it was leader of has to be waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Replica {
+    First,
+    Second,
 }
 
 /// Trouble that is not ORCA's own death. A victim is counted through the machines that run at that time.
@@ -88,8 +96,11 @@ pub(crate) enum Machines {
 
 /// Every so many lives one is long, and nothing is armed in it: so that pods come further than their machines' boot.
 const CALM_EVERY: u64 = 8;
+/// Every so many lives the other replica takes over.
+const SWITCH_EVERY: u64 = 30;
 /// Points that every life meets in its first second.
-const NEAR: [&str; 5] = ["node.lease", "node.status", "machine.session", "pod.status", "pod.event"];
+const NEAR: [&str; 6] =
+    ["leader.lease", "node.lease", "node.status", "machine.session", "pod.status", "pod.event"];
 /// So many of the other points are armed together.
 const TOGETHER: usize = 8;
 
@@ -107,6 +118,7 @@ pub(crate) struct Storm {
     far: Vec<String>,
     deck: Vec<String>,
     count: u64,
+    replica: Replica,
 }
 
 impl Storm {
@@ -114,7 +126,15 @@ impl Storm {
     pub(crate) fn new(seed: u64, machines: Machines, writes: &[&str]) -> Self {
         let points = writes.iter().flat_map(|name| [format!("{name}.before"), format!("{name}.after")]);
         let (near, far) = points.partition(|point| NEAR.iter().any(|near| point.starts_with(near)));
-        Self { dice: Dice::new(seed, 0), machines, near, far, deck: Vec::new(), count: 0 }
+        Self {
+            dice: Dice::new(seed, 0),
+            machines,
+            near,
+            far,
+            deck: Vec::new(),
+            count: 0,
+            replica: Replica::First,
+        }
     }
 
     /// What one life is armed with: one point that is near, or some that are far. Every one has its turn before any has
@@ -179,6 +199,15 @@ impl Iterator for Storm {
 
     fn next(&mut self) -> Option<Life> {
         self.count += 1;
+        if self.count.is_multiple_of(SWITCH_EVERY) {
+            self.replica = match self.replica {
+                Replica::First => Replica::Second,
+                Replica::Second => Replica::First,
+            };
+            // As long as the Lease of the one before, and long enough to act.
+            let lasts = Duration::from_millis(self.dice.between(16_000, 20_000));
+            return Some(Life { points: Vec::new(), lasts, blow: None, replica: self.replica });
+        }
         let calm = self.count.is_multiple_of(CALM_EVERY);
         let points = if !calm && self.dice.percent(70) { self.points() } else { Vec::new() };
         let lasts = match (calm, points.len()) {
@@ -189,7 +218,7 @@ impl Iterator for Storm {
             (false, _) => self.dice.between(3000, 6000),
         };
         let blow = self.dice.percent(20).then(|| self.blow());
-        Some(Life { points, lasts: Duration::from_millis(lasts), blow })
+        Some(Life { points, lasts: Duration::from_millis(lasts), blow, replica: self.replica })
     }
 }
 

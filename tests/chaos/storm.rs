@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::api::Api;
-use crate::seed::{Blow, Life};
+use crate::seed::{Blow, Life, Replica};
 use crate::world::{World, http};
 
 /// After an ORCA that ended by itself, as whoever runs it would wait.
@@ -32,6 +32,8 @@ pub(crate) struct Tally {
     /// ORCA ended by itself, and nobody knows why.
     pub(crate) unexplained: u32,
     pub(crate) blows: BTreeMap<&'static str, u32>,
+    /// How often another replica took over.
+    pub(crate) switches: u32,
 }
 
 impl Tally {
@@ -52,6 +54,8 @@ pub(crate) struct Weather<'a> {
     running: Vec<JoinHandle<Result<()>>>,
     /// The API server is away.
     away: Arc<AtomicBool>,
+    /// Who lived last.
+    replica: Replica,
 }
 
 /// How a life ended.
@@ -78,6 +82,7 @@ impl<'a> Weather<'a> {
             tally: Tally::default(),
             running: Vec::new(),
             away: Arc::default(),
+            replica: Replica::First,
         }
     }
 
@@ -91,8 +96,11 @@ impl<'a> Weather<'a> {
         if let Some(blow) = &life.blow {
             self.strike(blow)?;
         }
+        if std::mem::replace(&mut self.replica, life.replica) != life.replica {
+            self.tally.switches += 1;
+        }
         let before = self.deaths()?;
-        let pid = self.start(&life.points.join(","))?;
+        let pid = self.start(life.replica, &life.points.join(","))?;
         let begin = Instant::now();
         while begin.elapsed() < life.lasts && lives(pid) {
             std::thread::sleep(Duration::from_millis(4));
@@ -125,17 +133,21 @@ impl<'a> Weather<'a> {
             one.join().map_err(|_| anyhow::anyhow!("a thread of the storm panicked"))??;
         }
         http("DELETE", "/_local/faults", None)?;
-        self.start("").map(drop)
+        self.start(Replica::First, "").map(drop)
     }
 
-    fn start(&self, points: &str) -> Result<u32> {
+    fn start(&self, replica: Replica, points: &str) -> Result<u32> {
         let mut variables: Vec<(&str, &str)> =
             self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         if !points.is_empty() {
             variables.push(("ORCA_FAILPOINT", points));
         }
-        self.world.script_with(&["orca-start"], &variables)?;
-        let file = std::fs::read_to_string(self.world.file("orca.pid"))?;
+        let (command, file) = match replica {
+            Replica::First => ("orca-start", "orca.pid"),
+            Replica::Second => ("orca-start-second", "orca-second.pid"),
+        };
+        self.world.script_with(&[command], &variables)?;
+        let file = std::fs::read_to_string(self.world.file(file))?;
         file.split_whitespace().next().and_then(|pid| pid.parse().ok()).context("orca.pid")
     }
 
