@@ -25,6 +25,8 @@ mod queue;
 mod story;
 mod sweep;
 mod table;
+#[cfg(test)]
+mod tests;
 mod trace;
 mod words;
 
@@ -48,7 +50,7 @@ use crate::informer::PodInformer;
 use crate::link::Links;
 use crate::logs::archiver::Drain;
 use crate::market::MarketCache;
-use crate::pod::decide::{AbsentEnd, Decision, Lists, Note, NoteKind, Rules, decide};
+use crate::pod::decide::{AbsentEnd, Lists, Note, NoteKind, Rules, decide};
 use crate::pod::reasons;
 use crate::pod::state::State;
 use crate::telemetry::Traces;
@@ -323,6 +325,8 @@ impl Core {
                 };
                 turn.again(Some(again));
             }
+            // It is known as it is now, so the next look is another one.
+            Err(act::Failure::Changed) => turn.again(Some(act::SOON)),
             Err(error) => {
                 let failures = self.table.update(&uid, |row| {
                     row.failures = row.failures.saturating_add(1);
@@ -353,13 +357,14 @@ impl Core {
         let mut seen = self.observe(uid);
         self.follow(uid, &seen);
         let mut decision = decide(&seen.observed(uid, &self.rules));
-        // That a pod is gone is concluded from a live read, once.
-        let unproven = decision.state == State::Vanished && !self.table.get(uid).gone;
-        if decision.is_destructive() || unproven {
+        if decision.wants_proof(self.table.get(uid).gone) {
             seen = self.observe_live(uid, seen).await?;
             decision = decide(&seen.observed(uid, &self.rules));
         }
-        self.note(uid, &decision);
+        let (state, is_true_now) = (decision.state, !decision.is_true_once_written());
+        if is_true_now {
+            self.note(uid, state);
+        }
         self.metrics
             .waits(uid, seen.pod.as_deref().and_then(journey::bound).filter(|_| decision.state.is_waiting()));
         if decision.state == State::Vanished
@@ -368,7 +373,11 @@ impl Core {
         {
             return Ok(Some(Duration::ZERO));
         }
-        self.act(uid, &seen, decision, slot).await
+        let again = self.act(uid, &seen, decision, slot).await?;
+        if !is_true_now {
+            self.note(uid, state);
+        }
+        Ok(again)
     }
 
     /// Asks the kubelet of a pod whose object is gone whether it is done.
@@ -394,8 +403,7 @@ impl Core {
     }
 
     /// Remembers the state, and minds the table of legal transitions.
-    fn note(&self, uid: &str, decision: &Decision) {
-        let next = decision.state;
+    fn note(&self, uid: &str, next: State) {
         let before = self.table.update(uid, |row| row.memory.previous.replace(next));
         let Some(before) = before.filter(|before| *before != next) else { return };
         tracing::info!(pod.uid = uid, from = before.name(), to = next.name(), "state changed");

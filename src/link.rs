@@ -94,6 +94,17 @@ pub struct LinkStatus {
     pub has_nvidia: bool,
 }
 
+impl LinkStatus {
+    /// Whether there is contact with the machine's kubelet.
+    #[must_use]
+    pub fn is_attached(&self) -> bool {
+        match self.state {
+            LinkState::Attached { .. } => true,
+            LinkState::Dialing { .. } | LinkState::Bootstrapping { .. } | LinkState::Broken { .. } => false,
+        }
+    }
+}
+
 /// The links of all machines.
 #[async_trait]
 pub trait Links: Send + Sync + std::fmt::Debug {

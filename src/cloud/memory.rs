@@ -213,9 +213,11 @@ impl Cloud for MemoryCloud {
         self.begin(Call::Terminate).await?;
         let mut world = self.world();
         let timing = world.timing;
-        if let Some(machine) = world.machines.get_mut(id).filter(|one| one.shown(&timing).is_some()) {
-            machine.end("Client.UserInitiatedShutdown", clock::now());
-        }
+        let Some(machine) = world.machines.get_mut(id).filter(|one| one.shown(&timing).is_some()) else {
+            let code = "InvalidInstanceID.NotFound".to_owned();
+            return Err(CloudError::NotFound { code, message: id.to_owned() });
+        };
+        machine.end("Client.UserInitiatedShutdown", clock::now());
         Ok(())
     }
 

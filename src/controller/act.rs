@@ -20,7 +20,7 @@ use crate::pod::state::State;
 use crate::pod::status::{self, StatusChange};
 
 /// After an act that changed something, its effect is looked at soon.
-const SOON: Duration = Duration::from_millis(50);
+pub(super) const SOON: Duration = Duration::from_millis(50);
 
 /// Why a pass could not do what was decided.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +29,9 @@ pub(super) enum Failure {
     Kube(#[from] kube::Error),
     #[error("the cloud: {0}")]
     Cloud(#[from] CloudError),
+    /// Nothing was written: the pod is not as it was when that was decided.
+    #[error("the pod has changed meanwhile")]
+    Changed,
 }
 
 impl Failure {
@@ -37,6 +40,7 @@ impl Failure {
         match self {
             Self::Kube(_) => "kube",
             Self::Cloud(error) => error.kind(),
+            Self::Changed => "changed",
         }
     }
 }
@@ -51,27 +55,27 @@ impl Core {
         slot: &mut Slot,
     ) -> Result<Option<Duration>, Failure> {
         if let Some(about) = seen.reference(uid) {
-            for note in decision.notes {
-                self.story.tell(about.clone(), note);
+            for note in &decision.notes {
+                self.story.tell(about.clone(), note.clone());
             }
         }
+        let (state, mut again) = (decision.state, decision.again);
+        let steps = decision.into_steps();
         let was_shown = seen.link.as_ref().is_some_and(|link| link.shown);
         let mut is_shown = false;
-        for action in &decision.actions {
+        for action in &steps.revocations {
             if let Action::Revoke { instance_id } = action {
                 is_shown |= self.links.revoke(uid);
                 self.table.update(uid, |row| row.memory.revoked = Some(instance_id.clone()));
             }
         }
         if !was_shown && (is_shown || self.links.status(uid).is_some_and(|link| link.shown)) {
-            // The kubelet got the pod in the very last moment: what was decided for one that never had it is void.
             return Ok(Some(SOON));
         }
-        if let (Some(pod), Some(change)) = (&seen.pod, &decision.status) {
+        if let (Some(pod), Some(change)) = (&seen.pod, &steps.status) {
             self.write_status(uid, pod, change).await?;
         }
-        let mut again = decision.again;
-        for action in decision.actions {
+        for action in steps.rest {
             match action {
                 Action::Revoke { .. } => {}
                 Action::Launch(launch) => {
@@ -79,7 +83,7 @@ impl Core {
                         again = self.launch(uid, pod.clone(), launch, slot).await?;
                     }
                 }
-                Action::Record(intent) => {
+                Action::Record(intent) | Action::Adopt(intent) => {
                     if let Some(pod) = &seen.pod {
                         self.write_intent(uid, pod, &intent).await?;
                     }
@@ -112,7 +116,7 @@ impl Core {
             }
         }
         // A watch that still shows the pod must not bring it back to life.
-        if decision.state == State::Gone && self.pods.by_uid(uid).is_none() {
+        if state == State::Gone && self.pods.by_uid(uid).is_none() {
             self.table.forget(uid);
             return Ok(None);
         }
@@ -146,8 +150,9 @@ impl Core {
         self.answered(uid, pod, answer).await.map(drop)
     }
 
-    /// Writes an intent into the pod's annotations, in one request; answers the pod as it is now, or `None` if it
-    /// is gone.
+    /// Writes an intent into the pod's annotations, in one request, over the pod as it was seen and no other: what a
+    /// process that is gone left on its way must not hide what its successor launched. Answers the pod as it is now,
+    /// or `None` if it is gone.
     pub(super) async fn write_intent(
         &self,
         uid: &str,
@@ -160,7 +165,8 @@ impl Core {
             .map(|(key, value)| (key.to_owned(), value.map_or(Value::Null, Value::String)))
             .collect::<serde_json::Map<_, _>>()
             .into();
-        let patch = json!({"metadata": {"uid": uid, "annotations": annotations}});
+        let version = &pod.metadata.resource_version;
+        let patch = json!({"metadata": {"uid": uid, "resourceVersion": version, "annotations": annotations}});
         let api = self.api(pod);
         let name = pod.metadata.name.as_deref().unwrap_or_default();
         let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
@@ -204,11 +210,17 @@ impl Core {
                 let (namespace, name) = (pod.metadata.namespace.as_deref(), pod.metadata.name.as_deref());
                 let live =
                     self.read_pod(uid, namespace.unwrap_or_default(), name.unwrap_or_default()).await?;
-                if live.is_some() {
-                    return Err(kube::Error::Api(status).into());
-                }
-                self.table.update(uid, |row| row.gone = true);
-                Ok(None)
+                let Some(live) = live else {
+                    self.table.update(uid, |row| row.gone = true);
+                    return Ok(None);
+                };
+                let is_news = live.metadata.resource_version != pod.metadata.resource_version;
+                self.table.update(uid, |row| row.newest(Some(Arc::new(live))));
+                Err(if status.code == 409 && is_news {
+                    Failure::Changed
+                } else {
+                    kube::Error::Api(status).into()
+                })
             }
             Err(error) => Err(error.into()),
         }
@@ -239,12 +251,12 @@ impl Core {
         deed.record(&result);
         self.metrics.terminations.get_or_create(&metrics::Why { why }).inc();
         match result {
-            Ok(()) | Err(CloudError::NotFound { .. }) => {
-                self.fleet.ended(instance_id, clock::now());
-                self.wake_limited();
-            }
+            Ok(()) => self.fleet.ended(instance_id, clock::now()),
+            // Of one that was launched a moment ago, that says nothing yet: it is still to be ended.
+            Err(CloudError::NotFound { .. }) if self.fleet.missed(instance_id, clock::now()) => {}
             Err(error) => return Err(error.into()),
         }
+        self.wake_limited();
         Ok(())
     }
 

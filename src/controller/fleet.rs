@@ -247,7 +247,7 @@ impl Inner {
         if !instance.state.may_run() {
             entry.ended = entry.ended.or(Some(now));
             // The first reason is the true one, and addresses go with the end.
-            instance.state_reason = entry.instance.state_reason.take().or(instance.state_reason);
+            instance.state_reason = entry.instance.state_reason.clone().or(instance.state_reason);
             instance.private_ip = instance.private_ip.or(entry.instance.private_ip);
             instance.pod_ip = instance.pod_ip.or(entry.instance.pod_ip);
         } else {
@@ -351,7 +351,7 @@ mod tests {
             Instance { state_reason: Some(reason), ..mk_instance("a", Terminated) }
         };
         fleet.replace(vec![because("first")], at(0));
-        fleet.replace(vec![because("second")], at(1));
+        assert_eq!(fleet.replace(vec![because("second")], at(1)).len(), 0, "and it is no news");
         fleet.replace(vec![], at(3599));
         assert_eq!(fleet.of("u-a")[0].state_reason.as_ref().unwrap().code, "first");
         fleet.replace(vec![], at(3600));

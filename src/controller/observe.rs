@@ -12,8 +12,8 @@ use super::{Core, deadline, table};
 use crate::capacity::planner::drain_time;
 use crate::capacity::world::Usable;
 use crate::clock;
-use crate::cloud::{Instance, Lifecycle, TAG_POD_NAME, TAG_POD_NAMESPACE};
-use crate::link::{LinkState, LinkStatus};
+use crate::cloud::{Instance, InstanceState, Lifecycle, TAG_POD_NAME, TAG_POD_NAMESPACE};
+use crate::link::LinkStatus;
 use crate::logs::archiver::Progress;
 use crate::pod::decide::{Drain, Lists, Logs, Memory, Observed, Rules};
 use crate::pod::intent::Intent;
@@ -52,10 +52,7 @@ impl Seen {
 
     /// Whether the machine's kubelet can be spoken to.
     pub(super) fn is_attached(&self) -> bool {
-        self.link.as_ref().is_some_and(|link| match link.state {
-            LinkState::Attached { .. } => true,
-            LinkState::Dialing { .. } | LinkState::Bootstrapping { .. } | LinkState::Broken { .. } => false,
-        })
+        self.link.as_ref().is_some_and(LinkStatus::is_attached)
     }
 
     /// What the kubelet that runs the pod said of its machine, and that machine's type.
@@ -92,10 +89,7 @@ impl Core {
         let now = clock::now();
         let lists = self.lists();
         let (pod, name, memory) = self.table.update(uid, |row| {
-            let pod = row.newest(cached);
-            if pod.is_none() && lists == Lists::Read {
-                row.absent(now);
-            }
+            let pod = row.look(cached, lists, now);
             (pod, row.latest.as_deref().and_then(name_of), row.memory.clone())
         });
         let name = name.or_else(|| instances.iter().find_map(name_by_tags));
@@ -151,15 +145,8 @@ impl Core {
                 None => row.gone = true,
             });
         }
-        // The pod as it was just read names the instance that matters, whatever the caches lack.
         let latest = self.table.get(uid).latest;
-        let intent = latest.as_deref().and_then(|pod| Intent::read(pod).ok().flatten());
-        let asked = intent.and_then(|intent| intent.instance_id);
-        let running =
-            seen.instances.iter().filter(|one| one.state != crate::cloud::InstanceState::Terminated);
-        let mut ids: Vec<String> = running.map(|one| one.id.clone()).chain(asked).collect();
-        ids.sort();
-        ids.dedup();
+        let ids = to_read(&seen.instances, latest.as_deref());
         for id in ids {
             match deadline("reading an instance", self.cloud.instance(&id)).await? {
                 Some(instance) => self.fleet.put(instance, clock::now()),
@@ -197,6 +184,17 @@ impl Core {
             None => self.pods.by_uid(uid),
         }
     }
+}
+
+/// The machines that are read live. The pod names the one that matters, whatever the caches lack.
+pub(super) fn to_read(instances: &[Instance], latest: Option<&Pod>) -> Vec<String> {
+    let intent = latest.and_then(|pod| Intent::read(pod).ok().flatten());
+    let running = instances.iter().filter(|one| one.state != InstanceState::Terminated);
+    let mut ids: Vec<String> =
+        running.map(|one| one.id.clone()).chain(intent.and_then(|intent| intent.instance_id)).collect();
+    ids.sort();
+    ids.dedup();
+    ids
 }
 
 fn name_of(pod: &Pod) -> Option<(String, String)> {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::journey::Journey;
 use super::metrics::Metrics;
-use crate::pod::decide::{Absent, AbsentEnd, Memory};
+use crate::pod::decide::{Absent, AbsentEnd, Lists, Memory};
 use crate::pod::status;
 
 /// The grace of a pod that nobody knows any more: Kubernetes' default.
@@ -96,6 +96,25 @@ impl Tracked {
         self.latest = Some(newer.clone());
         self.memory.absent = None;
         Some(newer)
+    }
+
+    /// The pod as it is known now. With both lists read, one that is not there is absent.
+    pub(super) fn look(
+        &mut self,
+        cached: Option<Arc<Pod>>,
+        lists: Lists,
+        now: Timestamp,
+    ) -> Option<Arc<Pod>> {
+        let pod = self.newest(cached);
+        match &pod {
+            Some(pod) if pod.metadata.deletion_timestamp.is_some() => {
+                self.memory.deleting.get_or_insert(now);
+            }
+            Some(_) => {}
+            None if lists == Lists::Read => drop(self.absent(now).clone()),
+            None => {}
+        }
+        pod
     }
 
     /// Notes that there is no pod, if that is news.

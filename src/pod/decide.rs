@@ -26,7 +26,7 @@ use crate::config::DaemonSetPolicy;
 use crate::link::LinkStatus;
 
 pub use drain::Drain;
-pub use view::Shown;
+pub use view::{DUPLICATE, Shown};
 
 /// What is known about one pod UID.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +90,8 @@ pub struct Memory {
     pub hold: Option<Hold>,
     /// Why the pod can never have a machine.
     pub refused: Option<Rejection>,
+    /// When this process first saw that deletion was asked for.
+    pub deleting: Option<Timestamp>,
     /// Since when the pod's object is gone.
     pub absent: Option<Absent>,
     /// The instance that the gateway was told to give up.
@@ -166,6 +168,8 @@ pub enum Action {
     Launch(Launch),
     /// Writes the intent, with the instance's id, to the pod.
     Record(Box<Intent>),
+    /// Writes the intent of another instance than the one that the pod names, which is gone.
+    Adopt(Box<Intent>),
     /// Keeps a link to this running machine.
     EnsureLink { instance_id: String },
     /// The gateway never shows this machine its pod (again).
@@ -180,6 +184,17 @@ pub enum Action {
     Terminate { instance_id: String, why: &'static str },
     /// Deletes the pod's object, at once.
     DeletePod,
+}
+
+/// What is to be done, in three steps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Steps {
+    /// First of all. If one of them shows that the kubelet got the pod in the very last moment, what was decided for
+    /// one that never had it is void, and nothing else of it may be done.
+    pub revocations: Vec<Action>,
+    pub status: Option<StatusChange>,
+    /// One after the other; what fails ends them.
+    pub rest: Vec<Action>,
 }
 
 /// How to launch.
@@ -223,14 +238,15 @@ pub fn decide(seen: &Observed<'_>) -> Decision {
     if ask::is_mirror(pod) {
         return Decision::new(State::Ignored, AT_REST);
     }
+    let view = view::View::of(seen, pod);
     let mut decision = if status::is_terminal(pod) {
-        end::terminal(seen, pod)
+        end::terminal(seen, pod, &view)
     } else if pod.metadata.deletion_timestamp.is_some() {
-        end::deleting(seen, pod)
+        end::deleting(seen, pod, &view)
     } else {
-        life::alive(seen, pod)
+        life::alive(seen, pod, &view)
     };
-    view::end_duplicates(seen, pod, &mut decision);
+    view::end_duplicates(seen, &view, &mut decision);
     decision
 }
 
@@ -270,6 +286,27 @@ impl Decision {
         self
     }
 
+    /// In the order in which it is carried out.
+    #[must_use]
+    pub fn into_steps(self) -> Steps {
+        let (revocations, rest) =
+            self.actions.into_iter().partition(|action| matches!(action, Action::Revoke { .. }));
+        Steps { revocations, status: self.status, rest }
+    }
+
+    /// Whether its state is true only once the status is written: until then, the pod has not ended.
+    #[must_use]
+    pub fn is_true_once_written(&self) -> bool {
+        self.state.is_terminal() && self.status.is_some()
+    }
+
+    /// Whether everything is to be read live before it is acted on: that something is taken away, or gone, is concluded
+    /// from no cache. `is_proven`: a live read said already that the pod is gone.
+    #[must_use]
+    pub fn wants_proof(&self, is_proven: bool) -> bool {
+        self.is_destructive() || self.state == State::Vanished && !is_proven
+    }
+
     /// Whether acting on it takes something away that cannot be given back, or concludes that something is gone.
     #[must_use]
     pub fn is_destructive(&self) -> bool {
@@ -279,7 +316,8 @@ impl Decision {
         };
         fails
             || self.actions.iter().any(|action| match action {
-                Action::Revoke { .. }
+                Action::Adopt(_)
+                | Action::Revoke { .. }
                 | Action::ShutDown { .. }
                 | Action::RemoveLink
                 | Action::Terminate { .. }
@@ -291,6 +329,12 @@ impl Decision {
                 | Action::LastWords { .. } => false,
             })
     }
+}
+
+/// When something was, as another clock told it, unless that is still to come: clocks may be far apart, and nothing
+/// waits for days until they agree.
+fn past(at: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+    at.filter(|at| *at <= now)
 }
 
 /// How long from `now` until `at`, and at least a moment.

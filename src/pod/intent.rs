@@ -128,12 +128,15 @@ impl Intent {
         }
     }
 
-    /// The intent that an instance must have come from, when the annotation is lost.
+    /// The intent that an instance of the pod must have come from, when the annotation is lost.
     #[must_use]
-    pub fn of_instance(instance: &Instance) -> Self {
+    pub fn of_instance(uid: &str, instance: &Instance) -> Self {
+        let own = instance.client_token.clone().filter(|token| token.starts_with(&of_pod(uid)));
+        // Somebody's copy of a machine, tags and all: its intent must be one that is read again.
+        let made_up = || format!("{}{}", of_pod(uid), &hex(&instance.id)[..48]);
         Self {
             epoch: epoch_of(instance),
-            token: instance.client_token.clone().unwrap_or_default(),
+            token: own.unwrap_or_else(made_up),
             instance_type: instance.instance_type.clone(),
             subnet_id: instance.subnet_id.clone(),
             zone: instance.zone.clone(),
@@ -240,12 +243,11 @@ fn of_pod(uid: &str) -> String {
 }
 
 fn hex(text: &str) -> String {
-    use std::fmt::Write as _;
-    digest(&SHA256, text.as_bytes()).as_ref().iter().fold(String::new(), |mut hex, byte| {
-        // Writing to a String cannot fail.
-        write!(hex, "{byte:02x}").ok();
-        hex
-    })
+    const DIGITS: [char; 16] =
+        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    let digest = digest(&SHA256, text.as_bytes());
+    let digits = digest.as_ref().iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| DIGITS[usize::from(digit)]).collect()
 }
 
 #[cfg(test)]
@@ -294,6 +296,30 @@ mod tests {
             assert!(!tokens[i + 1..].contains(token));
         }
         assert_eq!(tokens[0], Intent::new("u", 0, 2, &candidate("a"), Timestamp::MAX).token);
+    }
+
+    #[test]
+    fn whatever_machine_is_taken_over_its_intent_is_read_again() {
+        let launched = Intent::new("u", 3, 1, &candidate("subnet-1"), Timestamp::UNIX_EPOCH);
+        for token in [Some(launched.token), Some("somebody's".to_owned()), None] {
+            let instance = Instance {
+                id: "i-1".to_owned(),
+                state: crate::cloud::InstanceState::Running,
+                state_reason: None,
+                instance_type: String::new(),
+                image_id: String::new(),
+                zone: String::new(),
+                subnet_id: String::new(),
+                private_ip: None,
+                pod_ip: None,
+                launched_at: None,
+                client_token: token,
+                bought: crate::cloud::Bought::default(),
+                tags: std::collections::BTreeMap::new(),
+            };
+            let intent = Intent::of_instance("u", &instance);
+            assert_eq!(Intent::read(&pod("u", &intent.to_annotation())), Ok(Some(intent)));
+        }
     }
 
     #[test]

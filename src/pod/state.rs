@@ -166,7 +166,8 @@ impl State {
             }
             Self::Lost => &[Vanished, Gone],
             Self::Vanished => &[Gone],
-            Self::Gone => &[],
+            // A launch whose answer was lost may still turn up, and goes the way of every machine without a pod.
+            Self::Gone => &[Vanished],
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What ORCA writes into a pod's status, as strategic merge patches.
 //!
 //! A patch has our fields and conditions alone and the pod's UID as its precondition; where nothing would change
-//! there is no patch. `startTime`, `hostIP` and `podIP` are the kubelet's and are never written.
+//! there is no patch. A final phase is written only over the pod as it was seen: the kubelet may have had the last word
+//! meanwhile, and what a process that is gone left on its way must end no pod. `startTime`, `hostIP` and `podIP` are the kubelet's and are never written.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
@@ -54,6 +55,7 @@ pub fn patch(pod: &Pod, change: &StatusChange, now: Timestamp) -> Option<Value> 
         now,
         fields: Map::new(),
         conditions: vec![],
+        is_final: false,
     };
     match change {
         StatusChange::Pending { message, capacity } => draft.pending(message, *capacity),
@@ -105,6 +107,7 @@ struct Draft<'a> {
     now: Timestamp,
     fields: Map<String, Value>,
     conditions: Vec<Value>,
+    is_final: bool,
 }
 
 impl Draft<'_> {
@@ -149,6 +152,7 @@ impl Draft<'_> {
         if is_terminal(self.pod) {
             return;
         }
+        self.is_final = true;
         self.set("phase", "Failed");
         self.set("reason", reason);
         self.set("message", message);
@@ -269,7 +273,11 @@ impl Draft<'_> {
         if let Some(generation) = self.pod.metadata.generation {
             self.fields.insert("observedGeneration".to_owned(), json!(generation));
         }
-        Some(json!({"metadata": {"uid": self.pod.metadata.uid}, "status": self.fields}))
+        let mut metadata = json!({"uid": self.pod.metadata.uid});
+        if let (true, Some(version)) = (self.is_final, &self.pod.metadata.resource_version) {
+            metadata["resourceVersion"] = json!(version);
+        }
+        Some(json!({"metadata": metadata, "status": self.fields}))
     }
 }
 

@@ -7,9 +7,9 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::life::{ensure_link, lost};
 use super::view::{Machine, Shown, View, live, shown};
-use super::{AT_REST, AbsentEnd, Action, Decision, Logs, NoteKind, Observed, after, until};
+use super::{AT_REST, AbsentEnd, Action, Decision, Logs, NoteKind, Observed, after, past, until};
 use crate::cloud::{Instance, InstanceState};
-use crate::link::LinkState;
+use crate::link::LinkStatus;
 use crate::pod::reasons;
 use crate::pod::state::State;
 use crate::pod::status::{self, Cause, StatusChange};
@@ -32,7 +32,7 @@ const MOVING: Duration = Duration::from_secs(10);
 const VANISHED: Duration = Duration::from_secs(3);
 
 /// The phase is final. The machine stays for those who want to look, and goes with the pod.
-pub(super) fn terminal(seen: &Observed<'_>, pod: &Pod) -> Decision {
+pub(super) fn terminal(seen: &Observed<'_>, pod: &Pod, view: &View<'_>) -> Decision {
     let reason = pod.status.as_ref().and_then(|status| status.reason.as_deref()).unwrap_or_default();
     let (state, ours) = if reasons::is_rejection(reason) {
         (State::Rejected, true)
@@ -42,12 +42,11 @@ pub(super) fn terminal(seen: &Observed<'_>, pod: &Pod) -> Decision {
         (State::Finished, false)
     };
     let decision = Decision::new(state, AT_REST);
-    let view = View::of(seen, pod);
     let Machine::Live(instance) = view.machine else {
         let decision = if seen.link.is_some() { decision.act(Action::RemoveLink) } else { decision };
         return if pod.metadata.deletion_timestamp.is_none() {
             decision
-        } else if is_ending(seen) {
+        } else if is_ending(seen) || live(seen).next().is_some() {
             decision.again(MOVING)
         } else if is_only_finalizers(pod) {
             decision
@@ -58,16 +57,16 @@ pub(super) fn terminal(seen: &Observed<'_>, pod: &Pod) -> Decision {
     if ours {
         return give_up(decision.again(MOVING), seen, "pod failed");
     }
-    let deadline = match pod.metadata.deletion_timestamp.as_ref() {
+    let ended = past(status::finished_at(pod), seen.now).unwrap_or(seen.rules.started);
+    let deadline = match asked(seen, pod) {
         Some(_) if is_only_finalizers(pod) => seen.now,
         Some(asked) => {
-            let answered = after(asked.0, LET_GO);
-            if is_attached(&view) { answered } else { answered.max(after(seen.rules.started, LET_GO)) }
+            let answered = after(asked, LET_GO);
+            if is_attached(view) { answered } else { answered.max(after(seen.rules.started, LET_GO)) }
         }
-        None => after(status::finished_at(pod).unwrap_or(seen.now), seen.rules.keep_finished),
+        None => after(ended, seen.rules.keep_finished),
     };
-    let ended = status::finished_at(pod).unwrap_or(seen.now).max(seen.rules.started);
-    let deadline = deadline.max(logs_due(seen, ended));
+    let deadline = deadline.max(logs_due(seen, ended.max(seen.rules.started)));
     if seen.now < deadline {
         return ensure_link(decision.again(until(seen.now, deadline)), view.link.is_some(), instance);
     }
@@ -77,14 +76,13 @@ pub(super) fn terminal(seen: &Observed<'_>, pod: &Pod) -> Decision {
 }
 
 /// Deletion was asked for. The kubelet does it; ORCA only where there is none that could.
-pub(super) fn deleting(seen: &Observed<'_>, pod: &Pod) -> Decision {
-    let view = View::of(seen, pod);
+pub(super) fn deleting(seen: &Observed<'_>, pod: &Pod, view: &View<'_>) -> Decision {
     let decision = Decision::new(State::Deleting, MOVING);
     match (view.machine, view.shown) {
-        (_, Shown::Never) => never_ran(decision, seen, &view, pod),
+        (_, Shown::Never) => never_ran(decision, seen, view, pod),
         (Machine::Live(instance), Shown::Perhaps | Shown::Yes) => {
-            let asked = pod.metadata.deletion_timestamp.as_ref().map_or(seen.now, |asked| asked.0);
-            let deadline = if is_attached(&view) {
+            let asked = asked(seen, pod).unwrap_or(seen.now);
+            let deadline = if is_attached(view) {
                 after(asked, STUCK_DELETE)
             } else {
                 after(asked, SILENT_DELETE).max(after(seen.rules.started, SILENT_DELETE))
@@ -108,9 +106,24 @@ pub(super) fn deleting(seen: &Observed<'_>, pod: &Pod) -> Decision {
             )
         }
         (Machine::Ending(_) | Machine::Unseen, Shown::Perhaps | Shown::Yes) => decision,
-        (Machine::None, Shown::Perhaps | Shown::Yes) => finish(lost(seen, &view, None), pod),
-        (Machine::Dead(instance), Shown::Perhaps | Shown::Yes) => finish(lost(seen, &view, instance), pod),
+        (Machine::None, Shown::Perhaps | Shown::Yes) => ended(lost(seen, view, None), pod),
+        (Machine::Dead(instance), Shown::Perhaps | Shown::Yes) => ended(lost(seen, view, instance), pod),
     }
+}
+
+/// As [`finish`], once the pod has ended.
+fn ended(decision: Decision, pod: &Pod) -> Decision {
+    if decision.state == State::Ending {
+        return Decision { state: State::Deleting, ..decision };
+    }
+    finish(decision, pod)
+}
+
+/// When the grace of a deletion ends, by the clock of this process if it saw the deletion begin.
+fn asked(seen: &Observed<'_>, pod: &Pod) -> Option<Timestamp> {
+    let told = pod.metadata.deletion_timestamp.as_ref()?.0;
+    let grace = pod.metadata.deletion_grace_period_seconds.and_then(|grace| u64::try_from(grace).ok());
+    Some(seen.memory.deleting.map_or(told, |since| after(since, Duration::from_secs(grace.unwrap_or(0)))))
 }
 
 /// No kubelet has the pod: its object goes at once, its machine beside it.
@@ -162,10 +175,8 @@ pub(super) fn absent(seen: &Observed<'_>) -> Decision {
     let Some(absent) = &seen.memory.absent else {
         return decision;
     };
-    let age = instance
-        .launched_at
-        .map_or(Duration::ZERO, |at| Duration::try_from(seen.now.duration_since(at)).unwrap_or_default());
-    let orphan = absent.sightings >= ORPHAN_SIGHTINGS && age >= ORPHAN_AGE;
+    let born = past(instance.launched_at, seen.now).unwrap_or(absent.since);
+    let orphan = absent.sightings >= ORPHAN_SIGHTINGS && seen.now >= after(born, ORPHAN_AGE);
     let never = shown(seen, None, Some(instance), instance.client_token.as_deref(), link) == Shown::Never;
     let due = seen.now >= after(absent.since, absent.grace.saturating_add(VANISHED_MARGIN));
     let end = match absent.end {
@@ -225,10 +236,7 @@ fn is_ending(seen: &Observed<'_>) -> bool {
 }
 
 fn is_attached(view: &View<'_>) -> bool {
-    view.link.is_some_and(|link| match link.state {
-        LinkState::Attached { .. } => true,
-        LinkState::Dialing { .. } | LinkState::Bootstrapping { .. } | LinkState::Broken { .. } => false,
-    })
+    view.link.is_some_and(LinkStatus::is_attached)
 }
 
 /// The final deletion was asked for already, and others hold the object.

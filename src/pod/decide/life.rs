@@ -5,9 +5,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
-use super::view::{Machine, Shown, View};
-use super::{AT_REST, Action, Decision, Hold, Launch, NoteKind, Observed, Starved, after, drain, until};
-use crate::cloud::{Instance, InstanceState, Purchase};
+use super::view::{Machine, Shown, View, is_in_contact, live};
+use super::{
+    AT_REST, Action, Decision, Hold, Launch, NoteKind, Observed, Starved, after, drain, past, until,
+};
+use crate::cloud::{Instance, InstanceState, Purchase, TAG_HOST_KEY};
 use crate::config::DaemonSetPolicy;
 use crate::link::LinkState;
 use crate::pod::ask::{self, Rejection};
@@ -27,14 +29,15 @@ const READY_GRACE: Duration = Duration::from_secs(60);
 /// A machine on its way to somewhere is looked at this often, should the list of instances be late.
 const MOVING: Duration = Duration::from_secs(15);
 
-pub(super) fn alive(seen: &Observed<'_>, pod: &Pod) -> Decision {
-    let view = View::of(seen, pod);
+pub(super) fn alive(seen: &Observed<'_>, pod: &Pod, view: &View<'_>) -> Decision {
     let mut decision = match view.machine {
-        Machine::None => no_machine(seen, pod, &view),
-        Machine::Unseen => Decision::new(State::Launching, MOVING),
-        Machine::Live(instance) => with_machine(seen, &view, instance),
-        Machine::Ending(instance) => ending(seen, &view, instance),
-        Machine::Dead(instance) => dead(seen, &view, instance),
+        // Whatever it ran on, a pod that ran is not run again.
+        Machine::None if view.shown == Shown::Yes => lost(seen, view, None),
+        Machine::None => no_machine(seen, pod, view),
+        Machine::Unseen => Decision::new(unseen(seen, view), MOVING),
+        Machine::Live(instance) => with_machine(seen, view, instance),
+        Machine::Ending(instance) => ending(seen, view, instance),
+        Machine::Dead(instance) => dead(seen, view, instance),
     };
     if let Some(error) = &view.intent_error {
         decision = decision.note_first(
@@ -45,6 +48,20 @@ pub(super) fn alive(seen: &Observed<'_>, pod: &Pod) -> Decision {
         );
     }
     decision
+}
+
+/// The cloud does not show the machine, be it not yet or for a while.
+fn unseen(seen: &Observed<'_>, view: &View<'_>) -> State {
+    let named = view.intent.as_ref().and_then(|intent| intent.instance_id.as_ref());
+    let was_ending = seen.memory.previous == Some(State::Ending);
+    if was_ending || named.is_some() && seen.memory.revoked.as_ref() == named {
+        return State::Ending;
+    }
+    match view.shown {
+        Shown::Yes if is_in_contact(seen, None) => State::Attached,
+        Shown::Yes => State::Detached,
+        Shown::Never | Shown::Perhaps => State::Launching,
+    }
 }
 
 fn no_machine(seen: &Observed<'_>, pod: &Pod, view: &View<'_>) -> Decision {
@@ -67,7 +84,7 @@ fn no_machine(seen: &Observed<'_>, pod: &Pod, view: &View<'_>) -> Decision {
             starved: None,
         },
     };
-    Decision::new(State::Launching, MOVING).act(Action::Launch(launch))
+    without_link(seen, Decision::new(State::Launching, MOVING)).act(Action::Launch(launch))
 }
 
 fn held(seen: &Observed<'_>, state: State, hold: &Hold) -> Decision {
@@ -120,7 +137,10 @@ fn with_machine(seen: &Observed<'_>, view: &View<'_>, instance: &Instance) -> De
             instance_id: Some(instance.id.clone()),
             ..intent.clone()
         }))),
-        Some(_) | None => decision.act(Action::Record(Box::new(Intent::of_instance(instance)))),
+        Some(Intent { instance_id: Some(_), .. }) => {
+            decision.act(Action::Adopt(Box::new(Intent::of_instance(seen.uid, instance))))
+        }
+        Some(_) | None => decision.act(Action::Record(Box::new(Intent::of_instance(seen.uid, instance)))),
     };
     let decision = drain::before_the_end(seen, view.link, instance, decision);
     ensure_link(decision, view.link.is_some(), instance)
@@ -134,6 +154,7 @@ pub(super) fn ensure_link(decision: Decision, has_link: bool, instance: &Instanc
         }
         Action::Launch(_)
         | Action::Record(_)
+        | Action::Adopt(_)
         | Action::EnsureLink { .. }
         | Action::ShutDown { .. }
         | Action::DeletePod => false,
@@ -210,7 +231,7 @@ fn detached(seen: &Observed<'_>, link: Option<&LinkState>) -> Decision {
 }
 
 fn booting(seen: &Observed<'_>, view: &View<'_>, instance: &Instance) -> Decision {
-    let launched = instance.launched_at.or_else(|| view.intent.as_ref()?.written_at).unwrap_or(seen.now);
+    let launched = launched(seen, view, instance);
     let limit = seen.rules.boot_deadline;
     let deadline = after(launched, limit).max(after(seen.rules.started, limit.min(LINK_GRACE)));
     let broken = view.link.and_then(|link| match &link.state {
@@ -251,6 +272,14 @@ fn booting(seen: &Observed<'_>, view: &View<'_>, instance: &Instance) -> Decisio
     }
 }
 
+/// When the machine was launched, by the clock of this process: the cloud's may be another.
+fn launched(seen: &Observed<'_>, view: &View<'_>, instance: &Instance) -> Timestamp {
+    let own = view.intent.as_ref().filter(|intent| seen.memory.wrote.as_ref() == Some(&intent.token));
+    let own = own.and_then(|intent| intent.written_at);
+    let told = own.or(instance.launched_at).or_else(|| view.intent.as_ref()?.written_at);
+    past(told, seen.now).unwrap_or(seen.rules.started)
+}
+
 /// Its kubelet may still report how the pod ends.
 fn ending(seen: &Observed<'_>, view: &View<'_>, instance: &Instance) -> Decision {
     match view.shown {
@@ -276,8 +305,11 @@ fn dead(seen: &Observed<'_>, view: &View<'_>, instance: Option<&Instance>) -> De
     }
 }
 
-/// Says that the pod ended with its machine.
+/// Says that the pod ended with its machine; not before every other that was ever bootstrapped is on its way down, too.
 pub(super) fn lost(seen: &Observed<'_>, view: &View<'_>, instance: Option<&Instance>) -> Decision {
+    if live(seen).any(|one| one.tags.contains_key(TAG_HOST_KEY)) {
+        return Decision::new(State::Ending, Duration::from_secs(5));
+    }
     let (reason, why) = loss(instance);
     let id = instance.map(|one| one.id.as_str()).or_else(|| view.intent.as_ref()?.instance_id.as_deref());
     let message = format!("instance {} {why}", id.unwrap_or("of this pod"));
@@ -319,7 +351,7 @@ fn replace(seen: &Observed<'_>, view: &View<'_>, instance: Option<&Instance>) ->
     if let Some(hold) = seen.memory.hold.as_ref().filter(|hold| hold.until > seen.now) {
         return held(seen, State::Waiting, hold);
     }
-    let began = view.intent.as_ref().and_then(|intent| intent.written_at);
+    let began = past(view.intent.as_ref().and_then(|intent| intent.written_at), seen.now);
     let next = began.map_or(seen.now, |at| after(at, back_off));
     if next > seen.now {
         return Decision::new(State::Waiting, until(seen.now, next)).say(StatusChange::Pending {
@@ -331,13 +363,23 @@ fn replace(seen: &Observed<'_>, view: &View<'_>, instance: Option<&Instance>) ->
         "the machine {why} before it could be used; launching another ({failed_boots} of {MAX_FAILED_BOOTS})"
     );
     let decision = Decision::new(State::Launching, MOVING).note(NoteKind::Warning, reasons::REPLACING, text);
-    let decision = if seen.link.is_some() { decision.act(Action::RemoveLink) } else { decision };
+    let decision = without_link(seen, decision);
     let starved = instance.and_then(starved);
     hear(decision, seen, instance).act(Action::Launch(Launch::Next {
         epoch: view.next_epoch(seen),
         failed_boots,
         starved,
     }))
+}
+
+/// Before another machine is asked for, the one before it must not be shown the pod any more.
+fn without_link(seen: &Observed<'_>, decision: Decision) -> Decision {
+    match seen.link {
+        Some(link) => {
+            decision.act(Action::Revoke { instance_id: link.instance_id.clone() }).act(Action::RemoveLink)
+        }
+        None => decision,
+    }
 }
 
 /// A launch that the cloud accepted and then did not fulfil.

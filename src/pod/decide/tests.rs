@@ -114,7 +114,7 @@ fn machines_that_boot() {
         (
             "died: the next one",
             world().machine(Terminated).dialing(50),
-            "launching unlink hear(i-0) launch(1,1)",
+            "launching revoke(i-0) unlink hear(i-0) launch(1,1)",
         ),
         (
             "dying, and was never shown: the next one",

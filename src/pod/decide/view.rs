@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::{Action, Decision, Note, NoteKind, Observed, after};
+use super::{Action, Decision, Note, NoteKind, Observed, after, past};
 use crate::cloud::{Instance, InstanceState, TAG_HOST_KEY};
 use crate::link::{LinkState, LinkStatus};
 use crate::pod::intent::{Intent, IntentError, epoch_of};
@@ -10,6 +10,9 @@ use crate::pod::{reasons, status};
 
 /// Shortly after a launch, an instance that the cloud does not know may only be not yet known.
 pub(super) const DESCRIBE_LAG: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Why a second machine of a pod is ended.
+pub const DUPLICATE: &str = "duplicate";
 
 /// Whether a kubelet may have the pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +57,29 @@ impl<'a> View<'a> {
             Ok(intent) => (intent, None),
             Err(error) => (None, Some(error)),
         };
-        let machine = machine(seen, intent.as_ref());
+        let own = own_machine(seen, intent.as_ref());
+        let view = Self::with(seen, pod, intent, intent_error, own);
+        // What was launched for a pod that no kubelet has may as well be used. Who has lost the intent of one that a
+        // kubelet has can only go by who ever was bootstrapped.
+        let is_usable = |one: &&Instance| match view.machine {
+            Machine::None | Machine::Ending(_) | Machine::Dead(_) => {
+                view.shown == Shown::Never || view.intent.is_none() && one.tags.contains_key(TAG_HOST_KEY)
+            }
+            Machine::Unseen | Machine::Live(_) => false,
+        };
+        match oldest(live(seen).filter(is_usable)) {
+            Some(one) => Self::with(seen, pod, view.intent, view.intent_error, Machine::Live(one)),
+            None => view,
+        }
+    }
+
+    fn with(
+        seen: &Observed<'a>,
+        pod: &Pod,
+        intent: Option<Intent>,
+        intent_error: Option<IntentError>,
+        machine: Machine<'a>,
+    ) -> Self {
         let instance = machine.instance();
         let id = instance.map(|one| one.id.as_str()).or_else(|| intent.as_ref()?.instance_id.as_deref());
         let link = seen.link.filter(|link| Some(link.instance_id.as_str()) == id);
@@ -88,26 +113,46 @@ pub(super) fn live<'a>(seen: &Observed<'a>) -> impl Iterator<Item = &'a Instance
     seen.instances.iter().filter(|one| one.state.may_run())
 }
 
-fn machine<'a>(seen: &Observed<'a>, intent: Option<&Intent>) -> Machine<'a> {
-    if let Some(one) = chosen(seen, intent) {
-        return Machine::Live(one);
-    }
+/// The machine that the intent speaks of, dead or alive; without an intent, what ended last.
+fn own_machine<'a>(seen: &Observed<'a>, intent: Option<&Intent>) -> Machine<'a> {
     let Some(intent) = intent else {
-        // Without an intent the newest that ended is all there is to go by.
+        if is_in_contact(seen, None) && live(seen).next().is_none() {
+            return Machine::Unseen;
+        }
         let newest = seen.instances.iter().max_by_key(|one| (epoch_of(one), one.launched_at));
-        return newest.map_or(Machine::None, ended);
+        return newest.filter(|one| !one.state.may_run()).map_or(Machine::None, told);
     };
-    if let Some(one) = seen.instances.iter().find(|one| intent.launched(one)) {
-        return ended(one);
+    let named = |one: &&Instance| intent.instance_id.as_deref() == Some(&one.id);
+    let launched = |one: &&Instance| intent.launched(one);
+    let one = live(seen)
+        .find(named)
+        .or_else(|| live(seen).find(launched))
+        .or_else(|| seen.instances.iter().find(launched));
+    match one {
+        Some(one) => told(one),
+        None if intent.instance_id.is_none() => Machine::None,
+        None if is_unseen(seen, intent) => Machine::Unseen,
+        None => Machine::Dead(None),
     }
-    if intent.instance_id.is_none() {
-        return Machine::None;
-    }
-    let known = intent.written_at.is_some_and(|at| seen.now < after(at, DESCRIBE_LAG));
-    if known { Machine::Unseen } else { Machine::Dead(None) }
 }
 
-fn ended(one: &Instance) -> Machine<'_> {
+/// Whether the machine that the intent names may only be not shown yet.
+fn is_unseen(seen: &Observed<'_>, intent: &Intent) -> bool {
+    let Some(id) = &intent.instance_id else { return false };
+    // Whoever wrote it may have had another clock, so that the start of this process counts, too.
+    let written = past(intent.written_at, seen.now);
+    let asked = written.map_or(seen.rules.started, |at| at.max(seen.rules.started));
+    is_in_contact(seen, Some(id)) || seen.now < after(asked, DESCRIBE_LAG)
+}
+
+/// Whether the machine's kubelet, or any, is in contact: better proof of life than any list.
+pub(super) fn is_in_contact(seen: &Observed<'_>, id: Option<&str>) -> bool {
+    let is_kept = |link: &&LinkStatus| seen.memory.revoked.as_ref() != Some(&link.instance_id);
+    let link = seen.link.filter(is_kept);
+    link.is_some_and(|link| link.is_attached() && id.is_none_or(|id| link.instance_id == id))
+}
+
+fn told(one: &Instance) -> Machine<'_> {
     match one.state {
         InstanceState::ShuttingDown => Machine::Ending(one),
         InstanceState::Terminated => Machine::Dead(Some(one)),
@@ -118,25 +163,24 @@ fn ended(one: &Instance) -> Machine<'_> {
     }
 }
 
-/// Of two living instances: the intent's, else the oldest.
-fn chosen<'a>(seen: &Observed<'a>, intent: Option<&Intent>) -> Option<&'a Instance> {
-    let named = |one: &&Instance| intent.is_some_and(|intent| intent.instance_id.as_deref() == Some(&one.id));
-    let asked = |one: &&Instance| intent.is_some_and(|intent| intent.launched(one));
-    live(seen)
-        .find(named)
-        .or_else(|| live(seen).find(asked))
-        .or_else(|| live(seen).min_by_key(|one| (one.launched_at.is_none(), one.launched_at, &one.id)))
+fn oldest<'a>(all: impl Iterator<Item = &'a Instance>) -> Option<&'a Instance> {
+    all.min_by_key(|one| (one.launched_at.is_none(), one.launched_at, &one.id))
 }
 
-/// Ends every living instance but the pod's own.
-pub(super) fn end_duplicates(seen: &Observed<'_>, pod: &Pod, decision: &mut Decision) {
-    let intent = Intent::read(pod).ok().flatten();
-    let Some(own) = chosen(seen, intent.as_ref()) else { return };
-    for extra in live(seen).filter(|one| one.id != own.id) {
+/// Ends every living instance but the pod's own: the one that its intent names, else the oldest. None while the named
+/// one may only be not shown yet.
+pub(super) fn end_duplicates(seen: &Observed<'_>, view: &View<'_>, decision: &mut Decision) {
+    let own = match view.machine {
+        Machine::Live(one) => Some(&*one.id),
+        Machine::Ending(_) | Machine::Dead(_) => None,
+        Machine::None | Machine::Unseen => return,
+    };
+    for extra in live(seen).filter(|one| Some(&*one.id) != own) {
         let done = decision.actions.iter().any(|action| match action {
             Action::Terminate { instance_id, .. } => *instance_id == extra.id,
             Action::Launch(_)
             | Action::Record(_)
+            | Action::Adopt(_)
             | Action::EnsureLink { .. }
             | Action::Revoke { .. }
             | Action::ShutDown { .. }
@@ -145,11 +189,13 @@ pub(super) fn end_duplicates(seen: &Observed<'_>, pod: &Pod, decision: &mut Deci
             | Action::DeletePod => false,
         });
         if !done {
-            decision.actions.push(Action::Terminate { instance_id: extra.id.clone(), why: "duplicate" });
+            let why =
+                own.map_or_else(|| "the pod ran on another".to_owned(), |own| format!("{own} runs this pod"));
+            decision.actions.push(Action::Terminate { instance_id: extra.id.clone(), why: DUPLICATE });
             decision.notes.push(Note {
                 kind: NoteKind::Warning,
                 reason: reasons::DUPLICATE,
-                text: format!("instance {} is ended: {} runs this pod", extra.id, own.id),
+                text: format!("instance {} is ended: {why}", extra.id),
             });
         }
     }

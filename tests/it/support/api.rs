@@ -271,6 +271,10 @@ fn target<'a>(
     if patch["metadata"]["uid"] != pod["metadata"]["uid"] {
         return Err((StatusCode::UNPROCESSABLE_ENTITY, "Invalid"));
     }
+    let version = &patch["metadata"]["resourceVersion"];
+    if !version.is_null() && *version != pod["metadata"]["resourceVersion"] {
+        return Err((StatusCode::CONFLICT, "Conflict"));
+    }
     Ok((store, pod))
 }
 

@@ -241,6 +241,7 @@ pub(super) fn line(decision: &Decision) -> String {
             format!("launch({epoch},{failed_boots}{starved})")
         }
         Action::Record(intent) => format!("record({})", intent.instance_id.as_deref().unwrap_or("?")),
+        Action::Adopt(intent) => format!("adopt({})", intent.instance_id.as_deref().unwrap_or("?")),
         Action::EnsureLink { instance_id } => format!("link({instance_id})"),
         Action::Revoke { instance_id } => format!("revoke({instance_id})"),
         Action::ShutDown { instance_id } => format!("shutdown({instance_id})"),
