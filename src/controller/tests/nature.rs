@@ -80,8 +80,12 @@ pub(super) fn calm(world: &mut World) {
     if world.process.is_none() {
         start(world);
     }
+    let now = world.now;
     if let Some(process) = &mut world.process {
         process.logs = Logs::Archived;
+        // What can never be used ends by itself one day; that is not waited for here.
+        let since = process.clock(now);
+        process.set_link(now, LinkState::Dialing { since, error: None, was_attached: false });
     }
 }
 
@@ -94,6 +98,7 @@ pub(super) fn progress(world: &mut World) {
         dial(world);
         world.kubelet_looks();
         tell_of_pod(world);
+        list(world);
         list(world);
     }
     if let Some(process) = &mut world.process {
