@@ -12,9 +12,11 @@ mod changes;
 mod deadline;
 mod drain;
 mod fleet;
+mod gate;
 mod health;
 mod journey;
 mod kubelet;
+mod lanes;
 mod launch;
 mod live;
 mod metrics;
@@ -123,6 +125,8 @@ struct Core {
     blocked: Mutex<Blocked>,
     story: story::Story,
     health: health::Health,
+    /// Before `launches`, since the cloud's rate admits one after the other.
+    gate: gate::Gate,
     launches: Semaphore,
     draining: Draining,
 }
@@ -165,7 +169,7 @@ impl Controller {
             keep_finished: config.limits.keep_finished,
             drain_logs: config.logs.as_ref().map_or(Duration::ZERO, |logs| logs.drain_deadline),
             boot_deadline: config.limits.boot_deadline,
-            started: clock::now(),
+            started: clock::steady(),
         };
         let core = Arc::new(Core {
             client,
@@ -187,6 +191,7 @@ impl Controller {
             market,
             blocked: Mutex::default(),
             story,
+            gate: gate::Gate::default(),
             launches: Semaphore::new(LAUNCHES),
             draining: Draining::default(),
         });
@@ -388,7 +393,7 @@ impl Core {
         match kubelet::runs(&self.links, uid).await {
             Ok(true) => false,
             Ok(false) => {
-                self.table.update(uid, |row| row.absent(clock::now()).end = AbsentEnd::Ended);
+                self.table.update(uid, |row| row.absent(clock::steady()).end = AbsentEnd::Ended);
                 true
             }
             Err(error) => {

@@ -25,6 +25,8 @@ use world::World;
 pub struct MemoryCloud {
     world: Mutex<World>,
     held: watch::Sender<bool>,
+    /// Between two launches that are admitted, and when the next one is.
+    pace: Mutex<(Duration, Option<tokio::time::Instant>)>,
 }
 
 /// How long things take.
@@ -84,7 +86,11 @@ impl MemoryCloud {
     /// A cloud with `g5.xlarge` (one GPU), `g5.12xlarge` (four) and `t3.large` (none), each with a price on demand.
     #[must_use]
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { world: Mutex::new(World::new()), held: watch::Sender::new(false) })
+        Arc::new(Self {
+            world: Mutex::new(World::new()),
+            held: watch::Sender::new(false),
+            pace: Mutex::default(),
+        })
     }
 
     /// Sets how long things take from now on.
@@ -120,6 +126,11 @@ impl MemoryCloud {
     /// Launches are admitted at once, as they are in the beginning.
     pub fn admit_launches(&self) {
         self.held.send_replace(false);
+    }
+
+    /// So much time passes between two launches that are admitted: the cloud's rate.
+    pub fn pace_launches(&self, pause: Duration) {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner).0 = pause;
     }
 
     /// The next launch acts, and its answer is lost.
@@ -180,6 +191,14 @@ impl Cloud for MemoryCloud {
     async fn admit(&self) -> Result<(), CloudError> {
         let mut held = self.held.subscribe();
         held.wait_for(|held| !held).await.map(drop).expect("the sender lives as long as the cloud");
+        let at = {
+            let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = tokio::time::Instant::now();
+            let at = pace.1.map_or(now, |at| at.max(now));
+            pace.1 = Some(at + pace.0);
+            at
+        };
+        tokio::time::sleep_until(at).await;
         Ok(())
     }
 

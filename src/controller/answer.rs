@@ -56,7 +56,7 @@ impl Core {
                 self.blocked().clear(&attempt);
                 self.check_reservation(pod, &intent.purchase, &instance);
                 let id = instance.id.clone();
-                self.fleet.launched(instance, clock::now());
+                self.fleet.launched(instance, clock::steady());
                 held.landed();
                 self.table.update(uid, |row| {
                     row.holds = 0;
@@ -206,7 +206,7 @@ impl Core {
 
     /// Nothing is launched for this pod for so long.
     fn held(&self, uid: &str, pod: &Pod, reason: &'static str, message: String, delay: Duration) -> Duration {
-        let until = clock::after(clock::now(), delay);
+        let until = clock::after(clock::steady(), delay);
         self.tell(
             pod,
             NoteKind::Warning,

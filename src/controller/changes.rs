@@ -34,7 +34,11 @@ impl Core {
             // The last version before a pod vanishes tells how it ended.
             self.table.update(&changed.uid, |row| row.newest(Some(pod)));
         }
-        self.queue.add(&changed.uid, if ends { Urgency::Urgent } else { Urgency::Normal });
+        self.queue.add(
+            &changed.uid,
+            Some(&changed.namespace),
+            if ends { Urgency::Urgent } else { Urgency::Normal },
+        );
     }
 
     /// Looks at every pod whose link changes. Ends with the links.
@@ -42,7 +46,7 @@ impl Core {
         let mut changes = self.links.subscribe();
         loop {
             match changes.recv().await {
-                Ok(uid) => self.queue.add(&uid, Urgency::Normal),
+                Ok(uid) => self.queue.add(&uid, None, Urgency::Normal),
                 Err(broadcast::error::RecvError::Lagged(_)) => self.look_at_everything(),
                 Err(broadcast::error::RecvError::Closed) => return,
             }
@@ -54,7 +58,7 @@ impl Core {
         let mut changes = logs.subscribe();
         loop {
             match changes.recv().await {
-                Ok(uid) => self.queue.add(&uid, Urgency::Urgent),
+                Ok(uid) => self.queue.add(&uid, None, Urgency::Urgent),
                 Err(broadcast::error::RecvError::Lagged(_)) => self.look_at_everything(),
                 Err(broadcast::error::RecvError::Closed) => return,
             }
@@ -63,10 +67,13 @@ impl Core {
 
     /// Whatever has a pod, a memory, a link or a machine.
     pub(super) fn look_at_everything(&self) {
-        let pods = self.pods.all();
-        let listed = pods.iter().filter_map(|pod| pod.metadata.uid.clone());
-        for uid in listed.chain(self.table.uids()).chain(self.links.uids()).chain(self.fleet.uids()) {
-            self.queue.add(&uid, Urgency::Normal);
+        for pod in self.pods.all() {
+            if let Some(uid) = &pod.metadata.uid {
+                self.queue.add(uid, pod.metadata.namespace.as_deref(), Urgency::Normal);
+            }
+        }
+        for uid in self.table.uids().into_iter().chain(self.links.uids()).chain(self.fleet.uids()) {
+            self.queue.add(&uid, None, Urgency::Normal);
         }
     }
 }

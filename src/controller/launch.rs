@@ -168,7 +168,7 @@ impl Core {
             return Ok(Tried::Taken);
         };
         let held = Held { seat, place };
-        let intent = Intent::new(uid, progress.epoch, progress.failed_boots, &candidate, clock::now());
+        let intent = Intent::new(uid, progress.epoch, progress.failed_boots, &candidate, clock::steady());
         let Some(pod) = self.write_intent(uid, &progress.pod, &intent).await? else {
             return Ok(Tried::Done(Duration::ZERO));
         };
@@ -242,7 +242,7 @@ impl Core {
         let first_seen = self.table.update(uid, |row| row.first_seen.take());
         let (mut began, mut from) = (Instant::now(), clock::now());
         let call = async {
-            let _place = match self.turn(uid).await? {
+            let _place = match self.turn(uid, pod).await? {
                 Ok(place) => place,
                 Err(error) => return Some(Err(error)),
             };
@@ -286,9 +286,12 @@ impl Core {
     }
 
     /// Waits for a place among the launches under way and for the cloud's rate, which takes minutes in a large
-    /// burst; `None` if the pod goes meanwhile: who deletes a thousand waiting pods pays for no machine of theirs.
-    async fn turn(&self, uid: &str) -> Option<Result<SemaphorePermit<'_>, CloudError>> {
+    /// burst; namespaces take turns. `None` if the pod goes meanwhile: who deletes a thousand waiting pods pays for no
+    /// machine of theirs.
+    async fn turn(&self, uid: &str, pod: &Pod) -> Option<Result<SemaphorePermit<'_>, CloudError>> {
+        let namespace = Arc::from(pod.metadata.namespace.as_deref().unwrap_or_default());
         let turn = async {
+            let _within = self.gate.enter(&namespace).await;
             let place = self.launches.acquire().await.expect("the semaphore is never closed");
             self.cloud.admit().await.map(|()| place)
         };
@@ -300,8 +303,7 @@ impl Core {
                 () = self.draining.asked() => return None,
                 turn = &mut turn => return Some(turn),
                 () = tokio::time::sleep(GLANCE) => {
-                    let pod = self.observe(uid).pod;
-                    if pod.is_none_or(|pod| pod.metadata.deletion_timestamp.is_some()) {
+                    if self.cached(uid).is_none_or(|pod| pod.metadata.deletion_timestamp.is_some()) {
                         return None;
                     }
                 }

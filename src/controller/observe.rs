@@ -86,7 +86,7 @@ impl Core {
     pub(super) fn observe(&self, uid: &str) -> Seen {
         let instances = self.fleet.of(uid);
         let cached = self.cached(uid);
-        let now = clock::now();
+        let now = clock::steady();
         let lists = self.lists();
         let (pod, name, memory) = self.table.update(uid, |row| {
             let pod = row.look(cached, lists, now);
@@ -125,9 +125,11 @@ impl Core {
         let id = in_block.bought.reservation_id.as_deref()?;
         let snapshot = self.market.snapshot();
         let ends_at = snapshot.reservations.iter().find(|one| one.id == id)?.ends_at?;
+        // By our steady clock, however far the cloud's is from it.
+        let left = drain_time(&in_block.instance_type, ends_at).duration_since(clock::now());
         Some(Drain {
             instance_id: in_block.id.clone(),
-            at: drain_time(&in_block.instance_type, ends_at),
+            at: clock::steady().saturating_add(left).unwrap_or(ends_at),
             ends_at,
             what: format!("Capacity Block {id}"),
         })
@@ -149,9 +151,9 @@ impl Core {
         let ids = to_read(&seen.instances, latest.as_deref());
         for id in ids {
             match deadline("reading an instance", self.cloud.instance(&id)).await? {
-                Some(instance) => self.fleet.put(instance, clock::now()),
+                Some(instance) => self.fleet.put(instance, clock::steady()),
                 None => {
-                    self.fleet.missed(&id, clock::now());
+                    self.fleet.missed(&id, clock::steady());
                 }
             }
         }
@@ -175,7 +177,8 @@ impl Core {
         Ok(pod.filter(|pod| pod.metadata.uid.as_deref() == Some(uid)))
     }
 
-    fn cached(&self, uid: &str) -> Option<Arc<Pod>> {
+    /// The pod as the watch has it.
+    pub(super) fn cached(&self, uid: &str) -> Option<Arc<Pod>> {
         let name = self.table.get(uid).latest.as_deref().and_then(name_of);
         match name {
             Some((namespace, name)) => {

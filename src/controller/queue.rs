@@ -1,14 +1,17 @@
 //! What to look at next: a level-triggered work queue, keyed by pod UID.
 //!
 //! A key is queued at most once and worked on by one pass at a time; what happens meanwhile makes it due again.
-//! Its size is bounded by the number of pods and machines. Nothing here knows what a pass does.
+//! Deletions go first; among equals, namespaces take turns. Its size is bounded by the number of pods and machines.
+//! Nothing here knows what a pass does.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
+
+use super::lanes::Lanes;
 
 /// What goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,8 +30,11 @@ pub(super) struct Queue {
 
 #[derive(Debug, Default)]
 struct Inner {
-    urgent: VecDeque<String>,
-    normal: VecDeque<String>,
+    urgent: Lanes<String>,
+    /// With keys that have become urgent since, or were taken up: `queued` has the last word.
+    normal: Lanes<String>,
+    /// The namespace of every key that is queued, running or timed.
+    groups: HashMap<String, Arc<str>>,
     queued: HashMap<String, Urgency>,
     running: HashSet<String>,
     /// Asked for while running.
@@ -46,9 +52,17 @@ pub(super) struct Turn<'a> {
 }
 
 impl Queue {
-    /// Makes a key due now.
-    pub(super) fn add(&self, key: &str, urgency: Urgency) {
-        self.lock().add(key, urgency);
+    /// Makes a key due now. `group` is its namespace, as far as that is known; what was known before stays.
+    pub(super) fn add(&self, key: &str, group: Option<&str>, urgency: Urgency) {
+        let mut inner = self.lock();
+        match group {
+            Some(group) if inner.groups.get(key).is_none_or(|known| **known != *group) => {
+                inner.groups.insert(key.to_owned(), group.into());
+            }
+            Some(_) | None => {}
+        }
+        inner.add(key, urgency);
+        drop(inner);
         self.changed.notify_one();
     }
 
@@ -114,13 +128,13 @@ impl Inner {
         }
         match (self.queued.get(key), urgency) {
             (Some(Urgency::Urgent), _) | (Some(Urgency::Normal), Urgency::Normal) => return,
-            (Some(Urgency::Normal), Urgency::Urgent) => self.normal.retain(|other| other != key),
-            (None, _) => {}
+            (Some(Urgency::Normal), Urgency::Urgent) | (None, _) => {}
         }
         self.queued.insert(key.to_owned(), urgency);
+        let group = self.groups.entry(key.to_owned()).or_insert_with(|| "".into());
         match urgency {
-            Urgency::Urgent => self.urgent.push_back(key.to_owned()),
-            Urgency::Normal => self.normal.push_back(key.to_owned()),
+            Urgency::Urgent => self.urgent.push(group, key.to_owned()),
+            Urgency::Normal => self.normal.push(group, key.to_owned()),
         }
     }
 
@@ -134,7 +148,10 @@ impl Inner {
     }
 
     fn pop(&mut self) -> Option<String> {
-        let key = self.urgent.pop_front().or_else(|| self.normal.pop_front())?;
+        let key = self.urgent.pop().or_else(|| {
+            let queued = &self.queued;
+            std::iter::from_fn(|| self.normal.pop()).find(|key| queued.contains_key(key))
+        })?;
         self.queued.remove(&key);
         self.running.insert(key.clone());
         Some(key)
@@ -148,6 +165,8 @@ impl Inner {
             let at = Instant::now() + again;
             self.due.insert(key.to_owned(), at);
             self.timers.insert((at, key.to_owned()));
+        } else {
+            self.groups.remove(key);
         }
     }
 }
@@ -160,9 +179,9 @@ mod tests {
     async fn keys_are_queued_once_and_urgent_ones_go_first() {
         let queue = Queue::default();
         for key in ["a", "b", "a", "c"] {
-            queue.add(key, Urgency::Normal);
+            queue.add(key, None, Urgency::Normal);
         }
-        queue.add("c", Urgency::Urgent);
+        queue.add("c", None, Urgency::Urgent);
         assert_eq!(queue.depth(), 3);
         assert_eq!([queue.next().await, queue.next().await, queue.next().await], ["c", "a", "b"]);
         assert_eq!(queue.depth(), 0);
@@ -171,9 +190,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_key_has_one_turn_at_a_time_and_another_if_it_was_added_meanwhile() {
         let queue = Queue::default();
-        queue.add("a", Urgency::Normal);
+        queue.add("a", None, Urgency::Normal);
         let turn = queue.turn(queue.next().await, Duration::from_secs(9));
-        queue.add("a", Urgency::Normal);
+        queue.add("a", None, Urgency::Normal);
         assert!(tokio::time::timeout(Duration::from_secs(60), queue.next()).await.is_err());
         drop(turn);
         assert_eq!(queue.next().await, "a");
@@ -186,14 +205,36 @@ mod tests {
             let mut turn = queue.turn(queue.next().await, Duration::from_secs(1));
             turn.again(again);
         };
-        queue.add("a", Urgency::Normal);
+        queue.add("a", None, Urgency::Normal);
         round(Some(Duration::from_secs(30))).await;
         let start = Instant::now();
         round(Some(Duration::from_secs(30))).await;
         assert_eq!(start.elapsed(), Duration::from_secs(30));
-        queue.add("a", Urgency::Normal);
+        queue.add("a", None, Urgency::Normal);
         round(None).await;
         assert_eq!(start.elapsed(), Duration::from_secs(30));
         assert!(tokio::time::timeout(Duration::from_secs(60), queue.next()).await.is_err(), "forgotten");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_of_one_namespace_holds_up_neither_another_nor_a_deletion() {
+        let queue = Queue::default();
+        for i in 0..2000 {
+            queue.add(&format!("burst-{i}"), Some("many"), Urgency::Normal);
+        }
+        queue.add("other", Some("few"), Urgency::Normal);
+        queue.add("burst-1999", None, Urgency::Urgent);
+        let mut first = Vec::new();
+        for _ in 0..3 {
+            first.push(queue.next().await);
+        }
+        assert_eq!(first, ["burst-1999", "burst-0", "other"]);
+        let mut left = 0;
+        while let Ok(key) = tokio::time::timeout(Duration::from_secs(1), queue.next()).await {
+            queue.turn(key, Duration::ZERO).again(None);
+            left += 1;
+        }
+        assert_eq!((left, queue.depth()), (1998, 0), "none is lost, and none comes twice");
+        assert_eq!(queue.lock().groups.len(), first.len(), "only of what is worked on anything is kept");
     }
 }

@@ -66,12 +66,12 @@ impl Core {
         if self.fleet.frees(&ours) {
             self.market.freed();
         }
-        let changed = self.fleet.replace(ours, clock::now());
+        let changed = self.fleet.replace(ours, clock::steady());
         let left = self.fleet.size();
         self.metrics.instances.set(i64::try_from(left).unwrap_or(i64::MAX));
         self.metrics.hourly_cost.set(self.hourly_cost().dollars());
         for uid in changed {
-            self.queue.add(&uid, Urgency::Normal);
+            self.queue.add(&uid, None, Urgency::Normal);
         }
         if !was_read {
             self.look_at_everything();
@@ -92,7 +92,7 @@ impl Core {
         let mut orphans = Orphans::default();
         for uid in self.fleet.uids().into_iter().filter(|uid| !pods.contains(uid)) {
             let sightings = self.table.update(&uid, |row| {
-                let absent = row.absent(clock::now());
+                let absent = row.absent(clock::steady());
                 absent.sightings = absent.sightings.saturating_add(1);
                 (absent.sightings, absent.end)
             });
@@ -100,12 +100,12 @@ impl Core {
                 are_new |= sightings.0 == 1;
                 self.count(&uid, sightings.0, &mut orphans);
             }
-            self.queue.add(&uid, Urgency::Urgent);
+            self.queue.add(&uid, None, Urgency::Urgent);
         }
         self.metrics.orphans.set(orphans.machines);
         self.metrics.orphans_cost.set(orphans.cost.dollars());
         for uid in self.links.uids().into_iter().filter(|uid| !pods.contains(uid)) {
-            self.queue.add(&uid, Urgency::Normal);
+            self.queue.add(&uid, None, Urgency::Normal);
         }
         are_new
     }
@@ -150,7 +150,7 @@ impl Core {
                 self.blocked().reservations_were_read();
                 // A block may end at another time than it was known to.
                 for uid in self.fleet.uids_in_blocks() {
-                    self.queue.add(&uid, Urgency::Normal);
+                    self.queue.add(&uid, None, Urgency::Normal);
                 }
             }
             if now.spot != before.spot {
@@ -167,7 +167,7 @@ impl Core {
         for uid in self.table.uids() {
             let woken = self.table.update(&uid, |row| row.memory.hold.take_if(|hold| is_due(hold)).is_some());
             if woken {
-                self.queue.add(&uid, Urgency::Normal);
+                self.queue.add(&uid, None, Urgency::Normal);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Scenarios: the controller in a world in memory, on a paused clock, so that a day takes milliseconds.
 
 mod breaker;
+mod burst;
 mod capacity;
 mod orphans;
 mod random;

@@ -57,8 +57,10 @@ fn unseen(seen: &Observed<'_>, view: &View<'_>) -> State {
     if was_ending || named.is_some() && seen.memory.revoked.as_ref() == named {
         return State::Ending;
     }
+    if is_in_contact(seen, None) {
+        return State::Attached;
+    }
     match view.shown {
-        Shown::Yes if is_in_contact(seen, None) => State::Attached,
         Shown::Yes => State::Detached,
         Shown::Never | Shown::Perhaps => State::Launching,
     }
