@@ -128,6 +128,11 @@ impl MemoryCloud {
         self.held.send_replace(false);
     }
 
+    /// Every subnet has room for so many addresses.
+    pub fn set_free_addresses(&self, addresses: u32) {
+        self.world().subnets.iter_mut().for_each(|subnet| subnet.free_addresses = addresses);
+    }
+
     /// So much time passes between two launches that are admitted: the cloud's rate.
     pub fn pace_launches(&self, pause: Duration) {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner).0 = pause;

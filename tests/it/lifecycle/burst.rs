@@ -13,6 +13,7 @@ const BURST: usize = 2000;
 async fn a_burst_of_2000_pods_holds_up_neither_another_namespace_nor_a_deletion() {
     let mut world = World::without_orca();
     world.config.limits.max_concurrent_instances = 10_000;
+    world.cloud.set_free_addresses(10_000);
     world.start_orca();
     world.cloud.set_timing(Timing { latency: Duration::from_millis(20), ..Timing::default() });
     world.cloud.pace_launches(Duration::from_millis(100));
