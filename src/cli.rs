@@ -8,6 +8,7 @@ mod check;
 mod plan;
 mod run;
 mod running;
+mod stuck;
 mod sweep;
 mod table;
 
@@ -43,6 +44,8 @@ enum Command {
     Plan(plan::Plan),
     /// Show reservations, Capacity Blocks, spot prices, quotas and what is avoided
     Capacity(capacity::Capacity),
+    /// List the pods for which the same thing fails again and again, or try one again now
+    Stuck(stuck::Stuck),
     /// Show machines of this node that no pod owns, and end them
     Sweep(sweep::Sweep),
     /// Print the version
@@ -103,6 +106,7 @@ pub async fn run() -> ExitCode {
         Command::Check(common) => check::run(&common).await,
         Command::Plan(args) => plan::run(args).await,
         Command::Capacity(args) => capacity::run(args).await,
+        Command::Stuck(args) => stuck::run(args).await,
         Command::Sweep(args) => sweep::run(args).await,
         Command::Version => {
             say(format_args!("orca {}", env!("CARGO_PKG_VERSION")));

@@ -25,6 +25,7 @@ mod owners;
 mod plan;
 mod queue;
 mod story;
+mod stuck;
 mod sweep;
 mod table;
 #[cfg(test)]
@@ -319,6 +320,9 @@ impl Core {
             Ok(Some(again)) => {
                 let rushes = self.table.update(&uid, |row| {
                     row.failures = 0;
+                    if row.memory.hold.is_none() {
+                        row.trouble = None;
+                    }
                     row.rushes = if again < RUSH { row.rushes.saturating_add(1) } else { 0 };
                     row.rushes
                 });
@@ -339,6 +343,7 @@ impl Core {
                 });
                 let again = back_off(BACK_OFF, BACK_OFF_CAP, failures);
                 tracing::warn!(pod.uid = uid, failures, retry_ms = again.as_millis(), %error, "a pass failed");
+                self.struggles(&uid, error.kind(), &error.to_string(), again);
                 self.failed_sync(&uid, failures, again, &error);
                 turn.again(Some(again));
             }
@@ -360,6 +365,10 @@ impl Core {
     /// Observe, decide, act; says when to look again, `None` for a pod of which nothing is left.
     async fn look(&self, uid: &str, slot: &mut Slot) -> Result<Option<Duration>, act::Failure> {
         let mut seen = self.observe(uid);
+        if let Some(pod) = seen.pod.clone() {
+            self.mind_retry(uid, &pod);
+            seen = self.observe(uid);
+        }
         self.follow(uid, &seen);
         let mut decision = decide(&seen.observed(uid, &self.rules));
         if decision.wants_proof(self.table.get(uid).gone) {

@@ -123,6 +123,9 @@ pub trait Links: Send + Sync + std::fmt::Debug {
     /// Switches the machine off as soon as it can be told: its kubelet ends the pod in good order before.
     fn shut_down(&self, pod_uid: &str);
 
+    /// Whether the machine is given up or being switched off: nothing new begins there.
+    fn is_ending(&self, pod_uid: &str) -> bool;
+
     /// Ends the link and forgets it.
     fn remove(&self, pod_uid: &str);
 

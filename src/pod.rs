@@ -18,4 +18,5 @@ pub mod quantity;
 pub mod reasons;
 pub mod state;
 pub mod status;
+pub mod stuck;
 pub mod wishes;

@@ -8,7 +8,7 @@ use tokio::net::TcpSocket;
 use tokio::time::timeout;
 
 use super::archive::Archive;
-use super::parts::Parts;
+use super::parts::{Pages, Parts};
 use super::tasks::Tasks;
 use super::traced;
 use crate::clock;
@@ -60,10 +60,7 @@ pub(super) fn act(
         metrics: meters.controller.clone(),
         traces,
     });
-    let live = controller.live();
-    let page = move || serde_json::to_value(live()).expect("a page has only texts and numbers");
-    // An error is that there is one: nobody leads twice.
-    drop(parts.page.set(Box::new(page)));
+    show(&controller, &parts.pages);
 
     let stats = Arc::new(Stats::new(config.node.name.clone(), Arc::new(meters.gpus.clone())));
     let streams = Streams::default();
@@ -76,6 +73,15 @@ pub(super) fn act(
     let draining = controller.draining();
     tasks.keep("the controller", async move { controller.run().await });
     Ok(Acting { controller: draining, archiver, streams })
+}
+
+/// Shows what only a leader knows.
+fn show(controller: &Controller, pages: &Pages) {
+    let (live, stuck) = (controller.live(), controller.stuck());
+    let capacity = move || serde_json::to_value(live()).expect("a page has only texts and numbers");
+    let stuck = move || serde_json::to_value(stuck()).expect("a page has only texts and numbers");
+    // An error is that there is one: nobody leads twice.
+    drop((pages.capacity.set(Box::new(capacity)), pages.stuck.set(Box::new(stuck))));
 }
 
 fn serve(

@@ -32,8 +32,16 @@ use crate::tunnel::ssm::{SsmOptions, SsmTransport};
 /// Name of the Secret with ORCA's own keys.
 const KEYS: &str = "orca-keys";
 
-/// The page `/capacity` of the process that leads.
-pub(super) type Page = Arc<OnceLock<Box<dyn Fn() -> serde_json::Value + Send + Sync>>>;
+/// Pages of the process that leads.
+#[derive(Clone, Default)]
+pub(super) struct Pages {
+    /// `/capacity`.
+    pub(super) capacity: Page,
+    /// `/stuck`.
+    pub(super) stuck: Page,
+}
+
+type Page = Arc<OnceLock<Box<dyn Fn() -> serde_json::Value + Send + Sync>>>;
 
 /// What acting stands on.
 pub(super) struct Parts {
@@ -57,7 +65,7 @@ pub(super) struct Parts {
     pub(super) market: Arc<MarketCache>,
     pub(super) meters: Meters,
     pub(super) telemetry: Telemetry,
-    pub(super) page: Page,
+    pub(super) pages: Pages,
     pub(super) tls: watch::Receiver<Arc<rustls::ServerConfig>>,
 }
 
@@ -121,7 +129,7 @@ impl Parts {
         meters.market = market.metrics();
         meters.links = links.metrics();
         meters.pod_watch_errors = pods.watch_errors();
-        let (telemetry, page) = telemetry(&meters);
+        let (telemetry, pages) = telemetry(&meters);
         let tls = certificates(tasks, &config, &own, &kube, meters.certificate.clone()).await?;
         let parts = Self {
             config,
@@ -141,7 +149,7 @@ impl Parts {
             market,
             meters,
             telemetry,
-            page,
+            pages,
             tls,
         };
         parts.serve(tasks);
@@ -195,13 +203,14 @@ fn user_agent(identity: &str) -> Result<(http::HeaderName, http::HeaderValue)> {
     Ok((http::header::USER_AGENT, agent))
 }
 
-fn telemetry(meters: &Meters) -> (Telemetry, Page) {
-    let page = Page::default();
-    let shown = page.clone();
+fn telemetry(meters: &Meters) -> (Telemetry, Pages) {
+    let pages = Pages::default();
+    let Pages { capacity, stuck } = pages.clone();
     let telemetry = Telemetry::new(|registry| meters.register(registry))
-        .with_capacity(move || shown.get().map(|page| page()));
+        .with_capacity(move || capacity.get().map(|page| page()))
+        .with_stuck(move || stuck.get().map(|page| page()));
     checks::add(&telemetry.health, meters);
-    (telemetry, page)
+    (telemetry, pages)
 }
 
 /// The endpoint's certificates, kept fresh.

@@ -133,6 +133,19 @@ impl MemoryCloud {
         self.world().subnets.iter_mut().for_each(|subnet| subnet.free_addresses = addresses);
     }
 
+    /// Somebody launches another machine like this one, tags and all; answers its id.
+    pub fn copy(&self, id: &str) -> String {
+        let mut world = self.world();
+        let number = world.machines.len() + 1;
+        let mut machine = world.machines.get(id).cloned().expect("the machine is there");
+        machine.instance.id = format!("i-copy{number}");
+        machine.instance.client_token = None;
+        machine.instance.tags.remove(crate::cloud::TAG_HOST_KEY);
+        let copy = machine.instance.id.clone();
+        world.machines.insert(copy.clone(), machine);
+        copy
+    }
+
     /// So much time passes between two launches that are admitted: the cloud's rate.
     pub fn pace_launches(&self, pause: Duration) {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner).0 = pause;

@@ -251,7 +251,10 @@ impl Core {
         deed.record(&result);
         self.metrics.terminations.get_or_create(&metrics::Why { why }).inc();
         match result {
-            Ok(()) => self.fleet.ended(instance_id, clock::steady()),
+            Ok(()) => {
+                self.fleet.ended(instance_id, clock::steady());
+                self.table.update(uid, |row| row.memory.ending = Some(clock::steady()));
+            }
             // Of one that was launched a moment ago, that says nothing yet: it is still to be ended.
             Err(CloudError::NotFound { .. }) if self.fleet.missed(instance_id, clock::steady()) => {}
             Err(error) => return Err(error.into()),

@@ -61,6 +61,7 @@ impl Core {
                 self.table.update(uid, |row| {
                     row.holds = 0;
                     row.memory.hold = None;
+                    row.trouble = None;
                 });
                 self.write_intent(uid, pod, &Intent { instance_id: Some(id), ..intent }).await?;
                 return Ok(Tried::Done(Duration::ZERO));
@@ -213,6 +214,7 @@ impl Core {
             reason,
             format!("{message}; next attempt in {}s", delay.as_secs().max(1)),
         );
+        self.struggles(uid, reason, &message, delay);
         let hold = Hold { reason, message, until };
         self.table.update(uid, |row| row.memory.hold = Some(hold));
         // At once: the next pass writes it into the status.

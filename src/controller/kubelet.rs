@@ -95,6 +95,9 @@ mod tests {
             false
         }
         fn shut_down(&self, _pod_uid: &str) {}
+        fn is_ending(&self, _pod_uid: &str) -> bool {
+            false
+        }
         fn remove(&self, _pod_uid: &str) {}
         fn uids(&self) -> Vec<String> {
             vec![]

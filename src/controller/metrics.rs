@@ -41,6 +41,7 @@ pub struct Metrics {
     pub(super) max_hourly_cost: Gauge<f64, AtomicU64>,
     pub(super) until_launch: Histogram,
     pods: Family<InState, Gauge>,
+    stuck: Family<For, Gauge>,
     waits: Waits,
     phases: Family<InPhase, Histogram, fn() -> Histogram>,
     whole: Histogram,
@@ -77,6 +78,11 @@ struct InState {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct For {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct InPhase {
     phase: &'static str,
 }
@@ -109,6 +115,7 @@ impl Default for Metrics {
             max_hourly_cost: Gauge::default(),
             until_launch: Histogram::new(buckets),
             pods: Family::default(),
+            stuck: Family::default(),
             waits: Waits::default(),
             phases: Family::new_with_constructor(of_a_launch),
             whole: of_a_launch(),
@@ -158,6 +165,11 @@ impl Metrics {
 
     fn register_pods(&self, registry: &mut Registry) {
         registry.register("pods", "Pods that are known, by state", self.pods.clone());
+        registry.register(
+            "controller_stuck_pods",
+            "Pods for which five attempts in a row have failed, by what they wait for or what failed: `orca stuck` lists them",
+            self.stuck.clone(),
+        );
         registry.collect([WAIT], self.waits.clone());
         registry.register(
             "pod_launch_phase_seconds",
@@ -230,6 +242,19 @@ impl Metrics {
         }
         if let Some(state) = to {
             self.pods(state).inc();
+        }
+    }
+
+    /// A pod is stuck for this reason, and was for that; `None` is not at all.
+    pub(super) fn stuck(&self, from: Option<&'static str>, to: Option<&'static str>) {
+        if from == to {
+            return;
+        }
+        if let Some(reason) = from {
+            self.stuck.get_or_create(&For { reason }).dec();
+        }
+        if let Some(reason) = to {
+            self.stuck.get_or_create(&For { reason }).inc();
         }
     }
 

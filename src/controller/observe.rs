@@ -90,6 +90,7 @@ impl Core {
         let lists = self.lists();
         let (pod, name, memory) = self.table.update(uid, |row| {
             let pod = row.look(cached, lists, now);
+            row.mind_ending(&instances, now);
             (pod, row.latest.as_deref().and_then(name_of), row.memory.clone())
         });
         let name = name.or_else(|| instances.iter().find_map(name_by_tags));

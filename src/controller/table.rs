@@ -10,6 +10,8 @@ use tokio::time::Instant;
 
 use super::journey::Journey;
 use super::metrics::Metrics;
+use super::stuck::Trouble;
+use crate::cloud::{Instance, InstanceState};
 use crate::pod::decide::{Absent, AbsentEnd, Lists, Memory};
 use crate::pod::status;
 
@@ -31,6 +33,10 @@ pub(super) struct Tracked {
     /// Launches in a row that came to nothing.
     pub(super) holds: u32,
     pub(super) first_seen: Option<Instant>,
+    /// What failed last, until something works.
+    pub(super) trouble: Option<Trouble>,
+    /// The value with which somebody asked for another attempt, if anybody had, when the pod was last seen.
+    pub(super) asked: Option<Option<String>>,
     /// How far its launch has come.
     pub(super) journey: Journey,
 }
@@ -57,9 +63,10 @@ impl Table {
     pub(super) fn update<T>(&self, uid: &str, change: impl FnOnce(&mut Tracked) -> T) -> T {
         let mut rows = self.rows();
         let row = rows.entry(uid.to_owned()).or_default();
-        let before = row.memory.previous;
+        let (before, was_stuck) = (row.memory.previous, row.stuck());
         let answer = change(row);
         self.metrics.moved(before, row.memory.previous);
+        self.metrics.stuck(was_stuck, row.stuck());
         answer
     }
 
@@ -67,8 +74,14 @@ impl Table {
     pub(super) fn forget(&self, uid: &str) {
         if let Some(row) = self.rows().remove(uid) {
             self.metrics.moved(row.memory.previous, None);
+            self.metrics.stuck(row.stuck(), None);
             self.metrics.waits(uid, None);
         }
+    }
+
+    /// What of all rows is wanted.
+    pub(super) fn collect<T>(&self, pick: impl Fn(&str, &Tracked) -> Option<T>) -> Vec<T> {
+        self.rows().iter().filter_map(|(uid, row)| pick(uid, row)).collect()
     }
 
     /// All UIDs that anything is remembered of.
@@ -115,6 +128,12 @@ impl Tracked {
             None => {}
         }
         pod
+    }
+
+    /// Notes since when a machine is on its way down.
+    pub(super) fn mind_ending(&mut self, instances: &[Instance], now: Timestamp) {
+        let is_ending = instances.iter().any(|one| one.state == InstanceState::ShuttingDown);
+        self.memory.ending = is_ending.then(|| self.memory.ending.unwrap_or(now));
     }
 
     /// Notes that there is no pod, if that is news.

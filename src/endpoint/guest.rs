@@ -81,6 +81,11 @@ pub async fn stream(
     if uid.is_some_and(|uid| pod.metadata.uid.as_deref() != Some(uid)) {
         return Err(ApiError::not_found("pod not found"));
     }
+    if endpoint.links.is_ending(pod.metadata.uid.as_deref().unwrap_or_default()) {
+        return Err(ApiError::bad_request(format!(
+            "the machine of pod \"{name}\" is being ended: nothing new begins there"
+        )));
+    }
     let client = hyper::upgrade::on(&mut request);
     let (mut sender, connection) =
         connect(endpoint.links.as_ref(), pod.metadata.uid.as_deref().unwrap_or_default()).await?.ok_or_else(

@@ -232,6 +232,11 @@ impl Links for LiveLinks {
         }
     }
 
+    fn is_ending(&self, pod_uid: &str) -> bool {
+        let is_ending = |entry: &Entry| entry.session.is_revoked() || *entry.link.shut_down.borrow();
+        self.lock().links.get(pod_uid).is_some_and(is_ending)
+    }
+
     fn remove(&self, pod_uid: &str) {
         let mut state = self.lock();
         let Some(entry) = state.links.remove(pod_uid) else { return };

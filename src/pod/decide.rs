@@ -90,6 +90,8 @@ pub struct Memory {
     pub hold: Option<Hold>,
     /// Why the pod can never have a machine.
     pub refused: Option<Rejection>,
+    /// Since when a machine is on its way down, or was asked once more.
+    pub ending: Option<Timestamp>,
     /// When this process first saw that deletion was asked for.
     pub deleting: Option<Timestamp>,
     /// Since when the pod's object is gone.
@@ -233,7 +235,7 @@ pub fn decide(seen: &Observed<'_>) -> Decision {
         return Decision::new(State::Unread, Duration::from_secs(1));
     }
     let Some(pod) = seen.pod else {
-        return end::absent(seen);
+        return end::confirm(seen, end::absent(seen));
     };
     if ask::is_mirror(pod) {
         return Decision::new(State::Ignored, AT_REST);
@@ -247,7 +249,7 @@ pub fn decide(seen: &Observed<'_>) -> Decision {
         life::alive(seen, pod, &view)
     };
     view::end_duplicates(seen, &view, &mut decision);
-    decision
+    end::confirm(seen, decision)
 }
 
 impl Decision {

@@ -31,8 +31,8 @@ pub const ANNOTATION_HOURLY_USD: &str = "orca.research/hourly-usd";
 /// Why this machine.
 pub const ANNOTATION_REASON: &str = "orca.research/selection-reason";
 
-/// Annotations that ORCA writes; nobody's wishes.
-pub const WRITTEN: [&str; 8] = [
+/// Annotations that ORCA writes, and the one that it is told by to try again; nobody's wishes.
+pub const WRITTEN: [&str; 9] = [
     ANNOTATION_LAUNCH,
     ANNOTATION_INSTANCE_ID,
     ANNOTATION_LAUNCHED_TYPE,
@@ -41,6 +41,7 @@ pub const WRITTEN: [&str; 8] = [
     ANNOTATION_LAUNCHED_RESERVATION,
     ANNOTATION_HOURLY_USD,
     ANNOTATION_REASON,
+    super::stuck::ANNOTATION_RETRY,
 ];
 
 /// One launch of a machine for a pod.

@@ -139,6 +139,10 @@ pub const REBOOTED: &str = "Bootstrapping";
 pub const REPLACING: &str = "ReplacingInstance";
 /// Event: what is to be done for the pod fails again and again; it is tried again (the kubelet's word).
 pub const FAILED_SYNC: &str = "FailedSync";
+/// Event: the cloud does not say that a machine which was ended is gone.
+pub const TERMINATION_UNCONFIRMED: &str = "TerminationUnconfirmed";
+/// Event: so many attempts failed that a person should look.
+pub const STUCK: &str = "Stuck";
 /// Event: the machine is being ended.
 pub const TERMINATING: &str = "TerminatingInstance";
 /// Event: the Capacity Block of the machine ends.

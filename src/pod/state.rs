@@ -1,4 +1,10 @@
 //! The situations a pod can be in, and which may follow which.
+//!
+//! `docs/states.md` shows both tables to people; a test keeps it so.
+
+mod facts;
+
+pub use facts::Facts;
 
 /// What is true of a pod. Computed on every pass, never stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -129,10 +135,13 @@ impl State {
         self == next || self.followers().contains(&next)
     }
 
+    /// The states that may be found after this one, besides itself.
+    ///
     /// Passes may be far apart, so a state that is quickly left may be jumped over; what may never happen is a
     /// way back: from an end to a life, from a deletion to a start, from a kubelet that has the pod to one that
     /// was never shown it.
-    fn followers(self) -> &'static [Self] {
+    #[must_use]
+    pub fn followers(self) -> &'static [Self] {
         use State::{
             Attached, Booting, Deleting, Detached, Ending, Finished, Gone, Launching, Lost, Rebooted,
             Rejected, Vanished, Waiting,

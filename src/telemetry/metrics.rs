@@ -26,6 +26,7 @@ pub struct Telemetry {
     pub health: Health,
     registry: Arc<Registry>,
     capacity: Option<Page>,
+    stuck: Option<Page>,
 }
 
 /// A page that is made when it is asked for.
@@ -45,7 +46,7 @@ impl Telemetry {
         let mut registry = Registry::default();
         process::register(&mut registry);
         areas(&mut registry);
-        Self { health: Health::default(), registry: Arc::new(registry), capacity: None }
+        Self { health: Health::default(), registry: Arc::new(registry), capacity: None, stuck: None }
     }
 
     /// Shows what is known of capacity, as JSON, at `/capacity`: read only, for `orca capacity`. `None` is told as a
@@ -58,11 +59,21 @@ impl Telemetry {
         Self { capacity: Some(Page(Arc::new(move || page().into()))), ..self }
     }
 
-    /// `/metrics`, `/livez`, `/readyz` and `/capacity`.
+    /// Shows what fails again and again, as JSON, at `/stuck`: read only, for `orca stuck`. `None` as above.
+    #[must_use]
+    pub fn with_stuck<P: Into<Option<serde_json::Value>>>(
+        self,
+        page: impl Fn() -> P + Send + Sync + 'static,
+    ) -> Self {
+        Self { stuck: Some(Page(Arc::new(move || page().into()))), ..self }
+    }
+
+    /// `/metrics`, `/livez`, `/readyz`, `/capacity` and `/stuck`.
     pub fn router(&self) -> axum::Router {
         axum::Router::new()
             .route("/metrics", get(show_metrics))
             .route("/capacity", get(show_capacity))
+            .route("/stuck", get(show_stuck))
             .merge(probe("/livez", Probe::Live))
             .merge(probe("/readyz", Probe::Ready))
             .with_state(self.clone())
@@ -132,7 +143,15 @@ async fn show_metrics(State(this): State<Telemetry>) -> Response {
 }
 
 async fn show_capacity(State(this): State<Telemetry>) -> Response {
-    match &this.capacity {
+    show_page(this.capacity.as_ref())
+}
+
+async fn show_stuck(State(this): State<Telemetry>) -> Response {
+    show_page(this.stuck.as_ref())
+}
+
+fn show_page(page: Option<&Page>) -> Response {
+    match page {
         Some(Page(page)) => match page() {
             Some(page) => axum::Json(page).into_response(),
             None => (StatusCode::SERVICE_UNAVAILABLE, "this process does not lead\n").into_response(),

@@ -183,6 +183,9 @@ impl Links for NoMachines {
         false
     }
     fn shut_down(&self, _pod_uid: &str) {}
+    fn is_ending(&self, _pod_uid: &str) -> bool {
+        false
+    }
     fn remove(&self, _pod_uid: &str) {}
     fn uids(&self) -> Vec<String> {
         Vec::new()

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use orca::pod::state::{Facts, State};
 use orca::telemetry::{Described, Telemetry};
 use serde_json::Value;
 
@@ -85,6 +86,36 @@ fn the_table_of_metrics_is_what_the_registry_says() {
     let rows: String =
         metrics().iter().map(|one| format!("| `{}` | {} | {} |\n", one.name, one.kind, one.help)).collect();
     let expected = format!("{before}{begin}\n| metric | type | what |\n|---|---|---|\n{rows}\n{end}{after}");
+    if page != expected {
+        std::fs::write(top().join(PAGE), expected).unwrap();
+        panic!("{PAGE} was out of date and has been written anew: look at the difference and commit it");
+    }
+}
+
+#[test]
+fn the_tables_of_states_are_what_the_code_says() {
+    const PAGE: &str = "docs/states.md";
+    let (begin, end) =
+        ("<!-- states: written by a test from src/pod/state.rs -->\n", "<!-- end of states -->");
+    let page = read(PAGE);
+    let (before, rest) = page.split_once(begin).unwrap();
+    let (_, after) = rest.split_once(end).unwrap();
+    let fact = |state: State| {
+        let Facts { what, writer, left } = state.facts();
+        format!("| `{}` | {what} | {writer} | {left} |\n", state.name())
+    };
+    let follows = |state: State| {
+        let names: Vec<_> = state.followers().iter().map(|next| format!("`{}`", next.name())).collect();
+        let all = if names.len() == State::ALL.len() { "any".to_owned() } else { names.join(", ") };
+        format!("| `{}` | {all} |\n", state.name())
+    };
+    let facts: String = State::ALL.into_iter().map(fact).collect();
+    let followers: String = State::ALL.into_iter().map(follows).collect();
+    let tables = format!(
+        "\n| state | what is true | who writes the status | how it is left |\n|---|---|---|---|\n{facts}\n\
+         | state | may be followed by |\n|---|---|\n{followers}\n"
+    );
+    let expected = format!("{before}{begin}{tables}{end}{after}");
     if page != expected {
         std::fs::write(top().join(PAGE), expected).unwrap();
         panic!("{PAGE} was out of date and has been written anew: look at the difference and commit it");

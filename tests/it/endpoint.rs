@@ -90,6 +90,9 @@ impl Authority {
     }
 }
 
+/// A pod whose machine is being switched off.
+const ENDING: &str = "uid-3";
+
 /// A link whose machine's kubelet is a small TLS server in this process.
 #[derive(Debug)]
 struct OneMachine {
@@ -112,6 +115,9 @@ impl Links for OneMachine {
         false
     }
     fn shut_down(&self, _pod_uid: &str) {}
+    fn is_ending(&self, pod_uid: &str) -> bool {
+        pod_uid == ENDING
+    }
     fn remove(&self, _pod_uid: &str) {}
     fn uids(&self) -> Vec<String> {
         vec![self.uid.to_owned()]
@@ -284,6 +290,7 @@ async fn start_on(links: Arc<dyn Links>, archive: Option<Arc<dyn Store>>) -> Wor
     pods.apply(&logs::pod("logged", logs::UID, logs::running(0)));
     let waiting = json!({"restartCount": 0, "state": {"waiting": {"reason": "ContainerCreating"}}});
     pods.apply(&logs::pod("booting", "uid-2", waiting));
+    pods.apply(&logs::pod("ending", ENDING, logs::running(0)));
     let client = api_server(cluster.0.pem());
     let source = tls::Source::new(client.clone(), tls::Serving::SelfSigned, "orca", HOST).unwrap();
     let (_keep, tls) = watch::channel(source.load().await.unwrap());
@@ -456,6 +463,18 @@ async fn a_pod_whose_machine_is_booting_has_no_logs_yet_and_says_so() {
         text(response).await,
         "container \"c\" in pod \"booting\" is waiting to start: ContainerCreating"
     );
+}
+
+#[tokio::test]
+async fn nothing_new_begins_on_a_machine_that_is_being_ended() {
+    let world = start().await;
+    for path in ["/exec/ns/ending/c", "/attach/ns/ending/c", "/portForward/ns/ending"] {
+        let request = Request::post(path).header("connection", "Upgrade").header("upgrade", "SPDY/3.1");
+        let response = world.send(Some("system:apiserver"), request).await;
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{path}");
+        let told = text(response).await;
+        assert_eq!(told, "the machine of pod \"ending\" is being ended: nothing new begins there");
+    }
 }
 
 #[tokio::test]

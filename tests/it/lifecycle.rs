@@ -6,6 +6,8 @@ mod capacity;
 mod orphans;
 mod random;
 mod refused;
+mod removal;
+mod stuck;
 mod traced;
 
 use std::time::Duration;

@@ -22,6 +22,7 @@ use orca::informer::PodInformer;
 use orca::leader::Fence;
 use orca::market::{MarketCache, Snapshot};
 use orca::pod::layers::Layer;
+use orca::pod::stuck::Page;
 use orca::telemetry::{Registry, Traces};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -55,6 +56,7 @@ struct Orca {
     registry: Registry,
     live: Arc<dyn Fn() -> Live + Send + Sync>,
     draining: Draining,
+    stuck: Arc<dyn Fn() -> Page + Send + Sync>,
     _tasks: JoinSet<()>,
 }
 
@@ -105,13 +107,14 @@ impl World {
             metrics,
             traces: self.traces.clone(),
         });
-        let (health, live, draining) = (controller.cloud_health(), controller.live(), controller.draining());
+        let (health, live) = (controller.cloud_health(), controller.live());
+        let (draining, stuck) = (controller.draining(), controller.stuck());
         let mut tasks = JoinSet::new();
         tasks.spawn(pods.clone().run(client, NODE.to_owned()));
         tasks.spawn(controller.run());
         let running = market.clone();
         tasks.spawn(async move { running.run().await });
-        self.orca = Some(Orca { pods, health, market, registry, live, draining, _tasks: tasks });
+        self.orca = Some(Orca { pods, health, market, registry, live, draining, stuck, _tasks: tasks });
     }
 
     /// The process is killed: nothing of it is left.
@@ -138,6 +141,11 @@ impl World {
     /// How the process is asked to stop.
     pub(crate) fn draining(&self) -> Draining {
         self.orca.as_ref().unwrap().draining.clone()
+    }
+
+    /// What fails again and again.
+    pub(crate) fn stuck(&self) -> Page {
+        (self.orca.as_ref().unwrap().stuck)()
     }
 
     /// What is known of the market.

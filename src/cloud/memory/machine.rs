@@ -11,7 +11,7 @@ use crate::cloud::{Instance, InstanceState, StateReason};
 /// How long EC2 shows what is terminated.
 const SHOWN_AFTER_END: Duration = Duration::from_secs(3600);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Machine {
     /// As it was launched.
     pub(super) instance: Instance,

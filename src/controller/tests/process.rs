@@ -186,6 +186,7 @@ impl Process {
         let lists = if self.has_read() { Lists::Read } else { Lists::NotYet };
         let pod = self.row.look(self.cached.clone().flatten(), lists, now);
         let instances = self.fleet.of(UID);
+        self.row.mind_ending(&instances, now);
         Seen {
             pod,
             is_named: self.row.latest.is_some() || !instances.is_empty(),
@@ -380,6 +381,7 @@ impl World {
                     let clock = process.clock(now);
                     if !matches!(answer, Answer::NotFound) {
                         process.fleet.ended(&instance_id, clock);
+                        process.row.memory.ending = Some(clock);
                     } else if !process.fleet.missed(&instance_id, clock) {
                         return Err(Stop::Failed);
                     }

@@ -26,6 +26,8 @@ const LET_GO: Duration = Duration::from_secs(30);
 const SILENT_DELETE: Duration = Duration::from_secs(60);
 /// How long a kubelet that answers may take after the grace of a deletion (stuck mounts, slow hooks).
 const STUCK_DELETE: Duration = Duration::from_secs(300);
+/// How long the cloud may take to say that a machine which was ended is gone; some types take minutes.
+const CONFIRMED: Duration = Duration::from_secs(900);
 /// A machine on its way down is looked at this often, should the list of instances be late.
 const MOVING: Duration = Duration::from_secs(10);
 /// A machine whose pod is gone costs money and its kubelet is about to be done.
@@ -190,6 +192,10 @@ pub(super) fn absent(seen: &Observed<'_>) -> Decision {
             return decision;
         }
         let decision = Decision { actions: Vec::new(), ..decision };
+        let text = format!("instance {} is ended: its pod is gone", instance.id);
+        let is_told = seen.memory.revoked.as_deref() == Some(&instance.id);
+        let decision =
+            if is_told { decision } else { decision.note(NoteKind::Normal, reasons::TERMINATING, text) };
         return give_up(without_logs(decision, seen, instance), seen, "no pod");
     }
     decision
@@ -228,6 +234,23 @@ fn give_up(decision: Decision, seen: &Observed<'_>, why: &'static str) -> Decisi
 fn end_all(decision: Decision, seen: &Observed<'_>, why: &'static str) -> Decision {
     live(seen).fold(decision, |decision, one: &Instance| {
         decision.act(Action::Terminate { instance_id: one.id.clone(), why })
+    })
+}
+
+/// A machine on its way down is asked again, and told of, when the cloud does not say in time that it is gone. Nothing
+/// is concluded before it does: the pod of a machine that may still run does not go.
+pub(super) fn confirm(seen: &Observed<'_>, decision: Decision) -> Decision {
+    let ending = seen.instances.iter().filter(|one| one.state == InstanceState::ShuttingDown);
+    let Some(since) = seen.memory.ending else { return decision };
+    let deadline = after(since, CONFIRMED);
+    ending.fold(decision, |decision, one| {
+        if seen.now < deadline {
+            return decision.again(until(seen.now, deadline));
+        }
+        let text = format!("the cloud does not say that instance {} is gone; it is asked again", one.id);
+        decision
+            .note(NoteKind::Warning, reasons::TERMINATION_UNCONFIRMED, text)
+            .act(Action::Terminate { instance_id: one.id.clone(), why: "unconfirmed" })
     })
 }
 

@@ -172,8 +172,9 @@ fn oldest<'a>(all: impl Iterator<Item = &'a Instance>) -> Option<&'a Instance> {
 pub(super) fn end_duplicates(seen: &Observed<'_>, view: &View<'_>, decision: &mut Decision) {
     let own = match view.machine {
         Machine::Live(one) => Some(&*one.id),
-        Machine::Ending(_) | Machine::Dead(_) => None,
-        Machine::None | Machine::Unseen => return,
+        Machine::None if view.shown == Shown::Never => return,
+        Machine::None | Machine::Ending(_) | Machine::Dead(_) => None,
+        Machine::Unseen => return,
     };
     for extra in live(seen).filter(|one| Some(&*one.id) != own) {
         let done = decision.actions.iter().any(|action| match action {

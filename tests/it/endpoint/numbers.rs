@@ -90,6 +90,9 @@ impl Links for Machines {
         false
     }
     fn shut_down(&self, _pod_uid: &str) {}
+    fn is_ending(&self, _pod_uid: &str) -> bool {
+        false
+    }
     fn remove(&self, _pod_uid: &str) {}
     fn uids(&self) -> Vec<String> {
         self.does.lock().unwrap().keys().map(|uid| (*uid).to_owned()).collect()

@@ -309,6 +309,10 @@ impl Links for FakeLinks {
         self.guests.shut_down(pod_uid);
     }
 
+    fn is_ending(&self, pod_uid: &str) -> bool {
+        self.guests.state().links.get(pod_uid).is_some_and(|link| link.revoked)
+    }
+
     fn remove(&self, pod_uid: &str) {
         self.guests.state().links.remove(pod_uid);
     }

@@ -154,6 +154,9 @@ impl Links for Machine {
         true
     }
     fn shut_down(&self, _pod_uid: &str) {}
+    fn is_ending(&self, _pod_uid: &str) -> bool {
+        false
+    }
     fn remove(&self, _pod_uid: &str) {}
     fn uids(&self) -> Vec<String> {
         vec![UID.to_owned()]
