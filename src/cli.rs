@@ -215,6 +215,7 @@ mod tests {
           check     Say what is wrong with a configuration, and try every connection that it describes
           plan      Show which machines a pod would get, in which order, and what was not chosen and why
           capacity  Show reservations, Capacity Blocks, spot prices, quotas and what is avoided
+          stuck     List the pods for which the same thing fails again and again, or try one again now
           sweep     Show machines of this node that no pod owns, and end them
           version   Print the version
           help      Print this message or the help of the given subcommand(s)

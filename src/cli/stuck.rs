@@ -166,8 +166,14 @@ mod tests {
 
     #[test]
     fn what_is_stuck_is_told_with_why_since_when_and_the_next_try() {
-        insta::assert_snapshot!(tables(&page(), STUCK_AFTER), @"");
-        insta::assert_snapshot!(tables(&page(), 1), @"");
+        insta::assert_snapshot!(tables(&page(), STUCK_AFTER), @"
+        launches of all pods wait, access denied
+        POD       STATE    REASON      SINCE  ATTEMPTS  NEXT TRY  WHY
+        ml/train  waiting  NoCapacity  2h     12        1m35s     no g6.xlarge to be had
+        and 2 more
+        ");
+        let all = tables(&page(), 1);
+        assert!(all.contains("ml/new    waiting  NoCapacity  3s     1         0s"), "{all}");
         assert_eq!(tables(&Page::default(), STUCK_AFTER), "no pod is stuck\n");
     }
 

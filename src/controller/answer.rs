@@ -56,6 +56,7 @@ impl Core {
                 self.blocked().clear(&attempt);
                 self.check_reservation(pod, &intent.purchase, &instance);
                 let id = instance.id.clone();
+                self.table.update(uid, |row| row.answered(&instance));
                 self.fleet.launched(instance, clock::steady());
                 held.landed();
                 self.table.update(uid, |row| {
@@ -75,7 +76,7 @@ impl Core {
         }
         self.metrics.refusals.get_or_create(&metrics::Class { class: class.name() }).inc();
         if next != Next::SameCall {
-            self.table.update(uid, |row| row.memory.failed = Some(intent.token.clone()));
+            self.table.update(uid, |row| row.refused(&intent.token, next));
         }
         match next {
             Next::Candidate => {

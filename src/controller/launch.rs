@@ -73,6 +73,9 @@ impl Core {
         }
         match launch {
             Launch::Repeat(intent) => {
+                let Some((pod, intent)) = self.claim(uid, pod, *intent).await? else {
+                    return Ok(Duration::ZERO);
+                };
                 // It may be there already, so the budget is not asked again.
                 let cost = self.market.snapshot().rates().of_purchase(&intent.purchase, intent.price);
                 let Ok(seat) = self.seat(uid, cost, None) else { return Ok(self.no_seat(uid, &pod)) };
@@ -82,7 +85,7 @@ impl Core {
                 let Some(answer) = self.run_instances(uid, &pod, &intent, why, slot).await else {
                     return Ok(Duration::ZERO);
                 };
-                match self.answer(uid, &pod, *intent, Selection::Cheapest, answer, held).await? {
+                match self.answer(uid, &pod, intent, Selection::Cheapest, answer, held).await? {
                     Tried::Done(again) => Ok(again),
                     Tried::Refused | Tried::Taken => Ok(Duration::ZERO),
                 }
@@ -94,6 +97,25 @@ impl Core {
                 self.launch_next(uid, Progress { pod, epoch, failed_boots }, slot).await
             }
         }
+    }
+
+    /// Makes the intent of another process this one's, by writing it anew: what that process left on its way to the
+    /// API server comes too late then. `None` if the pod is gone.
+    async fn claim(
+        &self,
+        uid: &str,
+        pod: Arc<Pod>,
+        intent: Intent,
+    ) -> Result<Option<(Arc<Pod>, Intent)>, Failure> {
+        if self.table.get(uid).memory.wrote.as_ref() == Some(&intent.token) {
+            return Ok(Some((pod, intent)));
+        }
+        let intent = intent.written_now(clock::steady());
+        let written = self.write_intent(uid, &pod, &intent).await?;
+        if written.is_some() {
+            self.table.update(uid, |row| row.memory.wrote = Some(intent.token.clone()));
+        }
+        Ok(written.map(|pod| (pod, intent)))
     }
 
     async fn launch_next(
@@ -177,7 +199,11 @@ impl Core {
         if pod.metadata.deletion_timestamp.is_some() {
             return Ok(Tried::Done(Duration::ZERO));
         }
-        self.table.update(uid, |row| row.memory.wrote = Some(intent.token.clone()));
+        // A token may come again where the intent was lost, and then nothing is known of its call yet.
+        self.table.update(uid, |row| {
+            row.memory.wrote = Some(intent.token.clone());
+            row.memory.failed = None;
+        });
         let why = format!("the pod has no machine: {}", intent.why);
         match self.run_instances(uid, pod, &intent, &why, slot).await {
             Some(answer) => self.answer(uid, pod, intent, one.selection, answer, held).await,

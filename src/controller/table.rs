@@ -11,7 +11,8 @@ use tokio::time::Instant;
 use super::journey::Journey;
 use super::metrics::Metrics;
 use super::stuck::Trouble;
-use crate::cloud::{Instance, InstanceState};
+use crate::capacity::avoid::Next;
+use crate::cloud::{Instance, InstanceState, TAG_HOST_KEY};
 use crate::pod::decide::{Absent, AbsentEnd, Lists, Memory};
 use crate::pod::status;
 
@@ -128,6 +129,22 @@ impl Tracked {
             None => {}
         }
         pod
+    }
+
+    /// The call of this token is over, for good.
+    pub(super) fn refused(&mut self, token: &str, next: Next) {
+        self.memory.failed = Some(token.to_owned());
+        // It was used before, by whoever wrote that intent then.
+        if next == Next::LookUp {
+            self.memory.wrote = None;
+        }
+    }
+
+    /// A machine was answered; one that was bootstrapped already was not made by this call.
+    pub(super) fn answered(&mut self, instance: &Instance) {
+        if instance.tags.contains_key(TAG_HOST_KEY) {
+            self.memory.wrote = None;
+        }
     }
 
     /// Notes since when a machine is on its way down.

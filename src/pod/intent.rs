@@ -108,9 +108,16 @@ impl Intent {
             price: candidate.price,
             why: candidate.why.clone(),
             failed_boots,
-            written_at: Timestamp::from_second(now.as_second()).ok(),
+            written_at: None,
             instance_id: None,
         }
+        .written_now(now)
+    }
+
+    /// The same intent, written now.
+    #[must_use]
+    pub fn written_now(self, now: Timestamp) -> Self {
+        Self { written_at: Timestamp::from_second(now.as_second()).ok(), ..self }
     }
 
     /// The candidate that it was made from.
@@ -132,7 +139,7 @@ impl Intent {
     /// The intent that an instance of the pod must have come from, when the annotation is lost.
     #[must_use]
     pub fn of_instance(uid: &str, instance: &Instance) -> Self {
-        let own = instance.client_token.clone().filter(|token| token.starts_with(&of_pod(uid)));
+        let own = instance.client_token.clone().filter(|_| is_launched_for(instance, uid));
         // Somebody's copy of a machine, tags and all: its intent must be one that is read again.
         let made_up = || format!("{}{}", of_pod(uid), &hex(&instance.id)[..48]);
         Self {
@@ -219,6 +226,12 @@ pub fn epoch_of(instance: &Instance) -> u32 {
     instance.tags.get(TAG_EPOCH).and_then(|epoch| epoch.parse().ok()).unwrap_or(0)
 }
 
+/// Whether some intent of this pod launched the instance; a copy that somebody made has another token, or none.
+#[must_use]
+pub fn is_launched_for(instance: &Instance, uid: &str) -> bool {
+    instance.client_token.as_ref().is_some_and(|token| token.starts_with(&of_pod(uid)))
+}
+
 /// 64 hexadecimal digits, as long as a `ClientToken` may be: a quarter for the pod, the rest for the launch.
 fn token(uid: &str, epoch: u32, candidate: &Candidate) -> String {
     let Candidate {
@@ -240,15 +253,21 @@ fn token(uid: &str, epoch: u32, candidate: &Candidate) -> String {
 
 /// What every token of a pod begins with.
 fn of_pod(uid: &str) -> String {
-    hex(uid)[..16].to_owned()
+    digits(&digest(&SHA256, uid.as_bytes()).as_ref()[..8])
 }
 
 fn hex(text: &str) -> String {
-    const DIGITS: [char; 16] =
-        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
-    let digest = digest(&SHA256, text.as_bytes());
-    let digits = digest.as_ref().iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits.map(|digit| DIGITS[usize::from(digit)]).collect()
+    digits(digest(&SHA256, text.as_bytes()).as_ref())
+}
+
+fn digits(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    text
 }
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ async fn machines_are_shown_late_and_change_in_time() {
     let cloud = MemoryCloud::new();
     let id = cloud.launch(&mk_spec("t", "subnet-a")).await.unwrap().id;
     assert_eq!(cloud.instance(&id).await, Ok(None));
-    cloud.terminate(&id).await.unwrap();
+    assert_eq!(cloud.terminate(&id).await.unwrap_err().kind(), "not_found");
     assert_eq!(cloud.alive().len(), 1, "what is not shown cannot be ended");
     let state = async |after: u64| {
         tokio::time::sleep(Duration::from_secs(after)).await;

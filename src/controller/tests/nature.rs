@@ -204,7 +204,7 @@ fn hide(world: &mut World) {
     let Some(id) = any_machine(world) else { return };
     if let Some(machine) = world.machine(&id) {
         machine.is_hidden = !machine.is_hidden;
-        machine.was_hidden = true;
+        (machine.was_hidden, machine.was_denied) = (true, true);
         let hidden = machine.is_hidden;
         world.tell(|_| format!("the cloud denies {id}: {hidden}"));
     }
@@ -227,6 +227,7 @@ fn meddle(world: &mut World) {
     if how < 2 {
         // Who is not shown yet, and whose intent is gone, cannot be known of.
         world.machines.iter_mut().for_each(|one| one.was_hidden = true);
+        world.is_meddled = true;
     }
     world.change(|pod| {
         let all = pod.metadata.annotations.get_or_insert_default();

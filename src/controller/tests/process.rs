@@ -13,6 +13,7 @@ use super::super::observe::to_read;
 use super::super::table::Tracked;
 use super::nature;
 use super::world::{Answer, Call, Kubelet, UID, World, phase_of};
+use crate::capacity::avoid::Next;
 use crate::capacity::candidate::Candidate;
 use crate::clock::after;
 use crate::cloud::Instance;
@@ -221,6 +222,7 @@ impl World {
 
     /// One look at the pod, as `Core::pass`: the process says itself when to look again.
     pub(super) fn pass(&mut self) {
+        self.settle_machines();
         let again = match self.look() {
             Ok(again) => again,
             Err(Stop::Failed) => Some(Duration::from_secs(1)),
@@ -490,7 +492,10 @@ impl World {
     /// As `Core::launch`.
     fn launch_for(&mut self, pod: Arc<Pod>, launch: Launch) -> Result<Duration, Stop> {
         let (epoch, failed_boots) = match launch {
-            Launch::Repeat(intent) => return self.run(&pod, *intent).map(|again| again.unwrap_or_default()),
+            Launch::Repeat(intent) => {
+                let Some((pod, intent)) = self.claim(pod, *intent)? else { return Ok(Duration::ZERO) };
+                return self.run(&pod, intent).map(|again| again.unwrap_or_default());
+            }
             Launch::Next { epoch, failed_boots, .. } => (epoch, failed_boots),
         };
         if !self.is_calm() && self.dice.chance(2) {
@@ -511,12 +516,29 @@ impl World {
             if pod.metadata.deletion_timestamp.is_some() {
                 return Ok(Duration::ZERO);
             }
-            self.me()?.row.memory.wrote = Some(intent.token.clone());
+            let memory = &mut self.me()?.row.memory;
+            memory.wrote = Some(intent.token.clone());
+            memory.failed = None;
             if let Some(again) = self.run(&pod, intent)? {
                 return Ok(again);
             }
         }
         self.hold(15)
+    }
+
+    /// As `Core::claim`.
+    fn claim(&mut self, pod: Arc<Pod>, intent: Intent) -> Result<Option<(Arc<Pod>, Intent)>, Stop> {
+        let now = self.now;
+        let me = self.me()?;
+        if me.row.memory.wrote.as_ref() == Some(&intent.token) {
+            return Ok(Some((pod, intent)));
+        }
+        let intent = intent.written_now(me.clock(now));
+        let written = self.annotate(&pod, &intent)?;
+        if written.is_some() {
+            self.me()?.row.memory.wrote = Some(intent.token.clone());
+        }
+        Ok(written.map(|pod| (pod, intent)))
     }
 
     /// RunInstances, and what follows from its answer; `None` for the next candidate.
@@ -536,17 +558,18 @@ impl World {
             Answer::Instance(instance) => {
                 let id = instance.id.clone();
                 let clock = me.clock(now);
+                me.row.answered(&instance);
                 me.fleet.launched(*instance, clock);
                 me.row.memory.hold = None;
                 self.annotate(pod, &Intent { instance_id: Some(id), ..intent })?;
                 Ok(Some(Duration::ZERO))
             }
             Answer::NoCapacity => {
-                me.row.memory.failed = Some(intent.token);
+                me.row.refused(&intent.token, Next::Candidate);
                 Ok(None)
             }
             Answer::Spent => {
-                me.row.memory.failed = Some(intent.token);
+                me.row.refused(&intent.token, Next::LookUp);
                 self.read()?;
                 let list = self.listed();
                 let now = self.now;

@@ -41,6 +41,8 @@ pub(super) struct World {
     pub(super) is_cut: bool,
     /// Nothing of that kind is to be had.
     pub(super) is_dry: bool,
+    /// Somebody took away or broke what ORCA wrote into the pod.
+    pub(super) is_meddled: bool,
     /// What nature may still do; faults are over at 0.
     pub(super) storm: u32,
     /// What happened, if somebody reads it.
@@ -57,6 +59,8 @@ pub(super) struct Machine {
     pub(super) is_hidden: bool,
     /// The cloud denied it once, so that there may be another by rights.
     pub(super) was_hidden: bool,
+    /// As `was_hidden`, by the cloud itself.
+    pub(super) was_denied: bool,
     /// Not ORCA's doing: a call that its sender had given up, or somebody's copy.
     is_strays: bool,
     pub(super) ended: Option<Timestamp>,
@@ -117,6 +121,7 @@ impl World {
             late: Vec::new(),
             process: None,
             is_cut: false,
+            is_meddled: false,
             is_dry: dice.chance(10),
             storm,
             story,
@@ -276,7 +281,16 @@ impl World {
             let text = format!("a second machine beside {}", other.instance.id);
             self.violate(text);
         }
-        Answer::Instance(Box::new(self.make(intent, is_late)))
+        let instance = self.make(intent, is_late);
+        let written = self.pod.as_deref().and_then(|pod| Intent::read(pod).ok().flatten());
+        if !is_late && written.is_none_or(|written| written.token != intent.token) {
+            if self.is_meddled {
+                self.machines.iter_mut().for_each(|one| one.was_hidden = true);
+            } else if self.pod.is_some() {
+                self.violate("launched without its intent in the pod");
+            }
+        }
+        Answer::Instance(Box::new(instance))
     }
 
     /// A machine more.
@@ -309,6 +323,7 @@ impl World {
             shown_from: after(self.now, lag),
             is_hidden: false,
             was_hidden: false,
+            was_denied: false,
             is_strays,
             ended: None,
             kubelet: Kubelet::Fresh,
@@ -404,8 +419,9 @@ impl World {
         let (now, pod) = (self.now, self.pod.clone());
         let grace = Duration::from_secs(self.dice.pick(&[0, 2, 20]));
         let (deleted, terminal) = (self.is_deleted(), self.is_terminal());
-        let elsewhere =
-            self.machines.iter().any(|one| one.instance.id != id && one.kubelet != Kubelet::Fresh);
+        // With the intent taken away and the machine denied, nobody can know.
+        let had = |one: &Machine| one.kubelet != Kubelet::Fresh && !(self.is_meddled && one.was_denied);
+        let elsewhere = self.machines.iter().any(|one| one.instance.id != id && had(one));
         let Some(machine) = self.machine(&id).filter(|one| one.instance.state == InstanceState::Running)
         else {
             return;

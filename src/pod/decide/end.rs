@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::life::{ensure_link, lost};
-use super::view::{Machine, Shown, View, live, shown};
+use super::view::{Machine, Shown, View, live, others_may_run, shown};
 use super::{AT_REST, AbsentEnd, Action, Decision, Logs, NoteKind, Observed, after, past, until};
 use crate::cloud::{Instance, InstanceState};
 use crate::link::LinkStatus;
@@ -81,6 +81,8 @@ pub(super) fn terminal(seen: &Observed<'_>, pod: &Pod, view: &View<'_>) -> Decis
 pub(super) fn deleting(seen: &Observed<'_>, pod: &Pod, view: &View<'_>) -> Decision {
     let decision = Decision::new(State::Deleting, MOVING);
     match (view.machine, view.shown) {
+        // Another one may have run it; it is ended first.
+        (Machine::Live(own), Shown::Never) if others_may_run(seen, Some(own)) => decision,
         (_, Shown::Never) => never_ran(decision, seen, view, pod),
         (Machine::Live(instance), Shown::Perhaps | Shown::Yes) => {
             let asked = asked(seen, pod).unwrap_or(seen.now);

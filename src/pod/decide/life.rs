@@ -5,11 +5,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
-use super::view::{Machine, Shown, View, is_in_contact, live};
+use super::view::{Machine, Shown, View, is_in_contact, others_may_run};
 use super::{
     AT_REST, Action, Decision, Hold, Launch, NoteKind, Observed, Starved, after, drain, past, until,
 };
-use crate::cloud::{Instance, InstanceState, Purchase, TAG_HOST_KEY};
+use crate::cloud::{Instance, InstanceState, Purchase};
 use crate::config::DaemonSetPolicy;
 use crate::link::LinkState;
 use crate::pod::ask::{self, Rejection};
@@ -307,9 +307,10 @@ fn dead(seen: &Observed<'_>, view: &View<'_>, instance: Option<&Instance>) -> De
     }
 }
 
-/// Says that the pod ended with its machine; not before every other that was ever bootstrapped is on its way down, too.
+/// Says that the pod ended with its machine; not before every other that was ever bootstrapped
+/// is gone, too.
 pub(super) fn lost(seen: &Observed<'_>, view: &View<'_>, instance: Option<&Instance>) -> Decision {
-    if live(seen).any(|one| one.tags.contains_key(TAG_HOST_KEY)) {
+    if others_may_run(seen, instance) {
         return Decision::new(State::Ending, Duration::from_secs(5));
     }
     let (reason, why) = loss(instance);

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Pod;
 use super::{Action, Decision, Note, NoteKind, Observed, after, past};
 use crate::cloud::{Instance, InstanceState, TAG_HOST_KEY};
 use crate::link::{LinkState, LinkStatus};
-use crate::pod::intent::{Intent, IntentError, epoch_of};
+use crate::pod::intent::{Intent, IntentError, epoch_of, is_launched_for};
 use crate::pod::{reasons, status};
 
 /// Shortly after a launch, an instance that the cloud does not know may only be not yet known.
@@ -61,9 +61,15 @@ impl<'a> View<'a> {
         let view = Self::with(seen, pod, intent, intent_error, own);
         // What was launched for a pod that no kubelet has may as well be used. Who has lost the intent of one that a
         // kubelet has can only go by who ever was bootstrapped.
+        // What a call of ours made counts for more than a copy: the call is repeated first.
+        let may_launch = pod.metadata.deletion_timestamp.is_none() && !status::is_terminal(pod);
+        let is_asked = |intent: &Intent| {
+            may_launch && intent.instance_id.is_none() && seen.memory.failed.as_ref() != Some(&intent.token)
+        };
         let is_usable = |one: &&Instance| match view.machine {
+            Machine::None if view.intent.as_ref().is_some_and(is_asked) => is_launched_for(one, seen.uid),
             Machine::None | Machine::Ending(_) | Machine::Dead(_) => {
-                view.shown == Shown::Never || view.intent.is_none() && one.tags.contains_key(TAG_HOST_KEY)
+                view.shown == Shown::Never || view.intent.is_none() && was_pinned(one)
             }
             Machine::Unseen | Machine::Live(_) => false,
         };
@@ -82,7 +88,8 @@ impl<'a> View<'a> {
     ) -> Self {
         let instance = machine.instance();
         let id = instance.map(|one| one.id.as_str()).or_else(|| intent.as_ref()?.instance_id.as_deref());
-        let link = seen.link.filter(|link| Some(link.instance_id.as_str()) == id);
+        // Where nothing names the machine, the link does.
+        let link = seen.link.filter(|link| id.is_none_or(|id| link.instance_id == id));
         // A link is only made to a machine whose id is recorded, so without an id nothing was ever shown.
         let asked =
             intent.as_ref().filter(|intent| intent.instance_id.is_some()).map(|intent| &*intent.token);
@@ -108,6 +115,17 @@ impl<'a> Machine<'a> {
     }
 }
 
+/// Whether a bootstrap ever was there, so that a kubelet may have had the pod.
+fn was_pinned(one: &Instance) -> bool {
+    one.tags.contains_key(TAG_HOST_KEY)
+}
+
+/// Whether containers may run on a machine beside `own`, be it on its way down.
+pub(super) fn others_may_run(seen: &Observed<'_>, own: Option<&Instance>) -> bool {
+    let is_own = |one: &Instance| own.is_some_and(|own| own.id == one.id);
+    seen.instances.iter().any(|one| one.state != InstanceState::Terminated && was_pinned(one) && !is_own(one))
+}
+
 /// All instances on which containers may run.
 pub(super) fn live<'a>(seen: &Observed<'a>) -> impl Iterator<Item = &'a Instance> {
     seen.instances.iter().filter(|one| one.state.may_run())
@@ -119,8 +137,10 @@ fn own_machine<'a>(seen: &Observed<'a>, intent: Option<&Intent>) -> Machine<'a> 
         if is_in_contact(seen, None) && live(seen).next().is_none() {
             return Machine::Unseen;
         }
-        let newest = seen.instances.iter().max_by_key(|one| (epoch_of(one), one.launched_at));
-        return newest.filter(|one| !one.state.may_run()).map_or(Machine::None, told);
+        // Whatever was bootstrapped may have had the pod.
+        let had = |one: &&Instance| (was_pinned(one), epoch_of(one), one.launched_at);
+        let ended = seen.instances.iter().filter(|one| !one.state.may_run());
+        return ended.max_by_key(had).map_or(Machine::None, told);
     };
     let named = |one: &&Instance| intent.instance_id.as_deref() == Some(&one.id);
     let launched = |one: &&Instance| intent.launched(one);
@@ -216,8 +236,7 @@ pub(super) fn shown(
     if pod.is_some_and(status::is_kubelets) || link.is_some_and(knows) {
         return Shown::Yes;
     }
-    let unpinned = instance
-        .is_some_and(|one| one.state == InstanceState::Pending || !one.tags.contains_key(TAG_HOST_KEY));
+    let unpinned = instance.is_some_and(|one| one.state == InstanceState::Pending || !was_pinned(one));
     let wrote = token.is_some() && token == seen.memory.wrote.as_deref();
     // Nothing was ever launched.
     let nothing = instance.is_none() && token.is_none();
