@@ -99,8 +99,8 @@ const CALM_EVERY: u64 = 8;
 /// Every so many lives the other replica takes over.
 const SWITCH_EVERY: u64 = 30;
 /// Points that every life meets in its first second.
-const NEAR: [&str; 6] =
-    ["leader.lease", "node.lease", "node.status", "machine.session", "pod.status", "pod.event"];
+const NEAR: [&str; 7] =
+    ["leader.lease", "node.lease", "node.event", "node.status", "machine.session", "pod.status", "pod.event"];
 /// So many of the other points are armed together.
 const TOGETHER: usize = 8;
 
