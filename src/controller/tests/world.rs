@@ -235,8 +235,8 @@ impl World {
                 self.patch(version, |pod| {
                     let status = pod.status.get_or_insert_default();
                     let text = |field: &str| patch["status"][field].as_str().map(str::to_owned);
-                    status.phase = text("phase").or(status.phase.take());
-                    status.reason = text("reason").or(status.reason.take());
+                    status.phase = text("phase").or_else(|| status.phase.take());
+                    status.reason = text("reason").or_else(|| status.reason.take());
                 })
             }
             Call::DeletePod => {
