@@ -225,6 +225,8 @@ pub struct Starved {
     pub subnet_id: String,
 }
 
+/// Clocks so near to each other agree.
+const CLOSE: Duration = Duration::from_secs(10);
 /// Looked at this often when nothing else is due.
 const AT_REST: Duration = Duration::from_secs(300);
 
@@ -334,9 +336,9 @@ impl Decision {
 }
 
 /// When something was, as another clock told it, unless that is still to come: clocks may be far apart, and nothing
-/// waits for days until they agree.
+/// waits for days until they agree. Seconds are rounded by some and no two clocks are equal, so a little is nothing.
 fn past(at: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
-    at.filter(|at| *at <= now)
+    at.filter(|at| *at <= after(now, CLOSE))
 }
 
 /// How long from `now` until `at`, and at least a moment.

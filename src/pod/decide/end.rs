@@ -97,11 +97,12 @@ pub(super) fn deleting(seen: &Observed<'_>, pod: &Pod, view: &View<'_>) -> Decis
                     "instance {} is ended: its kubelet did not finish the deletion in time",
                     instance.id
                 );
-                return give_up(
-                    decision.note_first(seen, NoteKind::Warning, reasons::TERMINATING, text),
-                    seen,
-                    "deletion deadline",
-                );
+                let decision = if given_up {
+                    decision
+                } else {
+                    decision.note(NoteKind::Warning, reasons::TERMINATING, text)
+                };
+                return give_up(decision, seen, "deletion deadline");
             }
             ensure_link(
                 Decision { again: until(seen.now, deadline), ..decision },
@@ -215,8 +216,7 @@ fn logs_due(seen: &Observed<'_>, ended: Timestamp) -> Timestamp {
 fn without_logs(decision: Decision, seen: &Observed<'_>, instance: &Instance) -> Decision {
     match seen.logs {
         Logs::Archived => decision,
-        Logs::Behind => decision.note_first(
-            seen,
+        Logs::Behind => decision.note(
             NoteKind::Warning,
             reasons::LOGS_INCOMPLETE,
             format!(
