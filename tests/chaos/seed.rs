@@ -95,7 +95,7 @@ pub(crate) enum Machines {
 }
 
 /// Every so many lives one is long, and nothing is armed in it: so that pods come further than their machines' boot.
-const CALM_EVERY: u64 = 8;
+const CALM_EVERY: u64 = 10;
 /// Every so many lives the other replica takes over.
 const SWITCH_EVERY: u64 = 30;
 /// Points that every life meets in its first second.
@@ -181,8 +181,8 @@ impl Storm {
                 action: dice.one_of(&ACTIONS),
                 delay: Duration::from_millis(dice.between(200, 4000)),
             },
-            46..=52 => Blow::Outage { calls: dice.between(2, 12) },
-            53..=57 => Blow::Tamper,
+            46..=50 => Blow::Outage { calls: dice.between(2, 12) },
+            51..=57 => Blow::Tamper,
             58..=60 => Blow::ApiServer,
             61..=68 => Blow::Death { victim },
             // The rest is for machines that are more than a state.
@@ -212,12 +212,12 @@ impl Iterator for Storm {
         let points = if !calm && self.dice.percent(70) { self.points() } else { Vec::new() };
         let lasts = match (calm, points.len()) {
             (true, _) if self.machines == Machines::States => self.dice.between(4000, 8000),
-            (true, _) => self.dice.between(8000, 16_000),
+            (true, _) => self.dice.between(18_000, 28_000),
             (false, 0) => self.dice.between(50, 2000),
             (false, 1) => self.dice.between(1500, 3000),
             (false, _) => self.dice.between(3000, 6000),
         };
-        let blow = self.dice.percent(20).then(|| self.blow());
+        let blow = self.dice.percent(30).then(|| self.blow());
         Some(Life { points, lasts: Duration::from_millis(lasts), blow, replica: self.replica })
     }
 }
