@@ -137,11 +137,13 @@ impl Storm {
         }
     }
 
-    /// What one life is armed with: one point that is near, or some that are far. Every one has its turn before any has
-    /// a second.
+    /// What one life is armed with: some points that are far, or one that is far and has its time, or one that is near.
+    /// Every one that is far has its turn before any has a second.
     fn points(&mut self) -> Vec<String> {
-        if self.near.is_empty() || self.dice.percent(85) {
-            return (0..TOGETHER.min(self.far.len())).map(|_| self.far_point()).collect();
+        let kind = self.dice.between(1, 100);
+        if self.near.is_empty() || kind <= 85 {
+            let count = if kind <= 60 { TOGETHER.min(self.far.len()) } else { 1 };
+            return (0..count).map(|_| self.far_point()).collect();
         }
         let near = usize::try_from(self.dice.between(0, self.near.len() as u64 - 1)).expect("an index");
         let point = self.near[near].clone();
@@ -214,7 +216,10 @@ impl Iterator for Storm {
             (true, _) if self.machines == Machines::States => self.dice.between(4000, 8000),
             (true, _) => self.dice.between(18_000, 28_000),
             (false, 0) => self.dice.between(50, 2000),
-            (false, 1) => self.dice.between(1500, 3000),
+            (false, 1) if self.near.iter().any(|near| points[0].starts_with(near)) => {
+                self.dice.between(1500, 3000)
+            }
+            (false, 1) => self.dice.between(5000, 8000),
             (false, _) => self.dice.between(3000, 6000),
         };
         let blow = self.dice.percent(30).then(|| self.blow());
