@@ -199,6 +199,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_pass_that_died_is_repeated() {
+        let queue = Queue::default();
+        queue.add("a", None, Urgency::Normal);
+        let start = Instant::now();
+        // As a panic has it: nobody said when to look again.
+        drop(queue.turn(queue.next().await, Duration::from_secs(30)));
+        assert_eq!(queue.next().await, "a");
+        assert_eq!(start.elapsed(), Duration::from_secs(30));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_key_comes_back_when_it_said_so_or_earlier_if_added() {
         let queue = Queue::default();
         let round = async |again| {
