@@ -111,8 +111,10 @@ fn await_node(ns: &Namespace<'_>, what: &str, wanted: impl Fn(&Value) -> bool) -
 fn renewed(ns: &Namespace<'_>, since: &jiff::Timestamp) -> Result<()> {
     let gaps = eventually("three renewals of the Lease", Duration::from_secs(40), || {
         let entries = crate::record::entries(ns.world)?;
-        let renewals =
-            entries.iter().filter(|one| one["objectRef"]["resource"] == "leases" && one["verb"] == "update");
+        // Not that of the election.
+        let renewals = entries
+            .iter()
+            .filter(|one| one["objectRef"]["namespace"] == "kube-node-lease" && one["verb"] == "update");
         let times: Vec<jiff::Timestamp> = renewals
             .filter_map(|one| one["requestReceivedTimestamp"].as_str()?.parse().ok())
             .filter(|at| at > since)
