@@ -14,6 +14,7 @@ mod signals;
 mod tasks;
 mod traced;
 
+pub(crate) use cluster::Cluster;
 pub use cluster::kube_config;
 pub use meters::Meters;
 pub use shutdown::{Lease, Report};

@@ -402,3 +402,28 @@ impl CloudError {
         }
     }
 }
+
+/// Instances for tests.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::{Bought, Instance, InstanceState};
+
+    /// One of which nothing else is known.
+    pub(crate) fn mk_instance(id: &str, state: InstanceState) -> Instance {
+        Instance {
+            id: id.to_owned(),
+            state,
+            state_reason: None,
+            instance_type: String::new(),
+            image_id: String::new(),
+            zone: String::new(),
+            subnet_id: String::new(),
+            private_ip: None,
+            pod_ip: None,
+            launched_at: None,
+            client_token: None,
+            bought: Bought::default(),
+            tags: std::collections::BTreeMap::new(),
+        }
+    }
+}

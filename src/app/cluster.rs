@@ -15,12 +15,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const AGAIN: Duration = Duration::from_secs(2);
 
 /// What is asked of the cluster once.
-pub(super) struct Cluster {
+pub(crate) struct Cluster {
     /// The UID of the namespace `kube-system`: the one thing that every cluster has and keeps.
-    pub(super) id: String,
+    pub(crate) id: String,
     /// Such as `v1.36.3`.
-    pub(super) version: String,
-    pub(super) minor: u32,
+    pub(crate) version: String,
+    pub(crate) minor: u32,
 }
 
 impl Cluster {
@@ -39,7 +39,8 @@ impl Cluster {
         }
     }
 
-    async fn ask(client: &Client) -> Result<Self> {
+    /// Asks once.
+    pub(crate) async fn ask(client: &Client) -> Result<Self> {
         let info = client.apiserver_version().await.context("asking the API server for its version")?;
         // Managed clusters report `36+`.
         let minor = info

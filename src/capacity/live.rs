@@ -162,19 +162,9 @@ pub(super) mod tests {
         state: InstanceState,
     ) -> Instance {
         Instance {
-            id: "i-1".to_owned(),
-            state,
-            state_reason: None,
             instance_type: instance_type.to_owned(),
-            image_id: String::new(),
-            zone: String::new(),
-            subnet_id: String::new(),
-            private_ip: None,
-            pod_ip: None,
-            launched_at: None,
-            client_token: None,
             bought: Bought { lifecycle, ..Bought::default() },
-            tags: BTreeMap::new(),
+            ..crate::cloud::testing::mk_instance("i-1", state)
         }
     }
 

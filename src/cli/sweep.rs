@@ -9,13 +9,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Client;
 use kube::api::{Api, ListParams};
-use kube::{Client, ResourceExt as _};
 
 use super::table::{cells, columns, or_dash};
 use super::{Common, Trouble, print, resolve, say};
-use crate::app::kube_config;
+use crate::app::{Cluster, kube_config};
 use crate::capacity::money::MicroUsd;
 use crate::capacity::shipped::shipped;
 use crate::capacity::world::Prices;
@@ -24,12 +24,11 @@ use crate::cloud::audit::Deed;
 use crate::cloud::ec2::{Ec2, sdk_config};
 use crate::cloud::{Cloud as _, Instance, TAG_NODE, TAG_POD_NAME, TAG_POD_NAMESPACE};
 use crate::config::{Config, Facts};
+use crate::pod::decide::ORPHAN_AGE;
 use crate::telemetry::CloudCalls;
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(10);
-/// What is younger may be launched for a pod that was just made.
-const AGE: Duration = Duration::from_secs(60);
 /// No answer of the API server takes longer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -100,10 +99,9 @@ impl Eyes {
         kube.connect_timeout = Some(Duration::from_secs(5));
         kube.read_timeout = Some(PATIENCE);
         let client = Client::try_from(kube)?;
-        let system = Api::<Namespace>::all(client.clone()).get("kube-system").await?;
-        let cluster_id = system.uid().ok_or_else(|| anyhow::anyhow!("namespace `kube-system` has no uid"))?;
+        let cluster = Cluster::ask(&client).await?;
         let sdk = sdk_config(&config.aws).await;
-        let ec2 = Ec2::new(&sdk, &config, &cluster_id, 0, CloudCalls::default());
+        let ec2 = Ec2::new(&sdk, &config, &cluster.id, cluster.minor, CloudCalls::default());
         Ok(Self { node: config.node.name, ec2, pods: Api::all(client) })
     }
 
@@ -147,7 +145,7 @@ fn orphans(node: &str, machines: Vec<Instance>, pods: &HashSet<&str>, now: Times
 /// What was seen twice and is old enough.
 fn due<'a>(first: &[Orphan], second: &'a [Orphan]) -> Vec<&'a Orphan> {
     let before: HashSet<&str> = first.iter().map(|one| one.instance.id.as_str()).collect();
-    second.iter().filter(|one| before.contains(one.instance.id.as_str()) && one.age >= AGE).collect()
+    second.iter().filter(|one| before.contains(one.instance.id.as_str()) && one.age >= ORPHAN_AGE).collect()
 }
 
 fn owner(machine: &Instance) -> String {
@@ -182,24 +180,17 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::cloud::{Bought, InstanceState, TAG_POD_UID};
+    use crate::cloud::testing::mk_instance;
+    use crate::cloud::{InstanceState, TAG_POD_UID};
 
     fn mk_machine(id: &str, node: &str, uid: &str, state: InstanceState) -> Instance {
         let tags = [(TAG_NODE, node), (TAG_POD_UID, uid), (TAG_POD_NAMESPACE, "ml"), (TAG_POD_NAME, "train")];
         Instance {
-            id: id.to_owned(),
-            state,
-            state_reason: None,
             instance_type: "g5.xlarge".to_owned(),
-            image_id: String::new(),
             zone: "us-east-1a".to_owned(),
-            subnet_id: String::new(),
-            private_ip: None,
-            pod_ip: None,
             launched_at: Timestamp::from_second(1_000).ok(),
-            client_token: None,
-            bought: Bought::default(),
             tags: tags.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+            ..mk_instance(id, state)
         }
     }
 

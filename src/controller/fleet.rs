@@ -262,6 +262,7 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cloud::testing::mk_instance as mk_bare;
     use crate::cloud::{Bought, StateReason, TAG_POD_UID};
 
     fn at(seconds: i64) -> Timestamp {
@@ -269,21 +270,7 @@ mod tests {
     }
 
     fn mk_instance(id: &str, state: InstanceState) -> Instance {
-        Instance {
-            id: id.to_owned(),
-            state,
-            state_reason: None,
-            instance_type: String::new(),
-            image_id: String::new(),
-            zone: String::new(),
-            subnet_id: String::new(),
-            private_ip: None,
-            pod_ip: None,
-            launched_at: None,
-            client_token: None,
-            bought: Bought::default(),
-            tags: [(TAG_POD_UID.to_owned(), format!("u-{id}"))].into(),
-        }
+        Instance { tags: [(TAG_POD_UID.to_owned(), format!("u-{id}"))].into(), ..mk_bare(id, state) }
     }
 
     fn states(fleet: &Fleet, id: &str) -> Vec<InstanceState> {

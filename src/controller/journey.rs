@@ -148,12 +148,11 @@ fn started_at(status: &ContainerStatus) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
 
     use serde_json::json;
 
     use super::*;
-    use crate::cloud::Bought;
+    use crate::cloud::testing::mk_instance;
     use crate::link::LinkState;
 
     fn at(second: i64) -> Timestamp {
@@ -173,21 +172,7 @@ mod tests {
     }
 
     fn machine(id: &str, state: InstanceState) -> Instance {
-        Instance {
-            id: id.to_owned(),
-            state,
-            state_reason: None,
-            instance_type: String::new(),
-            image_id: String::new(),
-            zone: String::new(),
-            subnet_id: String::new(),
-            private_ip: None,
-            pod_ip: None,
-            launched_at: Some(at(3)),
-            client_token: None,
-            bought: Bought::default(),
-            tags: BTreeMap::new(),
-        }
+        Instance { launched_at: Some(at(3)), ..mk_instance(id, state) }
     }
 
     fn link(reached: Option<i64>, attached: Option<i64>) -> LinkStatus {

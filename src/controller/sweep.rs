@@ -7,12 +7,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::ObjectReference;
-
 use super::{Core, Urgency, back_off, deadline};
 use crate::capacity::money::MicroUsd;
 use crate::clock;
 use crate::cloud::{Instance, TAG_NODE};
+use crate::node::events;
 use crate::pod::decide::{AbsentEnd, Hold, Note, NoteKind};
 use crate::pod::reasons;
 
@@ -122,14 +121,7 @@ impl Core {
                     "instance {} ({}, ${cost} an hour) has no pod, and is ended if the next list of machines shows it still",
                     one.id, one.instance_type
                 );
-                let node = &self.config.node.name;
-                let about = ObjectReference {
-                    kind: Some("Node".to_owned()),
-                    name: Some(node.clone()),
-                    // As kubelets have it.
-                    uid: Some(node.clone()),
-                    ..ObjectReference::default()
-                };
+                let about = events::about(&self.config.node.name);
                 self.story.tell(about, Note { kind: NoteKind::Warning, reason: reasons::ORPHAN, text });
             }
         }

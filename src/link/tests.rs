@@ -17,7 +17,6 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::bootstrap::Plugins;
 use super::live::LinkSettings;
-use super::pool::Pool;
 use super::task::{Hub, Link, Upstream, note, run};
 use super::wire::{Dial, Input, Purpose, Wire};
 use super::{LinkState, Machine, Metrics};
@@ -30,6 +29,10 @@ use crate::keys::Keys;
 use crate::tunnel::ssh::ExecOutput;
 use crate::tunnel::{ByteStream, TunnelError};
 
+mod bootstrap;
+mod health;
+mod keys;
+mod pool;
 mod side;
 
 const TOKEN: &str = "the-machine's-token";
@@ -411,24 +414,6 @@ fn error(state: &LinkState) -> &str {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_host_key_is_pinned_before_anything_secret_goes_over() {
-    let world = World::new();
-    let mut bench = Bench::start(&world, mk_machine(), TunnelKind::Ssm);
-    bench.until_waiting_for_the_pod().await;
-    assert_eq!(
-        world.log(),
-        [
-            "dial, pin none",
-            "probe",
-            "tag i-1 {\"orca.research/host-key\": \"ssh-ed25519 AAAAhost\"}",
-            "listen 127.0.0.1:6443",
-            "bootstrap with secrets"
-        ]
-    );
-    assert_eq!(bench.link.pin().as_deref(), Some(KEY));
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_link_is_attached_when_the_kubelet_was_shown_its_pod() {
     let world = World::new();
     let mut bench = Bench::start(&world, mk_machine(), TunnelKind::Ssm);
@@ -552,150 +537,6 @@ async fn after_a_reboot_the_new_kubelet_must_come() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_host_key_than_the_pinned_one_breaks_the_link() {
-    let world = World::new();
-    let machine = Machine { host_key: Some("ssh-ed25519 AAAApinned".to_owned()), ..mk_machine() };
-    let mut bench = Bench::start(&world, machine, TunnelKind::Ssm);
-    let state = bench.until(broken).await;
-    assert_eq!(error(&state), "host key is `ssh-ed25519 AAAAhost`, expected `ssh-ed25519 AAAApinned`");
-    assert_eq!(world.log(), ["dial, pin ssh-ed25519 AAAApinned"]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_direct_tunnel_waits_for_the_key_on_the_console() {
-    let world = World::new();
-    let mut bench = Bench::start(&world, mk_machine(), TunnelKind::Direct);
-    let state = bench.until(|state| !error(state).is_empty()).await;
-    assert_eq!(error(&state), "the console does not show one host key yet");
-    assert!(!world.log().iter().any(|line| line.starts_with("tag") || line.contains("secrets")));
-    *world.console.lock().unwrap() = format!("<orca-host-key>{KEY}</orca-host-key>");
-    bench.until_waiting_for_the_pod().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_direct_tunnel_to_somebody_else_gets_no_secret() {
-    for (console, nitro, expected) in [
-        (
-            "<orca-host-key>ssh-ed25519 AAAAtrue</orca-host-key>",
-            true,
-            "host key is `ssh-ed25519 AAAAhost`, the console shows `ssh-ed25519 AAAAtrue`",
-        ),
-        (
-            "<orca-host-key>ssh-ed25519 AAAAhost</orca-host-key>",
-            false,
-            "a `direct` tunnel needs an instance type whose console can be read, and `m7i.large` is not on Nitro",
-        ),
-    ] {
-        let world = World::new();
-        *world.console.lock().unwrap() = console.to_owned();
-        let mut machine = mk_machine();
-        machine.instance_type.nitro = nitro;
-        let mut bench = Bench::start(&world, machine, TunnelKind::Direct);
-        let state = bench.until(broken).await;
-        assert_eq!(error(&state), expected);
-        assert!(!world.log().iter().any(|line| line.starts_with("tag") || line.contains("secrets")));
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_image_without_a_kubelet_breaks_the_link_unless_the_pod_may_run() {
-    let world = World::new();
-    *world.probe.lock().unwrap() = PROBE_OUTPUT.replace("kubelet=/usr/bin/kubelet", "kubelet=");
-    let mut bench = Bench::start(&world, mk_machine(), TunnelKind::Ssm);
-    assert_eq!(error(&bench.until(broken).await), "the image has no `kubelet`");
-
-    world.probe.lock().unwrap().push_str("bootstrapped=yes\n");
-    let mut bench = Bench::start(&world, mk_machine(), TunnelKind::Ssm);
-    sleep(Duration::from_secs(3600)).await;
-    let state = bench.until(|state| !error(state).is_empty()).await;
-    assert!(matches!(&state, LinkState::Dialing { .. }), "{state:?}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_machine_that_is_not_ready_is_looked_at_again() {
-    let world = World::new();
-    *world.probe.lock().unwrap() = PROBE_OUTPUT.replace("interface=ens5", "interface=");
-    let mut bench = Bench::start(&world, mk_machine(), TunnelKind::Ssm);
-    let state = bench.until(|state| !error(state).is_empty()).await;
-    let expected = "interface of the machine is not known, expected an interface with a default route";
-    assert!(matches!(&state, LinkState::Dialing { .. }), "{state:?}");
-    assert_eq!(error(&state), expected);
-    *world.probe.lock().unwrap() = PROBE_OUTPUT.to_owned();
-    bench.until_waiting_for_the_pod().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_bootstrap_that_fails_for_long_breaks_the_link_unless_the_pod_may_run() {
-    let world = World::new();
-    *world.bootstrap.lock().unwrap() = "noise\nthe driver shows 0 of 8 GPUs\n".to_owned();
-    let started = tokio::time::Instant::now();
-    let mut bench = Bench::start(&world, mk_machine(), TunnelKind::Ssm);
-    let state = bench.until(broken).await;
-    assert_eq!(error(&state), "bootstrap: the driver shows 0 of 8 GPUs (exit code 1)");
-    let waited = started.elapsed().as_secs();
-    assert!((300..320).contains(&waited), "{waited} s");
-
-    world.probe.lock().unwrap().push_str("bootstrapped=yes\n");
-    let bench = Bench::start(&world, mk_machine(), TunnelKind::Ssm);
-    sleep(Duration::from_secs(3600)).await;
-    assert!(!broken(&bench.link.status().state));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_machine_is_contacted_and_dialed_again_when_that_fails() {
-    let world = World::new();
-    let mut bench = Bench::attached(&world).await;
-    sleep(Duration::from_secs(95)).await;
-    let contacts = world.log().iter().filter(|line| *line == "contact").count();
-    assert_eq!(contacts, 3);
-    world.contact_works.store(false, Ordering::Relaxed);
-    let state = bench.until(|state| matches!(state, LinkState::Dialing { .. })).await;
-    assert_eq!(error(&state), "no answer within 15s while running a command");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_kubelet_that_is_silent_for_long_is_a_lost_contact_until_it_answers() {
-    let world = World::new();
-    let bench = Bench::attached(&world).await;
-    let is_attached = || matches!(bench.link.status().state, LinkState::Attached { .. });
-    world.is_well.store(false, Ordering::Relaxed);
-    sleep(Duration::from_secs(60)).await;
-    world.is_well.store(true, Ordering::Relaxed);
-    sleep(Duration::from_secs(300)).await;
-    assert!(is_attached(), "it was away for a minute at most");
-    world.is_well.store(false, Ordering::Relaxed);
-    sleep(Duration::from_secs(90)).await;
-    assert!(!is_attached());
-    sleep(Duration::from_secs(600)).await;
-    let state = bench.link.status().state;
-    assert!(
-        matches!(state, LinkState::Bootstrapping { step: "waiting for the kubelet to answer", .. }),
-        "{state:?}"
-    );
-    world.is_well.store(true, Ordering::Relaxed);
-    sleep(Duration::from_secs(15)).await;
-    assert!(is_attached());
-}
-
-#[tokio::test(start_paused = true)]
-async fn contact_is_lost_since_the_last_attachment_however_many_attempts_fail_in_whichever_way() {
-    let world = World::new();
-    let bench = Bench::attached(&world).await;
-    *world.probe.lock().unwrap() = "nothing of use".to_owned();
-    let lost = crate::clock::now();
-    world.cut_all();
-    for _ in 0..5 {
-        sleep(Duration::from_secs(60)).await;
-        let (LinkState::Dialing { since, .. } | LinkState::Bootstrapping { since, .. }) =
-            bench.link.status().state
-        else {
-            panic!("{:?}", bench.link.status().state)
-        };
-        assert!(since.duration_since(lost).as_secs() < 5, "{since}, lost at {lost}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_dropped_link_leaves_no_connection() {
     let world = World::new();
     let bench = Bench::attached(&world).await;
@@ -712,85 +553,6 @@ async fn hello(stream: &mut ByteStream) {
     let mut got = [0; 5];
     stream.read_exact(&mut got).await.unwrap();
     assert_eq!(&got, b"hello");
-}
-
-#[tokio::test(start_paused = true)]
-async fn each_user_stream_has_a_connection_of_its_own_and_one_is_kept_ready() {
-    let world = World::new();
-    let bench = Bench::attached(&world).await;
-    let pool = Pool::new(Arc::clone(&bench.link));
-    let mut one = pool.stream(DEADLINE).await.unwrap();
-    hello(&mut one).await;
-    sleep(Duration::from_secs(1)).await;
-    // The link's own, this stream's, and a ready one.
-    assert_eq!(world.open_wires(), 3);
-    world.log();
-    let two = pool.stream(DEADLINE).await.unwrap();
-    // A command has sshd send each byte at once.
-    let used = ["begin :", "open 127.0.0.1:10250"];
-    assert_eq!(world.log(), used, "the ready one is taken");
-    sleep(Duration::from_secs(1)).await;
-    assert_eq!(world.open_wires(), 4);
-    drop((one, two));
-    assert_eq!(world.open_wires(), 2, "a connection ends with its stream");
-    sleep(Duration::from_secs(61)).await;
-    assert_eq!(world.open_wires(), 1, "the ready one was idle");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_ready_connection_that_died_is_replaced() {
-    let world = World::new();
-    let bench = Bench::attached(&world).await;
-    let pool = Pool::new(Arc::clone(&bench.link));
-    drop(pool.stream(DEADLINE).await.unwrap());
-    sleep(Duration::from_secs(1)).await;
-    world.cut_all();
-    hello(&mut pool.stream(DEADLINE).await.unwrap()).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn streams_to_one_machine_are_bounded_in_number_and_time() {
-    let world = World::new();
-    let bench = Bench::attached(&world).await;
-    let pool = Pool::new(Arc::clone(&bench.link));
-    let mut streams = Vec::new();
-    let refused = loop {
-        match pool.stream(DEADLINE).await {
-            Ok(stream) => streams.push(stream),
-            Err(error) => break error,
-        }
-    };
-    assert_eq!(
-        (streams.len(), refused.to_string().as_str()),
-        (64, "throttled: 64 streams to this machine are open already")
-    );
-    drop(streams);
-    // Dialing takes 10 ms.
-    sleep(Duration::from_secs(120)).await;
-    let late = pool.stream(Duration::from_millis(5)).await.err().unwrap();
-    assert_eq!(late.to_string(), "no answer within 5ms while opening a stream to the kubelet");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_machine_whose_key_is_unknown_gets_no_user_stream() {
-    let world = World::new();
-    world.refusals.lock().unwrap().push_back(TunnelError::NotYet("no agent".to_owned()));
-    let bench = Bench::start(&world, mk_machine(), TunnelKind::Ssm);
-    let pool = Pool::new(Arc::clone(&bench.link));
-    let error = pool.stream(DEADLINE).await.err().unwrap();
-    assert_eq!(error.to_string(), "not reachable yet: the machine's host key is not known yet");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_closed_pool_hands_out_its_connections_and_no_more_streams() {
-    let world = World::new();
-    let bench = Bench::attached(&world).await;
-    let pool = Pool::new(Arc::clone(&bench.link));
-    let _stream = pool.stream(DEADLINE).await.unwrap();
-    sleep(Duration::from_secs(1)).await;
-    assert_eq!(pool.close().len(), 2, "the stream's and the ready one");
-    let error = pool.stream(DEADLINE).await.err().unwrap();
-    assert_eq!(error.to_string(), "connection lost: the machine was given up");
 }
 
 #[tokio::test(start_paused = true)]

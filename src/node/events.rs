@@ -70,13 +70,7 @@ pub(crate) async fn send(client: &Client, node: &str, told: &Told, now: Timestam
             namespace: Some("default".to_owned()),
             ..ObjectMeta::default()
         },
-        involved_object: ObjectReference {
-            kind: Some("Node".to_owned()),
-            name: Some(node.to_owned()),
-            // As kubelets do: `kubectl describe node` looks for the name here.
-            uid: Some(node.to_owned()),
-            ..ObjectReference::default()
-        },
+        involved_object: about(node),
         type_: Some(told.kind.to_owned()),
         reason: Some(told.reason.to_owned()),
         message: Some(told.message.chars().take(1024).collect()),
@@ -88,4 +82,15 @@ pub(crate) async fn send(client: &Client, node: &str, told: &Told, now: Timestam
     };
     let (api, params) = (Api::namespaced(client.clone(), "default"), PostParams::default());
     failpoint::around(Write::NodeEvent, api.create(&params, &event)).await.map(|_| ())
+}
+
+/// The Node, as events name it.
+pub(crate) fn about(node: &str) -> ObjectReference {
+    ObjectReference {
+        kind: Some("Node".to_owned()),
+        name: Some(node.to_owned()),
+        // As kubelets do: `kubectl describe node` looks for the name here.
+        uid: Some(node.to_owned()),
+        ..ObjectReference::default()
+    }
 }

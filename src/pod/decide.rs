@@ -26,6 +26,7 @@ use crate::config::DaemonSetPolicy;
 use crate::link::LinkStatus;
 
 pub use drain::Drain;
+pub(crate) use end::ORPHAN_AGE;
 pub use view::{DUPLICATE, Shown};
 
 /// What is known about one pod UID.

@@ -273,6 +273,8 @@ fn digits(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cloud::InstanceState;
+    use crate::cloud::testing::mk_instance;
     fn candidate(subnet: &str) -> Candidate {
         Candidate {
             instance_type: "g5.xlarge".to_owned(),
@@ -322,21 +324,7 @@ mod tests {
     fn whatever_machine_is_taken_over_its_intent_is_read_again() {
         let launched = Intent::new("u", 3, 1, &candidate("subnet-1"), Timestamp::UNIX_EPOCH);
         for token in [Some(launched.token), Some("somebody's".to_owned()), None] {
-            let instance = Instance {
-                id: "i-1".to_owned(),
-                state: crate::cloud::InstanceState::Running,
-                state_reason: None,
-                instance_type: String::new(),
-                image_id: String::new(),
-                zone: String::new(),
-                subnet_id: String::new(),
-                private_ip: None,
-                pod_ip: None,
-                launched_at: None,
-                client_token: token,
-                bought: crate::cloud::Bought::default(),
-                tags: std::collections::BTreeMap::new(),
-            };
+            let instance = Instance { client_token: token, ..mk_instance("i-1", InstanceState::Running) };
             let intent = Intent::of_instance("u", &instance);
             assert_eq!(Intent::read(&pod("u", &intent.to_annotation())), Ok(Some(intent)));
         }

@@ -17,7 +17,7 @@ use crate::pod::status::{self, Cause, StatusChange};
 /// How long a kubelet may take beyond the grace to end a pod whose object is gone.
 const VANISHED_MARGIN: Duration = Duration::from_secs(30);
 /// A machine without a pod must be this old before it is ended: its pod may only be not yet seen.
-const ORPHAN_AGE: Duration = Duration::from_secs(60);
+pub(crate) const ORPHAN_AGE: Duration = Duration::from_secs(60);
 /// Lists of instances that must have shown it without a pod.
 const ORPHAN_SIGHTINGS: u32 = 2;
 /// How long a kubelet may take after a final phase to let go of a deleted pod.
