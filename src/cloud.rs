@@ -6,6 +6,7 @@ pub mod audit;
 pub mod ec2;
 pub mod fenced;
 pub mod memory;
+pub mod runpod;
 
 mod capacity;
 
