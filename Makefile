@@ -46,11 +46,13 @@ check: claim ## format, lints, documentation and unit tests: the fast part
 	cargo test --workspace --lib --bins --quiet
 	@touch "$(CLAIM)"
 
+# Unit tests ran with the check; what is left are the tests in folders of their own.
 test: deps check programs image ## everything, on real machines too
 	@$(CLUSTER)/build.sh ssm-plugin agnhost metrics-server promtool
 	@$(CLUSTER)/python.sh
 	ORCA_SSM_PLUGIN=$$(realpath $(CACHE)/bin/ssm-plugin/session-manager-plugin) \
-	  ORCA_PROMTOOL=$$(realpath $(CACHE)/bin/promtool/promtool) cargo test --workspace
+	  ORCA_PROMTOOL=$$(realpath $(CACHE)/bin/promtool/promtool) \
+	  cargo test --workspace --test ssm --test plugin --test it --test e2e
 	cargo test --workspace --test machines -- --ignored
 	cargo test --workspace --quiet --test chaos -- seed=1 machines=5 kills=30 time=60
 	@touch "$(CLAIM)"
