@@ -4,7 +4,7 @@
 //! | request | |
 //! |---|---|
 //! | `GET health`, `GET world` | whether it runs; the ids of everything |
-//! | `GET instances`, `POST instances/{id}/{act}` | `kill`, `interrupt`, `rebalance`, `power-cycle`, `freeze`, `thaw` |
+//! | `GET instances`, `POST instances/{id}/{act}` | `kill`, `interrupt`, `rebalance`, `leave`, `power-cycle`, `freeze`, `thaw` |
 //! | `GET history` | the life of every instance that there ever was |
 //! | `GET`, `POST`, `DELETE faults` | [`crate::faults::Fault`] |
 //! | `GET`, `DELETE calls` | counts by action, and the last calls |
