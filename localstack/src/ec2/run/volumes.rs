@@ -6,8 +6,8 @@ use super::not_played;
 use crate::aws::Refusal;
 use crate::aws::query::Scope;
 use crate::ec2::ids::Kind;
-use crate::world::estate::Image;
 use crate::world::devices::Volume;
+use crate::world::estate::Image;
 
 /// One mapping as it was asked for.
 #[derive(Debug)]
@@ -155,7 +155,10 @@ impl Drive<'_> {
             device: self.device.to_owned(),
             size_gib: u32::try_from(size).unwrap_or(u32::MAX),
             kind: limits.name.to_owned(),
-            iops: self.iops.or_else(|| usual_iops(limits.name, size)).and_then(|iops| u32::try_from(iops).ok()),
+            iops: self
+                .iops
+                .or_else(|| usual_iops(limits.name, size))
+                .and_then(|iops| u32::try_from(iops).ok()),
             throughput: (limits.name == "gp3")
                 .then(|| self.throughput.unwrap_or(THROUGHPUT.0))
                 .and_then(|throughput| u32::try_from(throughput).ok()),

@@ -97,7 +97,10 @@ async fn deletions_are_refused_first() {
     let words = delete(&cloud, &volume).await;
     assert_eq!(words.one("Message"), format!("Volume {volume} is currently attached to {instance}"));
     let words = delete(&cloud, &interface).await;
-    assert_eq!(words.one("Message"), format!("Network interface &apos;{interface}&apos; is currently in use."));
+    assert_eq!(
+        words.one("Message"),
+        format!("Network interface &apos;{interface}&apos; is currently in use.")
+    );
     cloud.until(&instance, "running").await;
     assert_eq!(ids(&cloud).await, (volume, interface), "and nothing is gone");
 }
@@ -177,9 +180,8 @@ async fn what_is_not_deleted_with_its_instance_is_available_until_somebody_delet
 #[tokio::test(start_paused = true)]
 async fn a_test_has_things_stay_that_were_to_go() {
     let cloud = TestCloud::start();
-    let leave = async |id: &str, what: Value| {
-        cloud.control("POST", &format!("instances/{id}/leave"), what).await.0
-    };
+    let leave =
+        async |id: &str, what: Value| cloud.control("POST", &format!("instances/{id}/leave"), what).await.0;
     for (what, left) in [
         (Value::Null, (1, 1)),
         (json!({"interfaces": false}), (1, 0)),
@@ -190,9 +192,9 @@ async fn a_test_has_things_stay_that_were_to_go() {
         cloud.until(&instance, "running").await;
         assert_eq!(leave(&instance, what.clone()).await, 200);
         end(&cloud, &instance).await;
-        let (volumes, interfaces) =
-            (volumes(&cloud, &[]).await.ok(), interfaces(&cloud, &[]).await.ok());
+        let (volumes, interfaces) = (volumes(&cloud, &[]).await.ok(), interfaces(&cloud, &[]).await.ok());
         let ids = [volumes.all("volumeId"), interfaces.all("networkInterfaceId")];
+        assert_eq!(cloud.control("GET", "left", Value::Null).await.1, json!(ids.concat()));
         assert_eq!((ids[0].len(), ids[1].len()), left, "{what}");
         for id in ids.concat() {
             delete(&cloud, id).await.ok();
@@ -268,11 +270,7 @@ async fn they_are_found_by_each_thing_that_is_known_of_them() {
         ("attachment.device", "/dev/xvda", &new),
         ("encrypted", "false", &both),
     ] {
-        assert_eq!(
-            filtered("DescribeVolumes", "volumeId", name, value).await,
-            *expected,
-            "{name}={value}"
-        );
+        assert_eq!(filtered("DescribeVolumes", "volumeId", name, value).await, *expected, "{name}={value}");
     }
     for (name, value, expected) in [
         ("network-interface-id", interface.as_str(), &old),
