@@ -46,7 +46,7 @@ enum Command {
     Capacity(capacity::Capacity),
     /// List the pods for which the same thing fails again and again, or try one again now
     Stuck(stuck::Stuck),
-    /// Show machines of this node that no pod owns, and end them
+    /// Show machines of this node without a pod, and what machines left behind, and end both
     Sweep(sweep::Sweep),
     /// Print the version
     Version,
@@ -216,7 +216,7 @@ mod tests {
           plan      Show which machines a pod would get, in which order, and what was not chosen and why
           capacity  Show reservations, Capacity Blocks, spot prices, quotas and what is avoided
           stuck     List the pods for which the same thing fails again and again, or try one again now
-          sweep     Show machines of this node that no pod owns, and end them
+          sweep     Show machines of this node without a pod, and what machines left behind, and end both
           version   Print the version
           help      Print this message or the help of the given subcommand(s)
 

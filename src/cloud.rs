@@ -9,6 +9,7 @@ pub mod memory;
 pub mod runpod;
 
 mod capacity;
+mod leftovers;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -21,6 +22,9 @@ pub use capacity::{
     Block, BlockState, Placement, Purchase, Reservation, ReservationKind, ReservationMatch, ReservationState,
     SpotPrice, Tenancy,
 };
+#[cfg(test)]
+pub(crate) use leftovers::testing::mk_leftover;
+pub use leftovers::{Disk, Leftover, LeftoverKind};
 
 use crate::capacity::money::MicroUsd;
 
@@ -74,6 +78,14 @@ pub trait Cloud: Send + Sync + std::fmt::Debug {
 
     /// The latest console output; empty while there is none.
     async fn console(&self, id: &str) -> Result<String, CloudError>;
+
+    /// What machines of this node left behind: everything of a kind that carries our tags and that nothing has now.
+    /// A complete list or an error, never a part of one.
+    async fn leftovers(&self, kind: LeftoverKind) -> Result<Vec<Leftover>, CloudError>;
+
+    /// Deletes what a machine left behind, for good. Idempotent: what is gone already is a success. What something has
+    /// again is not deleted: [`CloudError::Invalid`].
+    async fn discard(&self, kind: LeftoverKind, id: &str) -> Result<(), CloudError>;
 }
 
 /// What can be bought: types, subnets, images.

@@ -18,6 +18,7 @@ mod journey;
 mod kubelet;
 mod lanes;
 mod launch;
+pub(crate) mod leftovers;
 mod live;
 mod metrics;
 mod observe;
@@ -46,7 +47,7 @@ use tracing::Instrument as _;
 use crate::capacity::blocked::Blocked;
 use crate::capacity::money::MicroUsd;
 use crate::clock;
-use crate::cloud::{Cloud, CloudHealth};
+use crate::cloud::{Cloud, CloudHealth, LeftoverKind};
 use crate::config::{Config, TunnelKind};
 use crate::guest::{Listen, UserData, user_data};
 use crate::informer::PodInformer;
@@ -237,6 +238,9 @@ impl Controller {
             parts.spawn(core.clone().watch_logs(logs));
         }
         parts.spawn(core.clone().watch_instances());
+        for kind in LeftoverKind::ALL {
+            parts.spawn(core.clone().watch_leftovers(kind));
+        }
         parts.spawn(core.clone().watch_market());
         let slots = Arc::new(Semaphore::new(PASSES));
         let mut passes = JoinSet::new();

@@ -39,6 +39,8 @@ writes! {
     "machine.bootstrap" Bootstrap: "Files and the start of the kubelet, to the machine.",
     "machine.switch-off" SwitchOff: "The command that switches a machine off.",
     "machine.terminate" Terminate: "TerminateInstances.",
+    "leftover.volume" DeleteVolume: "DeleteVolume.",
+    "leftover.interface" DeleteInterface: "DeleteNetworkInterface.",
     "pod.status" Status: "The status of a pod, by ORCA.",
     "pod.delete" DeletePod: "The end of a pod's object, by ORCA.",
     "pod.event" PodEvent: "An event about a pod.",

@@ -4,8 +4,9 @@
 //! | request | |
 //! |---|---|
 //! | `GET health`, `GET world` | whether it runs; the ids of everything |
-//! | `GET instances`, `POST instances/{id}/{act}` | `kill`, `interrupt`, `rebalance`, `power-cycle`, `freeze`, `thaw` |
+//! | `GET instances`, `POST instances/{id}/{act}` | `kill`, `interrupt`, `rebalance`, `leave`, `power-cycle`, `freeze`, `thaw` |
 //! | `GET history` | the life of every instance that there ever was |
+//! | `GET left` | the ids of the volumes and network interfaces that no instance has |
 //! | `GET`, `POST`, `DELETE faults` | [`crate::faults::Fault`] |
 //! | `GET`, `DELETE calls` | counts by action, and the last calls |
 //! | `GET`, `PATCH settings` | [`Settings`] |
@@ -123,6 +124,7 @@ pub fn router(world: Arc<World>, ssm: Arc<Ssm>) -> Router {
         .route("/health", get(async || axum::Json(json!({ "status": "ok" }))))
         .route("/world", get(async |State(world): Shared| axum::Json(views::world(&world))))
         .route("/instances", get(async |State(world): Shared| axum::Json(views::instances(&world))))
+        .route("/left", get(async |State(world): Shared| axum::Json(views::left(&world))))
         .route("/history", get(async |State(world): Shared| axum::Json(views::history(&world))))
         .route("/instances/{id}/{act}", post(acts::act))
         .route("/faults", get(faults).post(add_fault).delete(clear_faults))

@@ -9,6 +9,7 @@ pub mod filter;
 pub mod ids;
 mod images;
 mod instances;
+mod interfaces;
 mod network;
 pub mod page;
 mod render;
@@ -19,6 +20,7 @@ mod status;
 mod tags;
 mod terminate;
 mod types;
+mod volumes;
 
 use crate::aws::Refusal;
 use crate::aws::query::Params;
@@ -125,6 +127,10 @@ fn handler(action: &str) -> Option<Handler> {
         "DescribeInstances" => instances::describe_instances,
         "DescribeInstanceStatus" => status::describe_instance_status,
         "TerminateInstances" => terminate::terminate_instances,
+        "DescribeVolumes" => volumes::describe_volumes,
+        "DeleteVolume" => volumes::delete_volume,
+        "DescribeNetworkInterfaces" => interfaces::describe_network_interfaces,
+        "DeleteNetworkInterface" => interfaces::delete_network_interface,
         "CreateTags" => tags::create_tags,
         "DescribeTags" => tags::describe_tags,
         "DescribeInstanceTypes" => types::describe_instance_types,

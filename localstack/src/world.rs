@@ -5,6 +5,7 @@
 
 pub mod addresses;
 pub mod defaults;
+pub mod devices;
 mod driver;
 pub mod estate;
 pub mod ids;

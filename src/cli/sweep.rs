@@ -1,8 +1,11 @@
-//! `orca sweep`: machines of this node that no pod owns, and their end, also where no ORCA runs any more.
+//! `orca sweep`: machines of this node that no pod owns, what machines left behind, and the end of both, also where no
+//! ORCA runs any more.
 //!
 //! The running ORCA sweeps by itself. The cloud is listed before the cluster: a pod that is there afterwards may have
 //! been there before, one that is not was not launched for in between. Nothing is ended before two looks and an age.
 //! Exit codes: 0 nothing is left, 1 something is, or could not be seen, 2 what was typed is wrong.
+
+mod leftovers;
 
 use std::collections::HashSet;
 use std::process::ExitCode;
@@ -22,7 +25,7 @@ use crate::capacity::world::Prices;
 use crate::clock;
 use crate::cloud::audit::Deed;
 use crate::cloud::ec2::{Ec2, sdk_config};
-use crate::cloud::{Cloud as _, Instance, TAG_NODE, TAG_POD_NAME, TAG_POD_NAMESPACE};
+use crate::cloud::{Cloud as _, CloudError, Instance, Leftover, TAG_NODE, TAG_POD_NAME, TAG_POD_NAMESPACE};
 use crate::config::{Config, Facts};
 use crate::pod::decide::ORPHAN_AGE;
 use crate::telemetry::CloudCalls;
@@ -49,6 +52,26 @@ struct Orphan {
     age: Duration,
 }
 
+/// What one look shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Look {
+    machines: Vec<Orphan>,
+    leftovers: Vec<Leftover>,
+    /// What could not be seen, and why.
+    unseen: Vec<String>,
+}
+
+impl Look {
+    fn is_clean(&self) -> bool {
+        self.machines.is_empty() && self.leftovers.is_empty()
+    }
+
+    /// 0 if there is nothing, and all could be seen.
+    fn code(&self) -> ExitCode {
+        if self.is_clean() && self.unseen.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
 pub(super) async fn run(args: Sweep) -> ExitCode {
     match sweep(&args).await {
         Ok(code) => code,
@@ -62,32 +85,46 @@ async fn sweep(args: &Sweep) -> Result<ExitCode, Trouble> {
     let failed = |error: anyhow::Error| Trouble::Failed(format!("{error:#}"));
     let eyes = Eyes::open(&args.common, config).await.map_err(failed)?;
     let first = eyes.look().await.map_err(failed)?;
-    print(&shown(&first, &shipped().1));
-    if args.dry_run || first.is_empty() {
-        return Ok(if first.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    print(&shown(&first.machines, &shipped().1));
+    print(&leftovers::shown(&first.leftovers, clock::now()));
+    first.unseen.iter().for_each(|why| say(format_args!("{why}")));
+    if args.dry_run || first.is_clean() {
+        return Ok(first.code());
     }
     say(format_args!("looking again in {}s", PAUSE.as_secs()));
     tokio::time::sleep(PAUSE).await;
-    let second = eyes.look().await.map_err(failed)?;
-    let mut left = second.len();
-    for orphan in due(&first, &second) {
-        let id = &orphan.instance.id;
-        match eyes.end(&orphan.instance).await {
-            Ok(()) => {
-                left -= 1;
-                say(format_args!("{id} is ended"));
-            }
-            Err(error) => say(format_args!("{id} could not be ended: {error}")),
+    let mut second = eyes.look().await.map_err(failed)?;
+    let machines = due(&first.machines, &second.machines).into_iter().cloned().collect::<Vec<_>>();
+    for Orphan { instance, .. } in machines {
+        if told(&instance.id, "ended", eyes.end(&instance).await) {
+            second.machines.retain(|one| one.instance.id != instance.id);
         }
     }
-    if left > 0 {
+    let leftovers = leftovers::due(&first.leftovers, &second.leftovers, clock::now());
+    for one in leftovers.into_iter().cloned().collect::<Vec<_>>() {
+        if told(&one.id, "deleted", eyes.delete(&one).await) {
+            second.leftovers.retain(|left| left.id != one.id);
+        }
+    }
+    if !second.is_clean() {
+        let left = second.machines.len() + second.leftovers.len();
         say(format_args!("{left} left: too young, or not ended"));
     }
-    Ok(if left == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(second.code())
+}
+
+/// Says how it went; whether it went well.
+fn told(id: &str, done: &str, result: Result<(), CloudError>) -> bool {
+    match &result {
+        Ok(()) => say(format_args!("{id} is {done}")),
+        Err(error) => say(format_args!("{id} could not be {done}: {error}")),
+    }
+    result.is_ok()
 }
 
 /// Sees the cloud and the cluster.
 struct Eyes {
+    cluster_id: String,
     node: String,
     ec2: Ec2,
     pods: Api<Pod>,
@@ -102,17 +139,28 @@ impl Eyes {
         let cluster = Cluster::ask(&client).await?;
         let sdk = sdk_config(&config.aws).await;
         let ec2 = Ec2::new(&sdk, &config, &cluster.id, cluster.minor, CloudCalls::default());
-        Ok(Self { node: config.node.name, ec2, pods: Api::all(client) })
+        Ok(Self { cluster_id: cluster.id, node: config.node.name, ec2, pods: Api::all(client) })
     }
 
-    async fn look(&self) -> anyhow::Result<Vec<Orphan>> {
+    async fn look(&self) -> anyhow::Result<Look> {
+        let found = leftovers::list(&self.ec2).await?;
         let machines = self.ec2.instances().await?;
         let pods = self.pods.list(&ListParams::default()).await?;
         let uids = pods.items.iter().filter_map(|pod| pod.metadata.uid.as_deref()).collect();
-        Ok(orphans(&self.node, machines, &uids, clock::now()))
+        Ok(Look {
+            leftovers: leftovers::of_node((&self.cluster_id, &self.node), found.left, &machines, &uids),
+            machines: orphans(&self.node, machines, &uids, clock::now()),
+            unseen: found.unseen,
+        })
     }
 
-    async fn end(&self, machine: &Instance) -> Result<(), crate::cloud::CloudError> {
+    async fn delete(&self, one: &Leftover) -> Result<(), CloudError> {
+        let done = self.ec2.discard(one.kind, &one.id).await;
+        one.deletion(&one.pod(), &format!("{}, {}, orca sweep", one.id, one.brief())).record(&done);
+        done
+    }
+
+    async fn end(&self, machine: &Instance) -> Result<(), CloudError> {
         let done = self.ec2.terminate(&machine.id).await;
         let deed = Deed {
             action: "TerminateInstances",

@@ -12,6 +12,7 @@ mod decode;
 mod errors;
 pub mod fenced;
 mod launch;
+mod leftovers;
 mod market;
 pub mod probe;
 mod rates;
@@ -28,7 +29,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_ec2::types::Filter;
 use base64::Engine as _;
 
-use super::{Cloud, CloudError, Instance, LaunchSpec, TAG_CLUSTER, TAG_NODE};
+use super::{Cloud, CloudError, Instance, LaunchSpec, Leftover, LeftoverKind, TAG_CLUSTER, TAG_NODE};
 use crate::config::{Aws, Config};
 use crate::leader::Fence;
 use crate::telemetry::CloudCalls;
@@ -123,6 +124,11 @@ impl Ec2 {
         }
     }
 
+    /// Leaves what carries the tags of this cluster and node.
+    fn ours(&self) -> [Filter; 2] {
+        [of_cluster(&self.cluster_id), filter(&format!("tag:{TAG_NODE}"), [self.node.clone()])]
+    }
+
     /// The spec with the tags that every machine of ours carries.
     fn tagged(&self, spec: &LaunchSpec) -> LaunchSpec {
         let mut spec = spec.clone();
@@ -160,8 +166,7 @@ impl Cloud for Ec2 {
                 .calls
                 .client
                 .describe_instances()
-                .filters(of_cluster(&self.cluster_id))
-                .filters(filter(&format!("tag:{TAG_NODE}"), [self.node.clone()]))
+                .set_filters(Some(self.ours().into()))
                 .max_results(1000)
                 .set_next_token(token);
             let page = self.calls.read("DescribeInstances", || request.clone().send()).await?;
@@ -200,6 +205,14 @@ impl Cloud for Ec2 {
             }
         })?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    async fn leftovers(&self, kind: LeftoverKind) -> Result<Vec<Leftover>, CloudError> {
+        leftovers::list(&self.calls, kind, self.ours()).await
+    }
+
+    async fn discard(&self, kind: LeftoverKind, id: &str) -> Result<(), CloudError> {
+        leftovers::delete(&self.calls, kind, id).await
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Cloud, CloudError, Instance, LaunchSpec};
+use super::{Cloud, CloudError, Instance, LaunchSpec, Leftover, LeftoverKind};
 use crate::leader;
 use crate::leader::Fence;
 
@@ -64,5 +64,13 @@ impl Cloud for Fenced {
 
     async fn console(&self, id: &str) -> Result<String, CloudError> {
         self.cloud.console(id).await
+    }
+
+    async fn leftovers(&self, kind: LeftoverKind) -> Result<Vec<Leftover>, CloudError> {
+        self.cloud.leftovers(kind).await
+    }
+
+    async fn discard(&self, kind: LeftoverKind, id: &str) -> Result<(), CloudError> {
+        self.change(self.cloud.discard(kind, id)).await
     }
 }

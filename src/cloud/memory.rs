@@ -4,6 +4,7 @@
 //! launches are not shown at once; what is not shown cannot be ended; the terminated are shown for an hour; a launch
 //! is bought exactly as it says, or not at all.
 
+mod leftovers;
 mod machine;
 mod market;
 mod world;
@@ -16,7 +17,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::{Cloud, CloudError, Instance, LaunchSpec};
+use super::{Cloud, CloudError, Instance, LaunchSpec, Leftover, LeftoverKind};
 use crate::clock;
 use world::World;
 
@@ -50,6 +51,8 @@ pub enum Call {
     Get,
     Terminate,
     Read(Book),
+    Leftovers(LeftoverKind),
+    Discard(LeftoverKind),
 }
 
 /// What is read of the market.
@@ -161,6 +164,28 @@ impl MemoryCloud {
         self.world().hidden.insert(id.to_owned());
     }
 
+    /// A machine's volume and its network interface outlive it.
+    pub fn leave(&self, id: &str) {
+        self.world().leave(id);
+    }
+
+    /// Somebody makes a thing that nothing has.
+    pub fn put_leftover(&self, leftover: Leftover) {
+        self.world().put(leftover);
+    }
+
+    /// Every one that nothing has, whosever it is.
+    #[must_use]
+    pub fn left(&self, kind: LeftoverKind) -> Vec<Leftover> {
+        self.world().leftovers(kind)
+    }
+
+    /// What was deleted of them, and when.
+    #[must_use]
+    pub fn discarded(&self) -> Vec<(Timestamp, String)> {
+        self.world().discarded.clone()
+    }
+
     /// Ends a machine from outside, with this `StateReason` code.
     pub fn end(&self, id: &str, code: &str) {
         let now = clock::now();
@@ -270,6 +295,16 @@ impl Cloud for MemoryCloud {
 
     async fn console(&self, _id: &str) -> Result<String, CloudError> {
         Ok(String::new())
+    }
+
+    async fn leftovers(&self, kind: LeftoverKind) -> Result<Vec<Leftover>, CloudError> {
+        self.begin(Call::Leftovers(kind)).await?;
+        Ok(self.left(kind))
+    }
+
+    async fn discard(&self, kind: LeftoverKind, id: &str) -> Result<(), CloudError> {
+        self.begin(Call::Discard(kind)).await?;
+        self.world().discard(id)
     }
 }
 

@@ -173,6 +173,12 @@ impl Fleet {
         live.filter_map(|entry| entry.instance.pod_uid().map(str::to_owned)).collect()
     }
 
+    /// UIDs of the pods that have a machine which may run, or are being given one.
+    pub(super) fn claims(&self) -> HashSet<String> {
+        let launching = self.lock().launching.keys().cloned().collect::<Vec<_>>();
+        self.uids().into_iter().chain(launching).collect()
+    }
+
     /// UIDs of the pods that have a machine in a Capacity Block.
     pub(super) fn uids_in_blocks(&self) -> Vec<String> {
         let inner = self.lock();

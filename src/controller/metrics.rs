@@ -35,6 +35,10 @@ pub struct Metrics {
     /// Machines without a pod, and what they cost.
     pub(super) orphans: Gauge,
     pub(super) orphans_cost: Gauge<f64, AtomicU64>,
+    /// Volumes and network interfaces without a machine, and what they cost.
+    pub(super) leftovers: Family<OfKind, Gauge>,
+    pub(super) leftovers_cost: Family<OfKind, Gauge<f64, AtomicU64>>,
+    pub(super) leftovers_deleted: Family<Deletion, Counter>,
     /// 1 while launches wait for all pods.
     pub(super) launches_wait: Gauge,
     pub(super) hourly_cost: Gauge<f64, AtomicU64>,
@@ -63,6 +67,19 @@ pub(super) struct Class {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct Why {
     pub(super) why: &'static str,
+}
+
+/// A [`crate::cloud::LeftoverKind`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OfKind {
+    pub(super) kind: &'static str,
+}
+
+/// The deletion of a leftover: its kind, and `ok` or the kind of the error.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Deletion {
+    pub(super) kind: &'static str,
+    pub(super) result: &'static str,
 }
 
 /// From one state to another.
@@ -111,6 +128,9 @@ impl Default for Metrics {
             launches_wait: Gauge::default(),
             orphans: Gauge::default(),
             orphans_cost: Gauge::default(),
+            leftovers: Family::default(),
+            leftovers_cost: Family::default(),
+            leftovers_deleted: Family::default(),
             hourly_cost: Gauge::default(),
             max_hourly_cost: Gauge::default(),
             until_launch: Histogram::new(buckets),
@@ -214,6 +234,21 @@ impl Metrics {
             "controller_orphaned_hourly_cost_dollars",
             "What they cost per hour, at list or spot price",
             self.orphans_cost.clone(),
+        );
+        registry.register(
+            "controller_leftovers",
+            "Volumes and network interfaces of this node that outlived their machines, as the last list shows them, by kind",
+            self.leftovers.clone(),
+        );
+        registry.register(
+            "controller_leftovers_hourly_cost_dollars",
+            "What they cost per hour at the prices of us-east-1, as far as those are known, by kind",
+            self.leftovers_cost.clone(),
+        );
+        registry.register(
+            "controller_leftovers_deleted",
+            "Deletions of what outlived its machine, by kind and result",
+            self.leftovers_deleted.clone(),
         );
         registry.register(
             "controller_launches_wait",

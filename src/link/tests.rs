@@ -21,7 +21,7 @@ use super::task::{Hub, Link, Upstream, note, run};
 use super::wire::{Dial, Input, Purpose, Wire};
 use super::{LinkState, Machine, Metrics};
 use crate::clock;
-use crate::cloud::{Cloud, CloudError, Instance, InstanceType, LaunchSpec};
+use crate::cloud::{Cloud, CloudError, Instance, InstanceType, LaunchSpec, Leftover, LeftoverKind};
 use crate::config::TunnelKind;
 use crate::gateway::Progress;
 use crate::guest::{self, Snat};
@@ -271,6 +271,12 @@ impl Cloud for FakeCloud {
     async fn console(&self, id: &str) -> Result<String, CloudError> {
         self.0.note(format!("console {id}"));
         Ok(self.0.console.lock().unwrap().clone())
+    }
+    async fn leftovers(&self, _: LeftoverKind) -> Result<Vec<Leftover>, CloudError> {
+        panic!("a link looks for no leftovers")
+    }
+    async fn discard(&self, _: LeftoverKind, _: &str) -> Result<(), CloudError> {
+        panic!("a link deletes nothing")
     }
 }
 

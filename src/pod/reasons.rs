@@ -57,6 +57,13 @@ pub const LOG_ARCHIVE_WORKS: &str = "LogArchiveWorks";
 /// Event of the node: a machine has no pod.
 pub const ORPHAN: &str = "OrphanedInstance";
 
+/// Event of the node: volumes have outlived their machines.
+pub const ORPHANED_VOLUME: &str = "OrphanedVolume";
+/// Event of the node: network interfaces have outlived their machines.
+pub const ORPHANED_INTERFACE: &str = "OrphanedNetworkInterface";
+/// Event of the node: what outlives its machine may not be listed or deleted.
+pub const LEFTOVERS_DENIED: &str = "LeftoversNotSwept";
+
 /// Failed: the spot market took the machine.
 pub const SPOT_INTERRUPTED: &str = "SpotInterrupted";
 /// Failed: the machine switched itself off (its own timers, or `poweroff`).

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use orca::cloud::ec2::Ec2;
-use orca::cloud::{Cloud, InstanceState, LaunchSpec, Market};
+use orca::cloud::{Cloud, InstanceState, LaunchSpec, LeftoverKind, Market};
 use orca::config::Config;
 use orca::logs::batch::Packer;
 use orca::logs::cri::Stream;
@@ -174,5 +174,8 @@ async fn launch_and_end(config: &Config) -> Result<()> {
     ec2.terminate(&launched.id).await?;
     let gone = ec2.instance(&launched.id).await?;
     ensure!(gone.is_none_or(|it| it.state == InstanceState::Terminated), "it is still there");
+    for kind in LeftoverKind::ALL {
+        ensure!(ec2.leftovers(kind).await? == [], "it left a {} behind", kind.noun());
+    }
     Ok(())
 }

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use cluster::Cluster;
 pub(crate) use namespace::Namespace;
@@ -57,8 +57,8 @@ impl World {
         Ok(Self { top, state, kubectl, cluster, count: AtomicU32::new(0) })
     }
 
-    /// Ends it. A namespace or an instance that is left is a failure: every test has its namespace deleted, and
-    /// machines follow their pods.
+    /// Ends it. A namespace, an instance, or a volume or network interface without one that is left is a failure: every
+    /// test has its namespace deleted, machines follow their pods, and what they have goes with them.
     pub(crate) fn stop(&self) -> Result<()> {
         let left = eventually("the last namespace and instance to end", Duration::from_secs(90), || {
             let instances = self.instances(|_| true)?;
@@ -67,7 +67,9 @@ impl World {
                 namespaces.as_array().into_iter().flatten().filter_map(|it| it["metadata"]["name"].as_str());
             let names: Vec<String> =
                 names.filter(|name| name.starts_with(PREFIX)).map(str::to_owned).collect();
-            Ok(if instances.is_empty() && names.is_empty() { Ok(()) } else { Err((instances, names)) })
+            let devices = http("GET", "/_local/left", None)?;
+            let is_clean = instances.is_empty() && names.is_empty() && devices == json!([]);
+            Ok(if is_clean { Ok(()) } else { Err((instances, names, devices)) })
         });
         if !kept(&self.state) {
             self.script(&["down"])?;

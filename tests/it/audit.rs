@@ -106,6 +106,7 @@ async fn the_ec2_adapter_leaves_the_record_to_its_callers() {
     drop(ec2.terminate("i-0001").await);
     drop(ec2.tag("i-0001", &[("a".to_owned(), "b".to_owned())].into()).await);
     drop(ec2.launch(&crate::ec2::spec()).await);
+    drop(ec2.discard(orca::cloud::LeftoverKind::Volume, "vol-0001").await);
     assert!(!fake.asked("TerminateInstances").is_empty());
     assert_eq!(record.lines(), [""; 0]);
 }
@@ -138,8 +139,15 @@ fn every_call_that_changes_something_in_the_cloud_has_its_line() {
             }
         }
     }
-    let expected =
-        ["create_log_group", "create_tags", "put_retention_policy", "run_instances", "terminate_instances"];
+    let expected = [
+        "create_log_group",
+        "create_tags",
+        "delete_network_interface",
+        "delete_volume",
+        "put_retention_policy",
+        "run_instances",
+        "terminate_instances",
+    ];
     assert_eq!(changing.iter().map(String::as_str).collect::<Vec<_>>(), expected);
     for method in &changing {
         let words = method.split('_').map(|word| word[..1].to_uppercase() + &word[1..]);

@@ -16,13 +16,13 @@ use crate::plan::{command, file, objects, text};
 const RESERVATION: &str = "cr-0a1b2c3d4e5f60718";
 
 /// The program beside ours; it ends with this.
-struct LocalCloud {
+pub(crate) struct LocalCloud {
     child: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 impl LocalCloud {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let program = Path::new(env!("CARGO_BIN_EXE_orca")).with_file_name("localstack");
         assert!(program.exists(), "{} is missing: cargo build --workspace", program.display());
         let mut child = Command::new(program)
@@ -41,12 +41,17 @@ impl LocalCloud {
 
     /// One request to its control endpoint.
     fn put(&self, path: &str, body: &Value) {
+        self.control("PUT", path, body);
+    }
+
+    /// The same, by any method.
+    pub(crate) fn control(&self, method: &str, path: &str, body: &Value) {
         let body = body.to_string();
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         write!(
             stream,
-            "PUT /_local/{path} HTTP/1.1\r\nHost: local\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            "{method} /_local/{path} HTTP/1.1\r\nHost: local\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         )
         .unwrap();
@@ -66,7 +71,7 @@ impl LocalCloud {
         self.put("spot-prices/us-east-1a/g5.xlarge", &json!({"price": "0.4242"}));
     }
 
-    fn config(&self, name: &str, metrics: &str) -> String {
+    pub(crate) fn config(&self, name: &str, metrics: &str) -> String {
         let text = format!(
             "aws:\n  region: us-east-1\n  vpcID: vpc-0c10ad00000000001\n  \
              subnetIDs: [subnet-0c10ad0000000000a, subnet-0c10ad0000000000b]\n  \
@@ -85,7 +90,7 @@ impl Drop for LocalCloud {
     }
 }
 
-fn orca(arguments: &[&str]) -> Output {
+pub(crate) fn orca(arguments: &[&str]) -> Output {
     with_credentials(arguments).output().unwrap()
 }
 
@@ -96,12 +101,21 @@ fn with_credentials(arguments: &[&str]) -> Command {
 }
 
 /// Serves a router until it is dropped.
-async fn serve(router: axum::Router) -> (SocketAddr, JoinSet<()>) {
+pub(crate) async fn serve(router: axum::Router) -> (SocketAddr, JoinSet<()>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let mut server = JoinSet::new();
     server.spawn(async move { axum::serve(listener, router).await.unwrap() });
     (address, server)
+}
+
+/// How to reach a small API server, as a file.
+pub(crate) fn kubeconfig(name: &str, address: SocketAddr) -> String {
+    let text = format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: c\nclusters: [{{name: c, cluster: {{server: \
+         'http://{address}'}}}}]\ncontexts: [{{name: c, context: {{cluster: c, user: u}}}}]\nusers: [{{name: u, user: {{}}}}]\n"
+    );
+    file(name, &text)
 }
 
 #[test]
@@ -258,13 +272,7 @@ async fn a_pod_of_the_cluster_is_planned_with_its_owner_and_its_namespace() {
         .route("/apis/batch/v1/namespaces/ml/jobs/train", get(async || axum::Json(job)))
         .route("/api/v1/namespaces/ml", get(async || axum::Json(namespace)));
     let (address, _server) = serve(router).await;
-    let kubeconfig = file(
-        "capacity-kubeconfig.yaml",
-        &format!(
-            "apiVersion: v1\nkind: Config\ncurrent-context: c\nclusters: [{{name: c, cluster: {{server: \
-             'http://{address}'}}}}]\ncontexts: [{{name: c, context: {{cluster: c, user: u}}}}]\nusers: [{{name: u, user: {{}}}}]\n"
-        ),
-    );
+    let kubeconfig = kubeconfig("capacity-kubeconfig.yaml", address);
     let cloud = LocalCloud::start();
     let config = cloud.config("capacity-live.yaml", "none");
     let plan = |arguments: &[&str]| {

@@ -1,6 +1,7 @@
 //! The EC2 adapter over HTTP: what it sends, and what it makes of the answers.
 
 pub(crate) mod fake;
+mod leftovers;
 mod market;
 mod purchases;
 mod rates;

@@ -3,6 +3,7 @@
 mod breaker;
 mod burst;
 mod capacity;
+mod leftovers;
 mod orphans;
 mod random;
 mod refused;

@@ -11,6 +11,7 @@ use super::{Answer, ControlError, body, done};
 use crate::clock;
 use crate::machine::Freeze;
 use crate::world::World;
+use crate::world::devices::Leaves;
 use crate::world::instance::{self, Power, Reason};
 
 /// How it is interrupted.
@@ -19,6 +20,20 @@ use crate::world::instance::{self, Power, Reason};
 struct Interruption {
     /// Until it ends; by default as the settings say.
     notice_ms: Option<u64>,
+}
+
+/// What stays when the instance ends, though `DeleteOnTermination` says that it goes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Leaving {
+    #[serde(default = "yes")]
+    volumes: bool,
+    #[serde(default = "yes")]
+    interfaces: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Does one thing to one instance.
@@ -38,6 +53,7 @@ pub(super) async fn act(
     match act.as_str() {
         "kill" => end(&world, &id, "Server.InternalError", Power::Cut),
         "interrupt" => interrupt(&world, &id, &bytes)?,
+        "leave" => leave(&world, &id, &bytes)?,
         "rebalance" => world.change(|cloud, now| {
             if let Some(instance) = cloud.instances.get_mut(&id) {
                 instance.notices.rebalance = Some(now);
@@ -47,7 +63,7 @@ pub(super) async fn act(
         "freeze" => machines.freeze(&id, Freeze::Frozen).await.map_err(ControlError::Failed)?,
         "thaw" => machines.freeze(&id, Freeze::Thawed).await.map_err(ControlError::Failed)?,
         other => {
-            let expected = "expected kill, interrupt, rebalance, power-cycle, freeze or thaw";
+            let expected = "expected kill, interrupt, leave, rebalance, power-cycle, freeze or thaw";
             return Err(ControlError::NotFound(format!("no act `{other}`, {expected}")));
         }
     }
@@ -66,6 +82,21 @@ fn interrupt(world: &World, id: &str, bytes: &Bytes) -> Result<(), ControlError>
         cloud.settle(now);
     });
     Ok(())
+}
+
+/// Has its volumes, its network interfaces or both outlive it.
+fn leave(world: &World, id: &str, bytes: &Bytes) -> Result<(), ControlError> {
+    let Leaving { volumes, interfaces } =
+        if bytes.is_empty() { Leaving { volumes: true, interfaces: true } } else { body(bytes)? };
+    world.change(|cloud, _| match cloud.instances.get_mut(id) {
+        Some(instance) if instance.state != instance::State::Terminated => {
+            instance.leaves = Leaves { volumes, interfaces };
+            Ok(())
+        }
+        Some(_) | None => {
+            Err(ControlError::Conflict(format!("`{id}` is terminated, expected one that has something")))
+        }
+    })
 }
 
 fn end(world: &World, id: &str, code: &str, power: Power) {

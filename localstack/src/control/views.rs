@@ -56,6 +56,13 @@ pub(super) fn history(world: &World) -> Value {
     })
 }
 
+/// The ids of the volumes and network interfaces that no instance has.
+pub(super) fn left(world: &World) -> Value {
+    world.view(|cloud, _| {
+        json!(cloud.left.volumes.keys().chain(cloud.left.interfaces.keys()).collect::<Vec<_>>())
+    })
+}
+
 fn instance_json(world: &World, instance: &Instance) -> Value {
     let addresses: Vec<String> = instance.addresses().map(|address| address.to_string()).collect();
     json!({

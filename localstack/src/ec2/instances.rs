@@ -9,6 +9,7 @@ use super::{Call, render};
 use crate::aws::Refusal;
 use crate::aws::xml::Xml;
 use crate::clock;
+use crate::world::devices::Volume;
 use crate::world::instance::{Instance, State};
 use crate::world::purchase::Target;
 
@@ -54,6 +55,14 @@ fn attached(instance: &Instance, value: &str) -> Vec<String> {
     if instance.state == State::Terminated { Vec::new() } else { one(value) }
 }
 
+/// Of each volume that it has.
+fn drives(instance: &Instance, value: fn(&Volume) -> String) -> Vec<String> {
+    if instance.state == State::Terminated {
+        return Vec::new();
+    }
+    instance.volumes.iter().map(value).collect()
+}
+
 fn unless_terminated(instance: &Instance, values: &[String]) -> Vec<String> {
     if instance.state == State::Terminated { Vec::new() } else { values.to_vec() }
 }
@@ -69,6 +78,15 @@ impl Filtered for Instance {
         Field { name: "architecture", values: |i| one(&i.kind.architecture) },
         Field { name: "availability-zone", values: |i| one(&i.subnet.zone) },
         Field { name: "availability-zone-id", values: |i| one(&i.subnet.zone_id) },
+        Field {
+            name: "block-device-mapping.delete-on-termination",
+            values: |i| drives(i, |volume| volume.delete_on_termination.to_string()),
+        },
+        Field {
+            name: "block-device-mapping.device-name",
+            values: |i| drives(i, |volume| volume.device.clone()),
+        },
+        Field { name: "block-device-mapping.volume-id", values: |i| drives(i, |volume| volume.id.clone()) },
         Field {
             name: "capacity-reservation-id",
             values: |i| i.purchase.reservation.iter().cloned().collect(),

@@ -1,10 +1,12 @@
 //! An instance in EC2's XML.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use crate::aws::xml::Xml;
 use crate::clock;
-use crate::world::instance::{EfaOnly, Instance, State};
+use crate::world::devices::EfaOnly;
+use crate::world::instance::{Instance, State};
 use crate::world::purchase::{Preference, Purchase, Specification, Target};
 use crate::world::{World, host_name};
 
@@ -137,7 +139,7 @@ pub(super) fn private_dns(instance: &Instance) -> String {
     instance.addresses().next().map_or_else(String::new, host_name)
 }
 
-fn groups(xml: &mut Xml, world: &World, ids: &[String]) {
+pub(super) fn groups(xml: &mut Xml, world: &World, ids: &[String]) {
     let groups = ids.iter().filter_map(|id| world.estate.group(id));
     xml.list("groupSet", groups, |xml, group| {
         xml.text("groupId", &group.id);
@@ -185,13 +187,8 @@ fn interface(xml: &mut Xml, world: &World, instance: &Instance) {
         xml.text("attachTime", clock::iso(instance.launched));
         xml.text("deleteOnTermination", interface.delete_on_termination);
     });
-    xml.list("privateIpAddressesSet", instance.addresses(), |xml, address| {
-        xml.text("privateIpAddress", address);
-        xml.text("privateDnsName", host_name(address));
-        xml.text("primary", address == interface.primary);
-    });
-    xml.list("ipv6AddressesSet", [(); 0], |_, ()| {});
-    xml.text("interfaceType", if interface.efa { "efa" } else { "interface" });
+    addresses(xml, instance.addresses());
+    xml.text("interfaceType", interface.kind());
 }
 
 fn efa_only(xml: &mut Xml, world: &World, instance: &Instance, interface: &EfaOnly) {
@@ -210,6 +207,16 @@ fn efa_only(xml: &mut Xml, world: &World, instance: &Instance, interface: &EfaOn
         xml.text("attachTime", clock::iso(instance.launched));
         xml.text("deleteOnTermination", true);
     });
-    xml.list("privateIpAddressesSet", [(); 0], |_, ()| {});
+    addresses(xml, std::iter::empty());
     xml.text("interfaceType", "efa-only");
+}
+
+/// The addresses of an interface, of which the first is the primary one.
+pub(super) fn addresses(xml: &mut Xml, all: impl IntoIterator<Item = Ipv4Addr>) {
+    xml.list("privateIpAddressesSet", all.into_iter().enumerate(), |xml, (number, address)| {
+        xml.text("privateIpAddress", address);
+        xml.text("privateDnsName", host_name(address));
+        xml.text("primary", number == 0);
+    });
+    xml.list("ipv6AddressesSet", [(); 0], |_, ()| {});
 }

@@ -9,6 +9,7 @@ use super::page::Page;
 use crate::aws::Refusal;
 use crate::aws::query::Scope;
 use crate::aws::xml::Xml;
+use crate::world::instance::State;
 use crate::world::state::Cloud;
 
 const MOST_TAGS: usize = 50;
@@ -82,7 +83,10 @@ pub(super) fn create_tags(call: &Call<'_>) -> Result<Xml, Refusal> {
             .instances
             .values()
             .filter(|instance| !instance.visible(now, &cloud.timing))
-            .map(|instance| instance.id.clone())
+            .flat_map(|instance| {
+                let volumes = instance.volumes.iter().map(|volume| volume.id.clone());
+                volumes.chain([instance.id.clone(), instance.interface.id.clone()])
+            })
             .collect();
         let fixed = |id: &str| {
             let estate = &world.estate;
@@ -126,15 +130,28 @@ fn tags_of<'a>(cloud: &'a mut Cloud, id: &str) -> Option<&'a mut BTreeMap<String
     if let Some(reservation) = cloud.reservations.get_mut(id) {
         return Some(&mut reservation.tags);
     }
+    if let Some(volume) = cloud.left.volumes.get_mut(id) {
+        return Some(&mut volume.volume.tags);
+    }
+    if let Some(interface) = cloud.left.interfaces.get_mut(id) {
+        return Some(&mut interface.tags);
+    }
     for instance in cloud.instances.values_mut() {
         if instance.id == id {
             return Some(&mut instance.tags);
         }
+        if let Some(spot) = instance.purchase.spot.as_mut().filter(|spot| spot.id == id) {
+            return Some(&mut spot.tags);
+        }
+        // What it had is no longer its own.
+        if instance.state == State::Terminated {
+            continue;
+        }
         if instance.interface.id == id {
             return Some(&mut instance.interface.tags);
         }
-        if let Some(spot) = instance.purchase.spot.as_mut().filter(|spot| spot.id == id) {
-            return Some(&mut spot.tags);
+        if let Some(further) = instance.interface.efa_only.iter_mut().find(|further| further.id == id) {
+            return Some(&mut further.tags);
         }
         if let Some(volume) = instance.volumes.iter_mut().find(|volume| volume.id == id) {
             return Some(&mut volume.tags);
@@ -172,12 +189,9 @@ pub(super) fn describe_tags(call: &Call<'_>) -> Result<Xml, Refusal> {
             if let Some(spot) = &instance.purchase.spot {
                 add(&spot.id, &spot.tags);
             }
-            // Volumes and interface go with their instance.
-            if !instance.state.ending() {
-                add(&instance.interface.id, &instance.interface.tags);
-                instance.volumes.iter().for_each(|volume| add(&volume.id, &volume.tags));
-            }
         }
+        cloud.volumes(now).iter().for_each(|seen| add(&seen.volume.id, &seen.volume.tags));
+        cloud.interfaces(now).iter().for_each(|seen| add(&seen.id, &seen.tags));
         cloud.tags.iter().for_each(|(id, tags)| add(id, tags));
         cloud.reservations.values().for_each(|reservation| add(&reservation.id, &reservation.tags));
         all

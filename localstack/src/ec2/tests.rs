@@ -1,5 +1,6 @@
 mod blocks;
 mod describe;
+mod devices;
 mod launch;
 mod lifecycle;
 mod quotas;

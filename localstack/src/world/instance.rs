@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::devices::{Interface, Leaves, Volume};
 use super::estate::{Image, Profile, Subnet};
-use super::ids;
 use super::notices::Notices;
 use super::purchase::Purchase;
 use crate::clock;
@@ -33,6 +33,7 @@ pub struct Instance {
     pub interface: Interface,
     /// The root volume first.
     pub volumes: Vec<Volume>,
+    pub leaves: Leaves,
     pub tags: BTreeMap<String, String>,
     pub on_shutdown: OnShutdown,
     pub metadata: Metadata,
@@ -70,51 +71,6 @@ pub struct Features {
     pub ebs_optimized: bool,
     /// `DisableApiTermination`.
     pub protected: bool,
-}
-
-/// The primary network interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Interface {
-    pub id: String,
-    pub attachment_id: String,
-    pub mac: String,
-    pub description: String,
-    pub delete_on_termination: bool,
-    pub primary: Ipv4Addr,
-    pub secondary: Vec<Ipv4Addr>,
-    pub tags: BTreeMap<String, String>,
-    pub efa: bool,
-    pub efa_only: Vec<EfaOnly>,
-}
-
-/// An EFA-only interface: no addresses, and nothing that the machine here could see of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EfaOnly {
-    pub id: String,
-    pub attachment_id: String,
-    pub mac: String,
-    pub card: u32,
-}
-
-impl EfaOnly {
-    /// A new one on a network card.
-    #[must_use]
-    pub fn fresh(card: u32) -> Self {
-        Self { id: ids::fresh("eni"), attachment_id: ids::fresh("eni-attach"), mac: ids::fresh_mac(), card }
-    }
-}
-
-/// A volume of an instance.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Volume {
-    pub id: String,
-    pub device: String,
-    pub size_gib: u32,
-    /// Such as `gp3`.
-    pub kind: String,
-    pub encrypted: bool,
-    pub delete_on_termination: bool,
-    pub tags: BTreeMap<String, String>,
 }
 
 /// `InstanceInitiatedShutdownBehavior`.

@@ -6,11 +6,10 @@ use std::net::Ipv4Addr;
 use jiff::Timestamp;
 
 use super::addresses::Taken;
+use super::devices::{EfaOnly, Interface, Leaves, Volume};
 use super::estate::{Image, Profile, Subnet};
 use super::ids;
-use super::instance::{
-    EfaOnly, Features, Instance, Interface, Machine, Metadata, OnShutdown, Power, Reason, State, Volume,
-};
+use super::instance::{Features, Instance, Machine, Metadata, OnShutdown, Power, Reason, State};
 use super::notices::Notices;
 use super::pools::Market;
 use super::purchase::{Lifecycle, Purchase};
@@ -191,6 +190,7 @@ impl Cloud {
             .map(|_| subnet.take().expect("room_for counted the free addresses"))
             .collect();
         let volume = |volume: &Volume| Volume { id: ids::fresh("vol"), ..volume.clone() };
+        let further = |card: &u32| EfaOnly::fresh(*card, &launch.interface_tags);
         Instance {
             id: ids::fresh("i"),
             reservation_id: reservation_id.to_owned(),
@@ -211,9 +211,10 @@ impl Cloud {
                 secondary,
                 tags: launch.interface_tags.clone(),
                 efa: launch.efa,
-                efa_only: launch.efa_cards.iter().map(|card| EfaOnly::fresh(*card)).collect(),
+                efa_only: launch.efa_cards.iter().map(further).collect(),
             },
             volumes: launch.volumes.iter().map(volume).collect(),
+            leaves: Leaves::default(),
             tags: launch.tags.clone(),
             on_shutdown: launch.on_shutdown,
             metadata: launch.metadata,

@@ -1,12 +1,12 @@
 //! Everything that changes: instances, client tokens, capacity, addresses, tags. Pure; the time is an argument.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::addresses::Addresses;
+use super::devices::Left;
 use super::estate::Estate;
 use super::instance::{Instance, State, Timing};
 use super::launch::TokenUse;
@@ -39,6 +39,8 @@ pub struct Cloud {
     pub throttle: Throttle,
     /// Capacity Reservations by id, also those that have ended.
     pub reservations: BTreeMap<String, Reservation>,
+    /// Volumes and network interfaces that outlived their instances.
+    pub left: Left,
     subnets: BTreeMap<String, Addresses>,
     /// Tags of what is not launched: subnets, groups, images, the VPC.
     pub tags: BTreeMap<String, BTreeMap<String, String>>,
@@ -60,6 +62,7 @@ impl Cloud {
             throttle: Throttle::default(),
             account: account.to_owned(),
             reservations: BTreeMap::new(),
+            left: Left::default(),
             subnets: estate.subnets.iter().map(subnet).collect(),
             tags: BTreeMap::new(),
             timing,
@@ -74,39 +77,34 @@ impl Cloud {
         self.settle_notices(now);
         let mut ended = Vec::new();
         for instance in self.instances.values_mut().filter(|instance| instance.state != State::Terminated) {
-            let addresses: Vec<_> = instance.addresses().collect();
+            let before = instance.state;
             instance.advance(now, &timing);
             if instance.state == State::Terminated {
-                ended.push((instance.id.clone(), addresses));
+                ended.push(Instance { state: before, ..instance.clone() });
             }
         }
-        for (id, addresses) in ended {
-            self.released(&id, addresses, now);
-        }
+        ended.iter().for_each(|had| self.released(had, now));
         let forgotten = self.instances.extract_if(.., |_, instance| instance.forgotten(now, &timing));
         self.past.extend(forgotten.map(|(_, instance)| Past::of(&instance)));
         self.tokens.retain(|_, used| used.spent.is_none_or(|spent| clock::after(spent, TOKEN_LIFE) > now));
     }
 
-    /// Gives back what a terminated instance had.
-    fn released(&mut self, id: &str, addresses: Vec<Ipv4Addr>, now: Timestamp) {
-        let instance = &self.instances[id];
-        let zone = instance.subnet.zone.clone();
-        let market = match (instance.purchase.lifecycle, &instance.purchase.reservation) {
+    /// Gives back what a terminated instance had, as it was a moment before its end.
+    fn released(&mut self, had: &Instance, now: Timestamp) {
+        let zone = &had.subnet.zone;
+        let market = match (had.purchase.lifecycle, &had.purchase.reservation) {
             (Lifecycle::OnDemand, None) => Some(Market::OnDemand),
             (Lifecycle::Spot, _) => Some(Market::Spot),
             (Lifecycle::OnDemand, Some(_)) | (Lifecycle::CapacityBlock | Lifecycle::Interruptible, _) => None,
         };
         if let Some(market) = market {
-            self.pools.give_back(instance.kind.name, &zone, market);
+            self.pools.give_back(had.kind.name, zone, market);
         }
-        let token = instance.client_token.clone().map(|token| (token, zone));
+        let token = had.client_token.clone().map(|token| (token, zone.clone()));
         if let Some(used) = token.and_then(|token| self.tokens.get_mut(&token)) {
             used.spent = Some(now);
         }
-        let subnet = instance.subnet.id.clone();
-        let subnet = self.subnet_mut(&subnet);
-        addresses.into_iter().for_each(|address| subnet.give_back(address));
+        self.part(had);
     }
 
     /// Instances that descriptions show, in the order of their launch.

@@ -92,7 +92,7 @@ fn state(name: Option<&InstanceStateName>) -> InstanceState {
     }
 }
 
-fn owned(text: Option<&str>) -> String {
+pub(super) fn owned(text: Option<&str>) -> String {
     text.unwrap_or_default().to_owned()
 }
 
@@ -101,16 +101,16 @@ fn named(text: Option<&str>) -> Option<String> {
     text.filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
-fn tags(tags: &[sdk::Tag]) -> BTreeMap<String, String> {
+pub(super) fn tags(tags: &[sdk::Tag]) -> BTreeMap<String, String> {
     tags.iter()
         .filter_map(|tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned())))
         .collect()
 }
 
-fn timestamp(time: &DateTime) -> Option<Timestamp> {
+pub(super) fn timestamp(time: &DateTime) -> Option<Timestamp> {
     Timestamp::new(time.secs(), i32::try_from(time.subsec_nanos()).unwrap_or_default()).ok()
 }
 
-fn unsigned(number: Option<i32>) -> u32 {
+pub(super) fn unsigned(number: Option<i32>) -> u32 {
     number.and_then(|number| u32::try_from(number).ok()).unwrap_or_default()
 }

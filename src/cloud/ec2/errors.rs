@@ -94,7 +94,8 @@ pub fn classify(code: &str, message: &str, status: u16) -> CloudError {
         | "InvalidAMIID.NotFound" | "InvalidAMIID.Unavailable" | "InvalidSnapshot.NotFound"
         | "InvalidKeyPair.NotFound" | "InvalidPlacementGroup.Unknown" | "ParameterNotFound"
         | "InvalidCapacityReservationId" | "InvalidCapacityReservationId.NotFound"
-        | "InvalidCapacityReservationIdNotFoundException" => Kind::NotFound,
+        | "InvalidCapacityReservationIdNotFoundException"
+        | "InvalidVolume.NotFound" | "InvalidNetworkInterfaceID.NotFound" => Kind::NotFound,
         "InvalidParameterValue" if says("iam instance profile") => Kind::NotFound,
 
         // Known to be wrong requests; here so that no rule below takes them for anything else.
@@ -105,7 +106,9 @@ pub fn classify(code: &str, message: &str, status: u16) -> CloudError {
         | "InvalidZone.NotFound" | "InvalidAvailabilityZone" | "InvalidVolume.ZoneMismatch"
         | "InvalidParameter" | "InvalidParameterValue" | "InvalidParameterCombination" | "MissingParameter"
         | "UnknownParameter" | "ValidationError" | "ValidationException" | "DryRunOperation"
-        | "VPCIdNotSpecified" | "DefaultVpcDoesNotExist" | "VPCResourceNotSpecified" => Kind::Invalid,
+        | "VPCIdNotSpecified" | "DefaultVpcDoesNotExist" | "VPCResourceNotSpecified"
+        // Something has it: DeleteNetworkInterface says so with `InvalidParameterValue`, too.
+        | "VolumeInUse" | "InvalidNetworkInterface.InUse" => Kind::Invalid,
 
         // Codes that nobody listed.
         _ if status == 429 => Kind::Throttled,
@@ -233,7 +236,7 @@ mod tests {
                  InvalidSnapshot.NotFound InvalidKeyPair.NotFound InvalidPlacementGroup.Unknown \
                  ParameterNotFound InvalidCapacityReservationId InvalidCapacityReservationId.NotFound \
                  InvalidCapacityReservationIdNotFoundException InvalidIamInstanceProfileArn.Malformed \
-                 InvalidNewThing.NotFound",
+                 InvalidVolume.NotFound InvalidNetworkInterfaceID.NotFound InvalidNewThing.NotFound",
             ),
             (
                 "invalid",
@@ -245,7 +248,7 @@ mod tests {
                  InvalidZone.NotFound InvalidAvailabilityZone InvalidVolume.ZoneMismatch InvalidParameter \
                  InvalidParameterValue InvalidParameterCombination MissingParameter UnknownParameter \
                  ValidationError ValidationException VPCIdNotSpecified DefaultVpcDoesNotExist \
-                 VPCResourceNotSpecified SomethingNew",
+                 VPCResourceNotSpecified VolumeInUse InvalidNetworkInterface.InUse SomethingNew",
             ),
             ("token_mismatch", 400, "IdempotentParameterMismatch"),
             ("token_spent", 400, "IdempotentInstanceTerminated"),

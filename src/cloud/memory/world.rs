@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use jiff::Timestamp;
 
+use super::leftovers::Left;
 use super::machine::Machine;
 use super::{Call, Pool, Timing};
 use crate::capacity::money::MicroUsd;
@@ -35,6 +36,8 @@ pub(super) struct World {
     pub(super) errors: HashMap<Call, VecDeque<CloudError>>,
     pub(super) dropped_answers: u32,
     pub(super) hidden: HashSet<String>,
+    pub(super) left: Vec<Left>,
+    pub(super) discarded: Vec<(Timestamp, String)>,
     pub(super) calls: HashMap<Call, u64>,
     pub(super) sent: Vec<(Timestamp, LaunchSpec)>,
 }
@@ -62,6 +65,8 @@ impl World {
             errors: HashMap::new(),
             dropped_answers: 0,
             hidden: HashSet::new(),
+            left: Vec::new(),
+            discarded: Vec::new(),
             calls: HashMap::new(),
             sent: Vec::new(),
         }

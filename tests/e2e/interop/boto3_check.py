@@ -1,5 +1,5 @@
 """Drives the local cloud's EC2, STS, price list and CloudWatch Logs with boto3, the vendor's own client: launch, describe,
-tag, page, refuse, end; reservations, Capacity Blocks, Spot Instances and prices; log groups, streams and events.
+tag, page, refuse, end; volumes and network interfaces; reservations, Capacity Blocks, Spot Instances and prices; log groups, streams and events.
 
 Needs boto3 from PyPI. Prints one line for each thing it checked; exit code 1 if any did not hold.
 
@@ -145,6 +145,7 @@ def main():
     seen = ec2.describe_tags(Filters=[{"Name": "resource-type", "Values": ["volume"]}, {"Name": "value", "Values": [mark]}])
     check("its volume was tagged at launch", [tag["ResourceId"] for tag in seen["Tags"]] == [volume], seen)
 
+    devices(ec2, launch, endpoint, mark, name)
     refusals(ec2, launch, subnet, name)
     pages(ec2, launch, mark)
     market(ec2, launch, endpoint, mark)
@@ -216,6 +217,47 @@ def refusals(ec2, launch, subnet, name):
     refused("an action that is not played", "InvalidAction", ec2.describe_key_pairs)
     state = ec2.describe_instances(InstanceIds=[name])["Reservations"][0]["Instances"][0]["State"]["Name"]
     check("the refused end ended nothing", state == "running", state)
+
+
+def devices(ec2, launch, endpoint, mark, name):
+    """Volumes and network interfaces: of an instance, left behind by one, deleted."""
+    of = [{"Name": "attachment.instance-id", "Values": [name]}]
+    volume = ec2.describe_volumes(Filters=of)["Volumes"][0]
+    figures = (volume["State"], volume["Size"], volume["VolumeType"], volume["Iops"], volume["Throughput"], volume["Encrypted"])
+    check("a volume has its figures", figures == ("in-use", 50, "gp3", 3000, 125, True), volume)
+    check("it has its attachment", [(one["InstanceId"], one["Device"], one["DeleteOnTermination"]) for one in volume["Attachments"]] == [(name, "/dev/xvda", True)], volume)
+    interface = ec2.describe_network_interfaces(Filters=of)["NetworkInterfaces"][0]
+    figures = (interface["Status"], interface["InterfaceType"], len(interface["PrivateIpAddresses"]), interface["Attachment"]["DeviceIndex"])
+    check("an interface has its figures", figures == ("in-use", "interface", 2, 0), interface)
+    check("both have the tags of the launch", all({"Key": "mark", "Value": mark} in tags for tags in (volume["Tags"], interface["TagSet"])), (volume, interface))
+    refused("deleting a volume in use", "VolumeInUse", ec2.delete_volume, VolumeId=volume["VolumeId"])
+    refused("deleting an interface in use", "InvalidParameterValue", ec2.delete_network_interface, NetworkInterfaceId=interface["NetworkInterfaceId"])
+    refused("a missing volume", "InvalidVolume.NotFound", ec2.delete_volume, VolumeId="vol-00000000000000000")
+    refused("a missing interface", "InvalidNetworkInterfaceID.NotFound", ec2.delete_network_interface, NetworkInterfaceId="eni-00000000000000000")
+
+    # One that is told to keep its volume, and another that a fault makes leave its interface.
+    base = {key: value for key, value in launch.items() if key != "ClientToken"}
+    base["TagSpecifications"] = [{"ResourceType": kind, "Tags": [{"Key": "left", "Value": mark}]} for kind in ("volume", "network-interface")]
+    kept = [{"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 20, "DeleteOnTermination": False}}]
+    made = [ec2.run_instances(**{**base, **more})["Instances"][0]["InstanceId"] for more in ({"BlockDeviceMappings": kept}, {})]
+    ec2.get_waiter("instance_running").wait(InstanceIds=made, WaiterConfig={"Delay": 1})
+    request = urllib.request.Request(f"{endpoint}/_local/instances/{made[1]}/leave", b'{"volumes": false}', method="POST")
+    urllib.request.urlopen(request).close()
+    ec2.terminate_instances(InstanceIds=made)
+    ec2.get_waiter("instance_terminated").wait(InstanceIds=made, WaiterConfig={"Delay": 1})
+    filters = [{"Name": "tag:left", "Values": [mark]}, {"Name": "status", "Values": ["available"]}]
+    volumes = [one for page in ec2.get_paginator("describe_volumes").paginate(Filters=filters) for one in page["Volumes"]]
+    interfaces = [one for page in ec2.get_paginator("describe_network_interfaces").paginate(Filters=filters) for one in page["NetworkInterfaces"]]
+    left = ([(one["Size"], one["Attachments"]) for one in volumes], ["Attachment" in one for one in interfaces])
+    check("one volume and one interface are left", left == ([(20, [])], [False]), (volumes, interfaces))
+    volume, interface = volumes[0]["VolumeId"], interfaces[0]["NetworkInterfaceId"]
+    ec2.get_waiter("volume_available").wait(VolumeIds=[volume], WaiterConfig={"Delay": 1})
+    ec2.get_waiter("network_interface_available").wait(NetworkInterfaceIds=[interface], WaiterConfig={"Delay": 1})
+    check("boto3's waiters see them available", True)
+    ec2.delete_volume(VolumeId=volume)
+    ec2.delete_network_interface(NetworkInterfaceId=interface)
+    ec2.get_waiter("volume_deleted").wait(VolumeIds=[volume], WaiterConfig={"Delay": 1})
+    refused("an interface that is gone", "InvalidNetworkInterfaceID.NotFound", ec2.describe_network_interfaces, NetworkInterfaceIds=[interface])
 
 
 def pages(ec2, launch, mark):

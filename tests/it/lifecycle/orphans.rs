@@ -2,7 +2,8 @@
 
 use crate::support::{World, mk_pod};
 
-fn metric(world: &World, name: &str) -> Option<f64> {
+/// The value of a series, by its name and labels.
+pub(super) fn metric(world: &World, name: &str) -> Option<f64> {
     let page = world.metrics();
     page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
 }

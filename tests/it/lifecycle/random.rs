@@ -93,9 +93,16 @@ fn mk_error(call: Call, kind: u8) -> CloudError {
         (Call::Launch, 2) => CloudError::TokenMismatch { message },
         (_, 3) => CloudError::Throttled { code, message },
         (_, 4) => CloudError::Denied { code, message },
-        (Call::Launch | Call::List | Call::Get | Call::Terminate | Call::Read(_), _) => {
-            CloudError::Transient { code, message }
-        }
+        (
+            Call::Launch
+            | Call::List
+            | Call::Get
+            | Call::Terminate
+            | Call::Read(_)
+            | Call::Leftovers(_)
+            | Call::Discard(_),
+            _,
+        ) => CloudError::Transient { code, message },
     }
 }
 

@@ -6,8 +6,8 @@ use super::not_played;
 use crate::aws::Refusal;
 use crate::aws::query::Scope;
 use crate::ec2::ids::Kind;
+use crate::world::devices::Volume;
 use crate::world::estate::Image;
-use crate::world::instance::Volume;
 
 /// One mapping as it was asked for.
 #[derive(Debug)]
@@ -115,6 +115,15 @@ pub(super) fn resolve(mut drives: Vec<Drive<'_>>, image: &Image) -> Result<Vec<V
     std::iter::once(root).chain(drives).map(|drive| drive.volume(image)).collect()
 }
 
+/// The IOPS of a volume for which none were asked, where its type has any: those of gp2 follow its size.
+fn usual_iops(kind: &str, gib: i64) -> Option<i64> {
+    match kind {
+        "gp3" => Some(GP3_IOPS),
+        "gp2" => Some(gib.saturating_mul(3).clamp(100, 16_000)),
+        _ => None,
+    }
+}
+
 impl Drive<'_> {
     fn volume(&self, image: &Image) -> Result<Volume, Refusal> {
         let is_root = self.device == image.root_device;
@@ -146,6 +155,14 @@ impl Drive<'_> {
             device: self.device.to_owned(),
             size_gib: u32::try_from(size).unwrap_or(u32::MAX),
             kind: limits.name.to_owned(),
+            iops: self
+                .iops
+                .or_else(|| usual_iops(limits.name, size))
+                .and_then(|iops| u32::try_from(iops).ok()),
+            throughput: (limits.name == "gp3")
+                .then(|| self.throughput.unwrap_or(THROUGHPUT.0))
+                .and_then(|throughput| u32::try_from(throughput).ok()),
+            snapshot: least.map(|_| image.snapshot.clone()),
             encrypted: self.encrypted,
             delete_on_termination: self.deleted.unwrap_or(is_root),
             tags: BTreeMap::new(),

@@ -287,6 +287,18 @@ async fn every_description_refuses_what_it_does_not_know() {
         ("DescribeImages", "ImageId", "InvalidAMIID.Malformed", ("ami-00000000", "InvalidAMIID.NotFound")),
         ("DescribeInstanceTypes", "InstanceType", "InvalidInstanceType", ("x9.huge", "InvalidInstanceType")),
         (
+            "DescribeVolumes",
+            "VolumeId",
+            "InvalidVolumeID.Malformed",
+            ("vol-00000000", "InvalidVolume.NotFound"),
+        ),
+        (
+            "DescribeNetworkInterfaces",
+            "NetworkInterfaceId",
+            "InvalidNetworkInterfaceId.Malformed",
+            ("eni-00000000", "InvalidNetworkInterfaceID.NotFound"),
+        ),
+        (
             "DescribeCapacityReservations",
             "CapacityReservationId",
             "InvalidCapacityReservationId.Malformed",
@@ -325,6 +337,8 @@ async fn every_description_refuses_what_it_does_not_know() {
         "DescribeCapacityReservations",
         "DescribeCapacityBlocks",
         "DescribeSpotPriceHistory",
+        "DescribeVolumes",
+        "DescribeNetworkInterfaces",
     ] {
         let refused = async |pairs: &[(&str, &str)]| {
             cloud.ec2(&[&[("Action", action)], pairs].concat()).await.refusal()

@@ -28,6 +28,7 @@ pub fn mk_instance(id: &str) -> Instance {
             efa_only: Vec::new(),
         },
         volumes: Vec::new(),
+        leaves: Leaves::default(),
         tags: BTreeMap::new(),
         on_shutdown: OnShutdown::Terminate,
         metadata: Metadata { tokens_required: true, hop_limit: 1 },
