@@ -5,6 +5,7 @@ mod burst;
 mod capacity;
 mod orphans;
 mod random;
+mod reach;
 mod refused;
 mod removal;
 mod stuck;
