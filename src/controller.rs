@@ -25,6 +25,7 @@ mod observe;
 mod owners;
 mod plan;
 mod queue;
+mod reach;
 mod story;
 mod stuck;
 mod sweep;
@@ -127,6 +128,7 @@ struct Core {
     blocked: Mutex<Blocked>,
     story: story::Story,
     health: health::Health,
+    sight: reach::Sight,
     /// Before `launches`, since the cloud's rate admits one after the other.
     gate: gate::Gate,
     launches: Semaphore,
@@ -177,7 +179,6 @@ impl Controller {
             client,
             pods,
             cloud,
-            links,
             logs,
             config,
             cluster_id,
@@ -185,6 +186,8 @@ impl Controller {
             health: health::Health::new(metrics.cloud_reachable.clone(), metrics.launches_wait.clone()),
             metrics,
             traces,
+            sight: reach::Sight::new(links.reach()),
+            links,
             ssh_public,
             owners: owners::Owners::default(),
             rules,
@@ -234,6 +237,7 @@ impl Controller {
         parts.spawn(story::write(core.client.clone(), core.config.node.name.clone(), lines));
         parts.spawn(core.clone().watch_pods());
         parts.spawn(core.clone().watch_links());
+        parts.spawn(core.clone().watch_reach());
         if let Some(logs) = core.logs.clone() {
             parts.spawn(core.clone().watch_logs(logs));
         }

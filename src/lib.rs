@@ -27,6 +27,7 @@ pub mod keys;
 pub mod leader;
 
 pub mod app;
+mod breaker;
 pub mod cli;
 pub mod clock;
 pub mod config;

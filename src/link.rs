@@ -11,6 +11,7 @@ mod metrics;
 mod notice;
 mod pin;
 mod pool;
+mod sessions;
 mod side;
 mod task;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 use crate::capacity::world::Usable;
 use crate::cloud::{Gpus, InstanceType, Lifecycle};
@@ -73,6 +75,33 @@ pub enum LinkState {
     Attached { since: Timestamp, boot_id: String },
     /// This can never work (wrong host key, an image without a kubelet); the machine must be replaced.
     Broken { since: Timestamp, error: String },
+}
+
+/// Whether machines can be reached at all: whether the service that carries the links gives sessions to anybody.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// No service stands between.
+    Off,
+    /// It was not asked yet.
+    #[default]
+    Unknown,
+    Works,
+    /// It refuses everybody, or is away: all links wait.
+    Fails {
+        /// One word in UpperCamelCase, such as `AccessDenied`.
+        reason: &'static str,
+        message: String,
+        probe: Prober,
+    },
+}
+
+/// Who finds out that machines can be reached again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prober {
+    /// A link that is down: one of them tries now and then.
+    Links,
+    /// The next machine that is launched: no link is down, or one machine alone was refused, whose own fault it may be.
+    NextMachine,
 }
 
 /// What the controller sees of a link.
@@ -134,6 +163,11 @@ pub trait Links: Send + Sync + std::fmt::Debug {
 
     /// Namespace and name of the pod that there is a link for.
     fn pod(&self, pod_uid: &str) -> Option<(String, String)>;
+
+    /// Whether machines can be reached at all, with changes.
+    fn reach(&self) -> watch::Receiver<Reach> {
+        watch::Sender::new(Reach::Off).subscribe()
+    }
 
     /// Told whenever some link's status changed: the pod's UID.
     fn subscribe(&self) -> tokio::sync::broadcast::Receiver<String>;

@@ -27,6 +27,7 @@ use tokio::task::JoinSet;
 
 use crate::cloud::CloudHealth;
 use crate::config::{Config, Taint};
+use crate::link::Reach;
 use crate::logs::archiver::Health as LogHealth;
 use crate::telemetry::Registry;
 
@@ -78,11 +79,28 @@ pub struct Deps {
     pub cloud: watch::Receiver<CloudHealth>,
     /// How the archive of logs is.
     pub logs: watch::Receiver<LogHealth>,
+    /// Whether machines can be reached at all.
+    pub machines: watch::Receiver<Reach>,
     /// The features that guest kubelets declare now; asked for at each pass.
     pub features: Arc<dyn Fn() -> BTreeSet<String> + Send + Sync>,
     /// What may be allocatable at most, by resource; asked for at each pass.
     pub ceilings: Arc<dyn Fn() -> BTreeMap<String, u64> + Send + Sync>,
     pub metrics: Metrics,
+}
+
+/// How that which has conditions of its own is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Health {
+    cloud: CloudHealth,
+    logs: LogHealth,
+    machines: Reach,
+}
+
+impl Default for Health {
+    /// Nothing was told yet.
+    fn default() -> Self {
+        Self { cloud: CloudHealth::Unknown, logs: LogHealth::Off, machines: Reach::Off }
+    }
 }
 
 impl fmt::Debug for Deps {

@@ -39,12 +39,15 @@ pub enum TunnelError {
     /// The machine is not reachable yet: the agent has not connected, or nothing listens.
     #[error("not reachable yet: {0}")]
     NotYet(String),
-    /// Slow down.
+    /// More at once than is opened from here, or than the machine takes.
     #[error("throttled: {0}")]
     Throttled(String),
-    /// Credentials or permissions.
+    /// The machine does not permit it.
     #[error("access denied: {0}")]
     Denied(String),
+    /// The service that carries streams gives none: that says nothing of the machine.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// The other side is not the machine it claims to be.
     #[error("host key is `{found}`, expected `{pinned}`")]
     HostKey { found: String, pinned: String },
@@ -54,4 +57,21 @@ pub enum TunnelError {
     /// The stream broke; dial again.
     #[error("connection lost: {0}")]
     Lost(String),
+}
+
+/// Why the service that carries streams gives none; variants say who ends that.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A person: it does not know who asks.
+    #[error("credentials are not taken: {0}")]
+    Credentials(String),
+    /// A person: who asks is not permitted to.
+    #[error("access denied: {0}")]
+    Denied(String),
+    /// Time: slow down.
+    #[error("throttled: {0}")]
+    Throttled(String),
+    /// Its own people: it fails, or does not answer.
+    #[error("service unavailable: {0}")]
+    Unavailable(String),
 }

@@ -14,7 +14,7 @@ const LOG: usize = 2000;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// Such as `RunInstances`, or `*` for any.
+    /// Such as `RunInstances`, or `*` for any; `OpenDataChannel` for the WebSockets of SSM.
     pub action: String,
     /// For how many calls; default 1.
     #[serde(default = "once")]
@@ -80,9 +80,17 @@ impl Faults {
 
     /// The first fault that waits for this action, with one call less to go.
     pub fn take(&self, action: &str) -> Option<Fault> {
+        self.take_one(|fault| [action, "*"].contains(&&*fault.action))
+    }
+
+    /// The same, of what is no call and therefore not meant by `*`.
+    pub fn take_named(&self, name: &str) -> Option<Fault> {
+        self.take_one(|fault| fault.action == name)
+    }
+
+    fn take_one(&self, is_it: impl Fn(&Fault) -> bool) -> Option<Fault> {
         self.with(|faults| {
-            let at =
-                faults.iter().position(|fault| fault.times > 0 && [action, "*"].contains(&&*fault.action))?;
+            let at = faults.iter().position(|fault| fault.times > 0 && is_it(fault))?;
             faults[at].times -= 1;
             let fault = faults[at].clone();
             faults.retain(|fault| fault.times > 0);

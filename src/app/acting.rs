@@ -17,6 +17,7 @@ use crate::endpoint::authn::Authenticator;
 use crate::endpoint::authz::Authorizer;
 use crate::endpoint::{Endpoint, Streams, server};
 use crate::gpu;
+use crate::link::Links as _;
 use crate::logs::answer;
 use crate::logs::archiver::{Archiver, Drain};
 use crate::node;
@@ -116,6 +117,7 @@ fn node(parts: &Parts, controller: &Controller, archive: &Archive) -> node::Deps
         settings: node::Settings::new(&parts.config, &parts.cluster.id, &parts.cluster.version),
         cloud: controller.cloud_health(),
         logs: archive.health(),
+        machines: parts.links.reach(),
         features: Arc::new(move || gateway.declared_features()),
         ceilings: controller.ceilings(),
         metrics: parts.meters.node.clone(),

@@ -36,6 +36,7 @@ use crate::telemetry::CloudCalls;
 use batch::Batch;
 use calls::Calls;
 pub use errors::classify;
+pub(crate) use errors::{chain, is_about_credentials};
 use fenced::Fenced;
 use rates::Rates;
 

@@ -7,7 +7,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::breaker::{Breaker, Open};
+use super::breaker::{Breaker, Open, RULES, sign};
 use crate::cloud::{CloudError, CloudHealth};
 use crate::pod::reasons;
 
@@ -33,7 +33,7 @@ pub(super) struct Wait {
 
 impl Health {
     pub(super) fn new(gauge: Gauge, open: Gauge) -> Self {
-        Self { state: watch::Sender::default(), launches: Mutex::default(), gauge, open }
+        Self { state: watch::Sender::default(), launches: Mutex::new(Breaker::new(RULES)), gauge, open }
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<CloudHealth> {
@@ -54,15 +54,15 @@ impl Health {
         self.launches().waits(Instant::now()).map(wait)
     }
 
-    /// Lets a launch through, or says why not.
-    pub(super) fn admit(&self) -> Result<(), Wait> {
-        self.launches().admit(Instant::now()).map_err(|open| wait(&open))
+    /// Lets a pod's launch through, or says why not.
+    pub(super) fn admit(&self, pod_uid: &str) -> Result<(), Wait> {
+        self.launches().admit(pod_uid, Instant::now()).map_err(|open| wait(&open))
     }
 
     /// The cloud's answer to a launch. Whether others need not wait for it any more.
     pub(super) fn launched(&self, pod_uid: &str, error: Option<&CloudError>) -> bool {
         let mut launches = self.launches();
-        let has_closed = launches.note(pod_uid, error, Instant::now());
+        let has_closed = launches.note(pod_uid, sign(error), Instant::now());
         let trouble = launches.trouble().map(unreachable);
         drop(launches);
         self.open.set(i64::from(trouble.is_some()));
@@ -131,10 +131,10 @@ mod tests {
         assert!(!health.launched("one", Some(&denied)));
         health.listed(Ok(()));
         assert_eq!(*seen.borrow(), unreachable(&denied));
-        let wait = health.admit().unwrap_err();
+        let wait = health.admit("two").unwrap_err();
         assert_eq!((wait.reason, wait.delay), (reasons::CLOUD_DENIED, Duration::from_secs(30)));
         tokio::time::sleep(wait.delay).await;
-        assert!(health.waits().is_none() && health.admit().is_ok() && health.admit().is_err());
+        assert!(health.waits().is_none() && health.admit("two").is_ok() && health.admit("one").is_err());
         let full = CloudError::NoCapacity { code: "c".to_owned(), message: "m".to_owned() };
         assert!(health.launched("two", Some(&full)), "the cloud answers again");
         assert_eq!(*seen.borrow(), CloudHealth::Reachable);

@@ -71,6 +71,9 @@ impl Core {
         if let Some(wait) = self.health.waits() {
             return Ok(self.wait_with_all(uid, &pod, wait));
         }
+        if let Err(wait) = self.sight.admit(uid) {
+            return Ok(self.wait_with_all(uid, &pod, wait));
+        }
         match launch {
             Launch::Repeat(intent) => {
                 let Some((pod, intent)) = self.claim(uid, pod, *intent).await? else {
@@ -272,7 +275,7 @@ impl Core {
                 Ok(place) => place,
                 Err(error) => return Some(Err(error)),
             };
-            if let Err(wait) = self.health.admit() {
+            if let Err(wait) = self.sight.admit(uid).and_then(|()| self.health.admit(uid)) {
                 self.wait_with_all(uid, pod, wait);
                 return None;
             }

@@ -15,7 +15,7 @@ use crate::clock;
 use crate::cloud::{Instance, InstanceState, Lifecycle, TAG_POD_NAME, TAG_POD_NAMESPACE};
 use crate::link::LinkStatus;
 use crate::logs::archiver::Progress;
-use crate::pod::decide::{Drain, Lists, Logs, Memory, Observed, Rules};
+use crate::pod::decide::{Blind, Drain, Lists, Logs, Memory, Observed, Rules};
 use crate::pod::intent::Intent;
 
 /// What is known of one pod UID.
@@ -26,6 +26,7 @@ pub(super) struct Seen {
     pub(super) link: Option<LinkStatus>,
     pub(super) memory: Memory,
     pub(super) drain: Option<Drain>,
+    blind: Blind,
     /// Namespace and name, as long as anything tells them.
     pub(super) name: Option<(String, String)>,
     lists: Lists,
@@ -43,6 +44,7 @@ impl Seen {
             link: self.link.as_ref(),
             memory: &self.memory,
             drain: self.drain.as_ref(),
+            blind: &self.blind,
             lists: self.lists,
             logs: self.logs,
             rules,
@@ -97,6 +99,7 @@ impl Core {
         let seen = Seen {
             pod,
             drain: self.drain(&instances),
+            blind: self.sight.blind(),
             instances,
             link: self.links.status(uid),
             memory,

@@ -88,7 +88,7 @@ impl Core {
         Page {
             node: self.config.node.name.clone(),
             as_of: clock::now(),
-            launches: self.health.waits().map(|wait| wait.message),
+            launches: self.health.waits().map(|wait| wait.message).or_else(|| self.sight.waits()),
             pods,
             more,
         }

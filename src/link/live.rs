@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
@@ -14,10 +14,11 @@ use tokio_util::task::AbortOnDropHandle;
 use super::bootstrap::Plugins;
 use super::health;
 use super::pool::Pool;
+use super::sessions::Sessions;
 use super::side::Side;
 use super::task::{Hub, Link, Upstream, run};
 use super::wire::SshDial;
-use super::{LinkStatus, Links, Machine, Metrics};
+use super::{LinkStatus, Links, Machine, Metrics, Reach};
 use crate::cloud::Cloud;
 use crate::config::{Config, TunnelKind};
 use crate::gateway::{Gateway, Guest, Session};
@@ -105,6 +106,10 @@ impl LiveLinks {
         let tls = keys.kubelet_client_tls()?;
         let hub = Hub {
             dial: Arc::new(SshDial { transport, private_key, metrics: metrics.clone() }),
+            sessions: match settings.tunnel {
+                TunnelKind::Ssm => Sessions::new(metrics.wait.clone()),
+                TunnelKind::Direct => Sessions::direct(),
+            },
             metrics,
             cloud,
             health: health::ask(tls.clone()),
@@ -253,6 +258,10 @@ impl Links for LiveLinks {
         let state = self.lock();
         let machine = &state.links.get(pod_uid)?.link.machine;
         Some((machine.pod_namespace.clone(), machine.pod_name.clone()))
+    }
+
+    fn reach(&self) -> watch::Receiver<Reach> {
+        self.hub.sessions.reach()
     }
 
     fn subscribe(&self) -> broadcast::Receiver<String> {

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::wire::Purpose;
 use crate::telemetry::Registry;
-use crate::tunnel::{ByteStream, TunnelError};
+use crate::tunnel::{ByteStream, Refusal, TunnelError};
 
 /// The links' metrics. Clones share their values.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +20,8 @@ pub struct Metrics {
     dials: Family<Dialed, Counter>,
     bytes: Family<Way, Counter>,
     pub(super) lost: Counter,
+    /// 1 while all links wait.
+    pub(super) wait: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -62,6 +64,11 @@ impl Metrics {
             "Control connections to attached machines that broke, after each of which the machine is dialed again",
             self.lost.clone(),
         );
+        registry.register(
+            "sessions_wait",
+            "Whether all links to machines wait, but for a probe now and then, because sessions are refused to everybody: the Node's condition MachinesReachable",
+            self.wait.clone(),
+        );
     }
 
     /// An attempt to connect has ended.
@@ -90,6 +97,9 @@ fn kind(error: &TunnelError) -> &'static str {
         TunnelError::HostKey { .. } => "host_key",
         TunnelError::Timeout(..) => "timeout",
         TunnelError::Lost(_) => "lost",
+        TunnelError::Refused(Refusal::Throttled(_)) => "throttled",
+        TunnelError::Refused(Refusal::Credentials(_) | Refusal::Denied(_)) => "denied",
+        TunnelError::Refused(Refusal::Unavailable(_)) => "unavailable",
     }
 }
 

@@ -17,6 +17,7 @@ use super::health;
 use super::live::LinkSettings;
 use super::notice;
 use super::pin::pin;
+use super::sessions::{Down, Sessions};
 use super::wire::{Dial, Purpose, Wire, input};
 use super::{LinkState, LinkStatus, Machine, Metrics};
 use crate::cloud::Cloud;
@@ -40,6 +41,7 @@ const MAX_GATEWAY_STREAMS: usize = 64;
 pub(super) struct Hub {
     pub(super) metrics: Metrics,
     pub(super) dial: Arc<dyn Dial>,
+    pub(super) sessions: Sessions,
     pub(super) cloud: Arc<dyn Cloud>,
     pub(super) keys: Keys,
     pub(super) settings: LinkSettings,
@@ -47,6 +49,21 @@ pub(super) struct Hub {
     pub(super) tls: Arc<ClientConfig>,
     pub(super) health: health::Ask,
     pub(super) changes: broadcast::Sender<String>,
+}
+
+impl Hub {
+    /// A new connection, once sessions are given.
+    async fn dial(
+        &self,
+        machine: &Machine,
+        pin: Option<String>,
+        purpose: Purpose,
+    ) -> Result<Arc<dyn Wire>, TunnelError> {
+        let pass = self.sessions.pass(&machine.instance_id, purpose).await?;
+        let dialed = self.dial.dial(machine, pin, purpose).await;
+        pass.note(&dialed);
+        dialed
+    }
 }
 
 /// A machine's session with the gateway, as far as a link needs it.
@@ -86,6 +103,7 @@ impl From<TunnelError> for Setback {
             TunnelError::NotYet(_)
             | TunnelError::Throttled(_)
             | TunnelError::Denied(_)
+            | TunnelError::Refused(_)
             | TunnelError::Timeout(..)
             | TunnelError::Lost(_) => Self::Again(error.to_string()),
         }
@@ -126,7 +144,7 @@ impl Link {
         let Some(pin) = self.pin() else {
             return Err(TunnelError::NotYet("the machine's host key is not known yet".to_owned()));
         };
-        self.hub.dial.dial(&self.machine, Some(pin), purpose).await
+        self.hub.dial(&self.machine, Some(pin), purpose).await
     }
 
     fn lock(&self) -> MutexGuard<'_, LinkStatus> {
@@ -174,7 +192,9 @@ fn unattached_since(state: &LinkState) -> Timestamp {
 
 /// What outlives an attempt.
 #[derive(Default)]
-struct Past {
+struct Past<'a> {
+    /// While there is no connection.
+    down: Option<Down<'a>>,
     /// Boot id of the last attachment.
     attached: Option<String>,
     /// Whether the last attempt got as far as that.
@@ -185,7 +205,7 @@ struct Past {
     fails_since: Option<Instant>,
 }
 
-impl Past {
+impl Past<'_> {
     /// What failed again and again for long enough will fail for ever.
     fn lose_patience(&mut self, setback: Setback) -> Setback {
         let since = *self.fails_since.get_or_insert_with(Instant::now);
@@ -275,8 +295,14 @@ async fn keep(link: &Link) {
 }
 
 /// One connection, from its first byte to its end.
-async fn attempt(link: &Link, past: &mut Past) -> Result<Infallible, Setback> {
-    let wire = link.hub.dial.dial(&link.machine, link.pin(), Purpose::Control).await?;
+async fn attempt<'a>(link: &'a Link, past: &mut Past<'a>) -> Result<Infallible, Setback> {
+    let sessions = &link.hub.sessions;
+    past.down.get_or_insert_with(|| sessions.down());
+    if let Some(refusal) = sessions.refusal() {
+        link.dialing(format!("no machine can be reached: {refusal}"), past.attached.is_some());
+    }
+    let wire = link.hub.dial(&link.machine, link.pin(), Purpose::Control).await?;
+    past.down = None;
     let wire = wire.as_ref();
     link.update(|status| {
         status.reached.get_or_insert_with(clock::now);

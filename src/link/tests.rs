@@ -17,6 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::bootstrap::Plugins;
 use super::live::LinkSettings;
+use super::sessions::Sessions;
 use super::task::{Hub, Link, Upstream, note, run};
 use super::wire::{Dial, Input, Purpose, Wire};
 use super::{LinkState, Machine, Metrics};
@@ -33,6 +34,7 @@ mod bootstrap;
 mod health;
 mod keys;
 mod pool;
+mod sessions;
 mod side;
 
 const TOKEN: &str = "the-machine's-token";
@@ -319,37 +321,49 @@ fn mk_machine() -> Machine {
     }
 }
 
+/// What the links of a world share.
+fn mk_hub(world: &Arc<World>, dial: Arc<dyn Dial>, tunnel: TunnelKind) -> Arc<Hub> {
+    let keys = Keys::generate().unwrap();
+    let settings = LinkSettings {
+        node: "orca".to_owned(),
+        tunnel,
+        snat: Snat::Machine,
+        logs: guest::KeepLogs::Yes,
+        root_volume_gib: 100,
+        max_lost_contact: Duration::from_secs(900),
+        cni_plugins_dir: "/nowhere".into(),
+    };
+    let metrics = Metrics::default();
+    Arc::new(Hub {
+        dial,
+        sessions: match tunnel {
+            TunnelKind::Ssm => Sessions::new(metrics.wait.clone()),
+            TunnelKind::Direct => Sessions::direct(),
+        },
+        metrics,
+        cloud: Arc::new(FakeCloud(Arc::clone(world))),
+        tls: keys.kubelet_client_tls().unwrap(),
+        health: {
+            let world = Arc::clone(world);
+            Arc::new(move |_| {
+                let is_well = world.is_well.load(Ordering::Relaxed);
+                Box::pin(async move { is_well.then_some(()).ok_or_else(|| anyhow::anyhow!("ill")) })
+            })
+        },
+        keys,
+        plugins: Arc::new(Plugins::new(&settings.cni_plugins_dir)),
+        settings,
+        changes: broadcast::Sender::new(64),
+    })
+}
+
 impl Bench {
     fn start(world: &Arc<World>, machine: Machine, tunnel: TunnelKind) -> Self {
-        let keys = Keys::generate().unwrap();
-        let settings = LinkSettings {
-            node: "orca".to_owned(),
-            tunnel,
-            snat: Snat::Machine,
-            logs: guest::KeepLogs::Yes,
-            root_volume_gib: 100,
-            max_lost_contact: Duration::from_secs(900),
-            cni_plugins_dir: "/nowhere".into(),
-        };
-        let sender = broadcast::Sender::new(64);
-        let changes = sender.subscribe();
-        let hub = Hub {
-            metrics: Metrics::default(),
-            dial: Arc::new(Arc::clone(world)),
-            cloud: Arc::new(FakeCloud(Arc::clone(world))),
-            tls: keys.kubelet_client_tls().unwrap(),
-            health: {
-                let world = Arc::clone(world);
-                Arc::new(move |_| {
-                    let is_well = world.is_well.load(Ordering::Relaxed);
-                    Box::pin(async move { is_well.then_some(()).ok_or_else(|| anyhow::anyhow!("ill")) })
-                })
-            },
-            keys,
-            plugins: Arc::new(Plugins::new(&settings.cni_plugins_dir)),
-            settings,
-            changes: sender,
-        };
+        Self::on(world, &mk_hub(world, Arc::new(Arc::clone(world)), tunnel), machine)
+    }
+
+    fn on(world: &Arc<World>, hub: &Arc<Hub>, machine: Machine) -> Self {
+        let changes = hub.changes.subscribe();
         let progress = watch::Sender::new(Progress::default());
         let prepared = watch::Sender::new(true);
         let upstream = Upstream {
@@ -363,7 +377,7 @@ impl Bench {
                 })
             }),
         };
-        let link = Arc::new(Link::new(Arc::new(hub), machine, upstream));
+        let link = Arc::new(Link::new(Arc::clone(hub), machine, upstream));
         let task = AbortOnDropHandle::new(tokio::spawn(run(Arc::clone(&link))));
         Self { world: Arc::clone(world), link, progress, prepared, changes, _task: task }
     }
@@ -376,7 +390,9 @@ impl Bench {
                 if wanted(&state) {
                     return state;
                 }
-                self.changes.recv().await.unwrap();
+                // Of several links there may be more changes than are kept.
+                let changed = self.changes.recv().await;
+                assert!(!matches!(changed, Err(broadcast::error::RecvError::Closed)));
             }
         });
         seen.await.unwrap_or_else(|_| panic!("still {:?}", self.link.status()))

@@ -8,6 +8,7 @@ use kube::{Client, Error};
 
 use super::CloudHealth;
 use crate::failpoint::{self, Write};
+use crate::link::Reach;
 use crate::logs::archiver::Health as LogHealth;
 use crate::pod::reasons;
 
@@ -39,6 +40,26 @@ pub(super) fn about_cloud(before: &CloudHealth, now: &CloudHealth) -> Option<Tol
             message: "the cloud answers again".to_owned(),
         }),
         (_, CloudHealth::Reachable | CloudHealth::Unknown) => None,
+    }
+}
+
+/// As [`about_cloud`], of the way to machines.
+pub(super) fn about_machines(before: &Reach, now: &Reach) -> Option<Told> {
+    match (before, now) {
+        (Reach::Fails { reason: before, .. }, Reach::Fails { reason: now, .. }) if before == now => None,
+        (_, Reach::Fails { reason, message, .. }) => Some(Told {
+            kind: "Warning",
+            reason: reasons::MACHINES_UNREACHABLE,
+            message: format!(
+                "{reason}: {message}; running pods go on, nothing is launched, and no machine is given up for it"
+            ),
+        }),
+        (Reach::Fails { .. }, Reach::Works) => Some(Told {
+            kind: "Normal",
+            reason: reasons::MACHINES_REACHABLE,
+            message: "sessions with machines are given again".to_owned(),
+        }),
+        (_, Reach::Works | Reach::Unknown | Reach::Off) => None,
     }
 }
 

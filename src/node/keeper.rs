@@ -11,11 +11,9 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::{Deps, events, reconcile, render};
+use super::{Deps, Health, events, reconcile, render};
 use crate::clock;
-use crate::cloud::CloudHealth;
 use crate::failpoint::{self, Write};
-use crate::logs::archiver::Health as LogHealth;
 
 /// As kubelets have it (`nodeStatusUpdateFrequency`).
 const EVERY: Duration = Duration::from_secs(10);
@@ -24,25 +22,24 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Keeps the Node, and tells its UID. Returns only when the Node belongs to something else.
 pub(super) async fn keep(mut deps: Deps, uid: watch::Sender<Option<String>>) -> anyhow::Result<()> {
-    let mut keeper = Keeper {
-        api: Api::all(deps.client.clone()),
-        uid,
-        told: CloudHealth::Unknown,
-        told_logs: LogHealth::Off,
-        dropped: BTreeSet::new(),
-    };
+    let mut keeper =
+        Keeper { api: Api::all(deps.client.clone()), uid, told: Health::default(), dropped: BTreeSet::new() };
     let mut due = interval(EVERY);
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut sender_lives, mut logs_live) = (true, true);
+    let (mut cloud_lives, mut logs_live, mut links_live) = (true, true, true);
     loop {
         tokio::select! {
             _ = due.tick() => {}
-            changed = deps.cloud.changed(), if sender_lives => sender_lives = changed.is_ok(),
+            changed = deps.cloud.changed(), if cloud_lives => cloud_lives = changed.is_ok(),
             changed = deps.logs.changed(), if logs_live => logs_live = changed.is_ok(),
+            changed = deps.machines.changed(), if links_live => links_live = changed.is_ok(),
         }
-        let cloud = deps.cloud.borrow_and_update().clone();
-        let logs = deps.logs.borrow_and_update().clone();
-        match timeout(PATIENCE, keeper.pass(&deps, &cloud, &logs)).await {
+        let health = Health {
+            cloud: deps.cloud.borrow_and_update().clone(),
+            logs: deps.logs.borrow_and_update().clone(),
+            machines: deps.machines.borrow_and_update().clone(),
+        };
+        match timeout(PATIENCE, keeper.pass(&deps, &health)).await {
             Ok(Ok(())) => {}
             Ok(Err(Failure::Foreign(whose))) => bail!(whose),
             Ok(Err(Failure::Api(error))) if is_race(&error) => {
@@ -64,10 +61,8 @@ pub(super) async fn keep(mut deps: Deps, uid: watch::Sender<Option<String>>) -> 
 struct Keeper {
     api: Api<Node>,
     uid: watch::Sender<Option<String>>,
-    /// What the last event said about the cloud.
-    told: CloudHealth,
-    /// And about the archive of logs.
-    told_logs: LogHealth,
+    /// What the last events said.
+    told: Health,
     /// Features that the API server does not keep (its gate is off): not sent again and again.
     dropped: BTreeSet<String>,
 }
@@ -84,14 +79,14 @@ impl From<Error> for Failure {
 }
 
 impl Keeper {
-    async fn pass(&mut self, deps: &Deps, cloud: &CloudHealth, logs: &LogHealth) -> Result<(), Failure> {
+    async fn pass(&mut self, deps: &Deps, health: &Health) -> Result<(), Failure> {
         let name = &deps.settings.name;
         let mut features = (deps.features)();
         if features == self.dropped {
             features.clear();
         }
         let now = clock::now();
-        let wanted = render::node(&deps.settings, cloud, logs, &features, &(deps.ceilings)(), now);
+        let wanted = render::node(&deps.settings, health, &features, &(deps.ceilings)(), now);
         let node = match self.api.get_opt(name).await? {
             None => {
                 let mut node = wanted.clone();
@@ -115,8 +110,12 @@ impl Keeper {
             known.clone_from(&node.metadata.uid);
             is_new
         });
-        let told = [events::about_cloud(&self.told, cloud), events::about_logs(&self.told_logs, logs)];
-        (self.told, self.told_logs) = (cloud.clone(), logs.clone());
+        let told = [
+            events::about_cloud(&self.told.cloud, &health.cloud),
+            events::about_machines(&self.told.machines, &health.machines),
+            events::about_logs(&self.told.logs, &health.logs),
+        ];
+        self.told = health.clone();
         for event in told.into_iter().flatten() {
             if let Err(error) = events::send(&deps.client, name, &event, now).await {
                 // The condition says the same; an event is told once or not at all.

@@ -9,8 +9,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::ObjectMeta;
 
-use super::{CloudHealth, Settings, conditions};
-use crate::logs::archiver::Health as LogHealth;
+use super::{Health, Settings, conditions};
 use crate::pod::quantity;
 
 const ARCH: &str = "kubernetes.io/arch";
@@ -22,8 +21,7 @@ const NOT_OURS: &str = "ExtendWebSocketsToKubelet";
 /// The whole object, as it would be created now.
 pub(super) fn node(
     settings: &Settings,
-    cloud: &CloudHealth,
-    logs: &LogHealth,
+    health: &Health,
     features: &BTreeSet<String>,
     ceilings: &BTreeMap<String, u64>,
     now: Timestamp,
@@ -52,7 +50,7 @@ pub(super) fn node(
             }]),
             allocatable: Some(lowered(&capacity, ceilings)),
             capacity: Some(capacity),
-            conditions: Some(conditions::ours(cloud, logs, now)),
+            conditions: Some(conditions::ours(health, now)),
             daemon_endpoints: Some(NodeDaemonEndpoints {
                 kubelet_endpoint: Some(DaemonEndpoint { port: settings.port.into() }),
             }),

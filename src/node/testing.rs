@@ -6,10 +6,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use serde_json::Value;
 
-use super::{Settings, reconcile, render};
+use super::{Health, Settings, reconcile, render};
 use crate::cloud::CloudHealth;
 use crate::config::{Config, Facts};
-use crate::logs::archiver::Health as LogHealth;
 
 pub(super) fn settings(more: &str) -> Settings {
     let file = format!(
@@ -27,16 +26,14 @@ pub(super) fn at(time: &str) -> Timestamp {
     time.parse().unwrap()
 }
 
+/// The cloud is so, and nothing else has a condition.
+pub(super) fn health(cloud: &CloudHealth) -> Health {
+    Health { cloud: cloud.clone(), ..Health::default() }
+}
+
 /// The Node as it should be, with the cloud answering and no features.
 pub(super) fn wanted(settings: &Settings, now: &str) -> Node {
-    render::node(
-        settings,
-        &CloudHealth::Reachable,
-        &LogHealth::Off,
-        &BTreeSet::new(),
-        &BTreeMap::new(),
-        at(now),
-    )
+    render::node(settings, &health(&CloudHealth::Reachable), &BTreeSet::new(), &BTreeMap::new(), at(now))
 }
 
 /// The Node as the API server has it after we created it.

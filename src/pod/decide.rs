@@ -3,8 +3,9 @@
 //! Pure and total. Whoever acts on a decision that [destroys](Decision::is_destructive) must have read the pod and
 //! its instances live for it; whoever acts carries out revocations first, then the status, then the rest in order.
 //! `life` decides about pods that are to run, `end` about those that are finished, deleted or gone,
-//! `drain` about machines that the cloud takes away.
+//! `drain` about machines that the cloud takes away, `blind` about time in which none can be reached.
 
+mod blind;
 mod drain;
 mod end;
 mod life;
@@ -25,6 +26,7 @@ use crate::cloud::{Instance, Purchase};
 use crate::config::DaemonSetPolicy;
 use crate::link::LinkStatus;
 
+pub use blind::Blind;
 pub use drain::Drain;
 pub(crate) use end::ORPHAN_AGE;
 pub use view::{DUPLICATE, Shown};
@@ -41,6 +43,8 @@ pub struct Observed<'a> {
     pub memory: &'a Memory,
     /// When what its machine was bought with ends, if it does.
     pub drain: Option<&'a Drain>,
+    /// When no machine could be reached.
+    pub blind: &'a Blind,
     pub lists: Lists,
     pub logs: Logs,
     pub rules: &'a Rules,

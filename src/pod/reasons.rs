@@ -95,6 +95,8 @@ pub const BUDGET: &str = "BudgetExceeded";
 pub const CLOUD_DENIED: &str = "CloudAccessDenied";
 /// Waiting: the cloud gives no definite answer.
 pub const CLOUD_UNAVAILABLE: &str = "CloudUnavailable";
+/// Waiting: no machine can be reached, whichever it is, so none is launched. Also the event of the Node about that.
+pub const MACHINES_UNREACHABLE: &str = "MachinesUnreachable";
 /// Waiting: the cloud refuses the request as it is, by the operator's configuration.
 pub const LAUNCH_REFUSED: &str = "LaunchRefused";
 
@@ -172,6 +174,8 @@ pub const GPU_ERROR: &str = "GPUError";
 pub const CLOUD_UNREACHABLE: &str = "CloudUnreachable";
 /// Event of the Node: it answers again. Also the condition of the Node that says whether it does.
 pub const CLOUD_REACHABLE: &str = "CloudReachable";
+/// Event of the Node: machines can be reached again. Also the condition of the Node that says whether they can.
+pub const MACHINES_REACHABLE: &str = "MachinesReachable";
 /// Event of the Node: another process acts for it now.
 pub const LEADER_ELECTED: &str = "LeaderElected";
 /// Event of the Node: the endpoint's serving certificate is waited for.

@@ -8,13 +8,14 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::kubectl;
-use crate::world::{Namespace, START, World, container, eventually, exit_code, http};
+use crate::world::{Namespace, START, World, condition, container, eventually, exit_code, http};
 
 pub(crate) const TESTS: &[crate::Test] = &[
     ("robust::a_restarted_orca_finds_its_pods_running", orca_restarts),
     ("robust::another_configuration_counts_for_pods_that_are_there", another_configuration),
     ("robust::a_lost_or_late_answer_to_runinstances_makes_one_instance", lost_answer),
     ("robust::orca_and_a_kubelet_come_up_while_the_api_server_is_away", all_restart),
+    ("robust::sessions_that_are_denied_cost_no_machine_and_no_pod", sessions_denied),
     ("robust::a_slow_tunnel_cuts_no_copy", slow_copy),
     ("robust::a_machine_ends_itself_when_orca_is_gone_for_good_and_not_before", gone_for_good),
 ];
@@ -154,6 +155,54 @@ fn lost_answer(ns: &Namespace<'_>) -> Result<()> {
     ns.run(&["wait", "pod/one", "--for=condition=Ready", "--timeout=120s"])?;
     let all = ns.instances()?;
     ensure!(all.len() == 2, "{} instances for two pods", all.len());
+    Ok(())
+}
+
+fn sessions_denied(ns: &Namespace<'_>) -> Result<()> {
+    ns.ready_pod("runs", SLEEP)?;
+    let fault = json!({"action": "StartSession", "then": "refuse", "code": "AccessDeniedException", "status": 400, "times": 1_000_000});
+    http("POST", "/_local/faults", Some(&fault))?;
+    let while_denied = nobody_is_let_in(ns);
+    http("DELETE", "/_local/faults", None)?;
+    while_denied?;
+    // A person's stream finds out at once that sessions are given again, and that wakes everybody.
+    ns.exec_works("runs")?;
+    for pod in ["one", "two", "three", "late"] {
+        ns.await_pod(pod, "to be Ready", START, |pod| condition(pod, "Ready") == Some("True"))?;
+    }
+    ensure!(ns.restarts("runs")? == 0, "the container was touched");
+    ensure!(ns.instances()?.len() == 5, "{:#?}", ns.instances()?);
+    Ok(())
+}
+
+fn nobody_is_let_in(ns: &Namespace<'_>) -> Result<()> {
+    for pod in ["one", "two", "three"] {
+        ns.pod(pod, SLEEP)?;
+    }
+    let node = || ns.world.get("/api/v1/nodes/orca")?.context("there is no node");
+    eventually("the node to tell of it", START, || {
+        let node = node()?;
+        let is_told = condition(&node, "MachinesReachable") == Some("False");
+        Ok(if is_told { Ok(()) } else { Err(node["status"]["conditions"].clone()) })
+    })?;
+    ns.pod("late", SLEEP)?;
+    ns.await_pod("late", "to wait", Duration::from_secs(30), |pod| {
+        let mut conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+        conditions.any(|one| one["reason"] == "MachinesUnreachable")
+    })?;
+    let before = ns.instances()?;
+    // `limits.bootDeadline` is 90 s here.
+    eventually("the boot deadline to pass", Duration::from_secs(180), || {
+        let three = ns.instance_of("three")?;
+        let launched: jiff::Timestamp = three["launched_at"].as_str().context("launched_at")?.parse()?;
+        let age = orca::clock::now().duration_since(launched).as_secs();
+        Ok(if age > 120 { Ok(()) } else { Err(age) })
+    })?;
+    let ids = |all: &[Value]| all.iter().map(|one| one["id"].clone()).collect::<Vec<_>>();
+    ensure!(before.len() == 4 && ids(&ns.instances()?) == ids(&before), "{:#?}", ns.instances()?);
+    ensure!(condition(&node()?, "Ready") == Some("True"), "{:#}", node()?["status"]["conditions"]);
+    let runs = ns.get_pod("runs")?;
+    ensure!(condition(&runs, "Ready") == Some("True"), "{}", runs["status"]);
     Ok(())
 }
 

@@ -6,6 +6,7 @@ mod capacity;
 mod leftovers;
 mod orphans;
 mod random;
+mod reach;
 mod refused;
 mod removal;
 mod stuck;

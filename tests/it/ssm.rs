@@ -21,7 +21,7 @@ use futures::{SinkExt, StreamExt};
 use orca::tunnel::ssh::SshConnection;
 use orca::tunnel::ssm::codec::{Flag, Message, MessageKind, PayloadKind};
 use orca::tunnel::ssm::{SsmOptions, SsmTransport};
-use orca::tunnel::{ByteStream, Target, Transport, TunnelError};
+use orca::tunnel::{ByteStream, Refusal, Target, Transport, TunnelError};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -502,9 +502,10 @@ async fn refusals_say_what_to_do_next() {
     service.refuse(&[(StatusCode::BAD_REQUEST, "TargetNotConnected")]);
     assert!(matches!(transport.open(&target()).await, Err(TunnelError::NotYet(_))));
     service.refuse(&[(StatusCode::BAD_REQUEST, "AccessDeniedException")]);
-    assert!(matches!(transport.open(&target()).await, Err(TunnelError::Denied(_))));
+    assert!(matches!(transport.open(&target()).await, Err(TunnelError::Refused(Refusal::Denied(_)))));
     service.refuse(&[(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError")]);
-    assert!(matches!(transport.open(&target()).await, Err(TunnelError::Lost(_))));
+    let away = transport.open(&target()).await;
+    assert!(matches!(away, Err(TunnelError::Refused(Refusal::Unavailable(_)))));
     // Being throttled is waited out.
     service.refuse(&[(StatusCode::BAD_REQUEST, "ThrottlingException")]);
     assert!(transport.open(&target()).await.is_ok());

@@ -153,14 +153,14 @@ impl Kind {
 }
 
 /// The error and its causes on one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let causes: Vec<String> =
         std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect();
     causes.join(": ").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Whether the SDK found no usable credentials: nothing was sent then.
-fn is_about_credentials(error: &(dyn std::error::Error + 'static)) -> bool {
+pub(crate) fn is_about_credentials(error: &(dyn std::error::Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| error.source())
         .any(|error| error.is::<aws_credential_types::provider::error::CredentialsError>())
 }

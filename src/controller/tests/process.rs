@@ -21,7 +21,7 @@ use crate::config::DaemonSetPolicy;
 use crate::link::{LinkState, LinkStatus};
 use crate::pod::ask::Rejection;
 use crate::pod::decide::{
-    AbsentEnd, Action, Decision, Drain, Hold, Launch, Lists, Logs, Observed, Rules, decide,
+    AbsentEnd, Action, Blind, Decision, Drain, Hold, Launch, Lists, Logs, Observed, Rules, decide,
 };
 use crate::pod::intent::Intent;
 use crate::pod::state::State;
@@ -207,6 +207,7 @@ impl Process {
             link: seen.link.as_ref(),
             memory: &seen.row.memory,
             drain: self.drain.as_ref(),
+            blind: &Blind::default(),
             lists: seen.lists,
             logs: self.logs,
             rules: &self.rules,

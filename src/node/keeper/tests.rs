@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
+use crate::link::{Prober, Reach};
 use crate::node::testing::{merge, settings};
 use crate::node::{CloudHealth, Deps, run};
 
@@ -36,6 +37,7 @@ type Shared = Arc<Mutex<Server>>;
 struct World {
     server: Shared,
     cloud: watch::Sender<CloudHealth>,
+    machines: watch::Sender<Reach>,
     tasks: JoinSet<anyhow::Result<()>>,
 }
 
@@ -52,18 +54,20 @@ impl World {
             .with_state(Arc::clone(&server));
         let service = router.map_request(|request: http::Request<Body>| request.map(axum::body::Body::new));
         let (cloud, seen) = watch::channel(CloudHealth::Unknown);
+        let (machines, reach) = watch::channel(Reach::Off);
         let deps = Deps {
             metrics: crate::node::Metrics::default(),
             client: Client::new(service, "default"),
             settings: settings(""),
             cloud: seen,
             logs: watch::channel(crate::logs::archiver::Health::Off).1,
+            machines: reach,
             features: Arc::new(|| ["Apple".to_owned()].into()),
             ceilings: Arc::new(BTreeMap::new),
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(run(deps));
-        Self { server, cloud, tasks }
+        Self { server, cloud, machines, tasks }
     }
 
     /// Waits in (paused) time until something holds.
@@ -255,6 +259,28 @@ async fn a_lost_cloud_is_told_at_once_and_the_node_stays_ready() {
     world.cloud.send_replace(CloudHealth::Reachable);
     world.until("a second event", |server| server.events.len() == 2).await;
     assert_eq!(world.server.lock().unwrap().events[1]["reason"], "CloudReachable");
+}
+
+#[tokio::test(start_paused = true)]
+async fn machines_that_cannot_be_reached_are_told_of_once_and_the_node_stays_ready() {
+    let world = World::start(Server::default());
+    world.until("the node is there", |server| server.node.is_some()).await;
+    for machine in ["i-1", "i-2"] {
+        let message = format!("access denied: {machine}");
+        world.machines.send_replace(Reach::Fails { reason: "AccessDenied", message, probe: Prober::Links });
+        tokio::time::sleep(Duration::from_secs(30)).await;
+    }
+    {
+        let server = world.server.lock().unwrap();
+        let node = server.node.as_ref().unwrap();
+        assert_eq!(condition(node, "MachinesReachable")["status"], "False");
+        assert_eq!(condition(node, "Ready")["status"], "True");
+        assert_eq!(server.events.len(), 1, "{:?}", server.events);
+        assert_eq!(server.events[0]["reason"], "MachinesUnreachable");
+    }
+    world.machines.send_replace(Reach::Works);
+    world.until("a second event", |server| server.events.len() == 2).await;
+    assert_eq!(world.server.lock().unwrap().events[1]["reason"], "MachinesReachable");
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,9 +6,9 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::*;
-use crate::logs::archiver::Health as LogHealth;
-use crate::node::testing::{at, created, patched, settings, wanted};
-use crate::node::{CloudHealth, render};
+use crate::link::{Prober, Reach};
+use crate::node::testing::{at, created, health, patched, settings, wanted};
+use crate::node::{CloudHealth, Health, render};
 
 const NOON: &str = "2026-01-01T12:00:00Z";
 const LATER: &str = "2026-01-01T12:04:50Z";
@@ -120,7 +120,7 @@ fn trouble_with_the_cloud_is_a_condition_of_its_own_and_the_node_stays_ready() {
     let trouble =
         |message: &str| CloudHealth::Unreachable { reason: "AccessDenied", message: message.into() };
     let with = |cloud: &CloudHealth| {
-        render::node(&settings, cloud, &LogHealth::Off, &BTreeSet::new(), &BTreeMap::new(), at(LATER))
+        render::node(&settings, &health(cloud), &BTreeSet::new(), &BTreeMap::new(), at(LATER))
     };
     let report = status(&existing, &with(&trouble("request 1")), at(LATER)).unwrap();
     let after = patched(&existing, &report);
@@ -130,6 +130,28 @@ fn trouble_with_the_cloud_is_a_condition_of_its_own_and_the_node_stays_ready() {
     // The same refusal with another request id.
     assert_eq!(status(&after, &with(&trouble("request 2")), at(LATER)), None);
     assert!(status(&after, &with(&CloudHealth::Reachable), at(LATER)).is_some());
+}
+
+#[test]
+fn machines_that_cannot_be_reached_are_a_condition_and_each_machines_own_words_are_no_news() {
+    let settings = settings("");
+    let existing = created(&settings, NOON);
+    let with = |machines: Reach| {
+        let health = Health { cloud: CloudHealth::Reachable, machines, ..Health::default() };
+        render::node(&settings, &health, &BTreeSet::new(), &BTreeMap::new(), at(LATER))
+    };
+    let denied = |message: &str| {
+        with(Reach::Fails { reason: "AccessDenied", message: message.to_owned(), probe: Prober::Links })
+    };
+    let after = patched(&existing, &status(&existing, &denied("on instance/i-1"), at(LATER)).unwrap());
+    let machines = condition(&after, "MachinesReachable");
+    assert_eq!((machines.status.as_str(), machines.reason.as_deref()), ("False", Some("AccessDenied")));
+    assert_eq!(condition(&after, "Ready").status, "True");
+    assert_eq!(status(&after, &denied("on instance/i-2"), at(LATER)), None);
+    let after = patched(&after, &status(&after, &with(Reach::Works), at(LATER)).unwrap());
+    assert_eq!(condition(&after, "MachinesReachable").status, "True");
+    let conditions = wanted(&settings, LATER).status.unwrap().conditions.unwrap();
+    assert!(conditions::find(&conditions, "MachinesReachable").is_none(), "nobody stands between");
 }
 
 #[test]
@@ -163,14 +185,7 @@ fn the_provider_id_is_filled_in_but_never_changed() {
 fn a_node_is_rendered_as_the_cluster_expects_a_virtual_one() {
     let settings = settings("node: {gpu: {count: 4}}");
     let features = ["ExtendWebSocketsToKubelet", "Zebra", "Apple"].map(str::to_owned).into();
-    let node = render::node(
-        &settings,
-        &CloudHealth::Unknown,
-        &LogHealth::Off,
-        &features,
-        &BTreeMap::new(),
-        at(NOON),
-    );
+    let node = render::node(&settings, &Health::default(), &features, &BTreeMap::new(), at(NOON));
     insta::assert_snapshot!(serde_json::to_string_pretty(&node).unwrap(), @r#"
     {
       "apiVersion": "v1",
@@ -309,14 +324,7 @@ fn a_ceiling_lowers_what_is_offered_and_never_raises_it() {
     let resource = settings.capacity.keys().find(|name| name.contains('/')).unwrap().clone();
     let offered = |most: u64| {
         let ceilings = [(resource.clone(), most)].into();
-        let node = render::node(
-            &settings,
-            &CloudHealth::Unknown,
-            &LogHealth::Off,
-            &BTreeSet::new(),
-            &ceilings,
-            at(NOON),
-        );
+        let node = render::node(&settings, &Health::default(), &BTreeSet::new(), &ceilings, at(NOON));
         let status = node.status.unwrap();
         let amount = |list: Option<BTreeMap<String, Quantity>>| list.unwrap()[&resource].0.clone();
         (amount(status.allocatable), amount(status.capacity))

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::view::{Machine, Shown, View, is_in_contact, others_may_run};
 use super::{
-    AT_REST, Action, Decision, Hold, Launch, NoteKind, Observed, Starved, after, drain, past, until,
+    AT_REST, Action, Decision, Hold, Launch, NoteKind, Observed, Starved, after, blind, drain, past, until,
 };
 use crate::cloud::{Instance, InstanceState, Purchase};
 use crate::config::DaemonSetPolicy;
@@ -22,8 +22,6 @@ use crate::pod::status::{Capacity, Cause, StatusChange};
 const MAX_FAILED_BOOTS: u32 = 5;
 /// Between the first and the second replacement; doubled with each.
 const REPLACE_BACK_OFF: Duration = Duration::from_secs(30);
-/// After a restart of this process, every link gets this long before a boot deadline counts.
-const LINK_GRACE: Duration = Duration::from_secs(120);
 /// A pod stays Ready for this long without contact: shorter cuts are nobody's business.
 const READY_GRACE: Duration = Duration::from_secs(60);
 /// A machine on its way to somewhere is looked at this often, should the list of instances be late.
@@ -235,14 +233,16 @@ fn detached(seen: &Observed<'_>, link: Option<&LinkState>) -> Decision {
 fn booting(seen: &Observed<'_>, view: &View<'_>, instance: &Instance) -> Decision {
     let launched = launched(seen, view, instance);
     let limit = seen.rules.boot_deadline;
-    let deadline = after(launched, limit).max(after(seen.rules.started, limit.min(LINK_GRACE)));
+    let deadline = blind::boot_deadline(seen, launched);
     let broken = view.link.and_then(|link| match &link.state {
         LinkState::Broken { error, .. } => Some(error.as_str()),
         LinkState::Dialing { .. } | LinkState::Bootstrapping { .. } | LinkState::Attached { .. } => None,
     });
     let why = match broken {
         Some(error) => Some(format!("it can never be used: {error}")),
-        None if seen.now >= deadline => Some(format!("it was not reachable within {limit:?}")),
+        None if deadline.is_some_and(|deadline| seen.now >= deadline) => {
+            Some(format!("it was not reachable within {limit:?}"))
+        }
         None => None,
     };
     if let Some(why) = why {
@@ -256,7 +256,8 @@ fn booting(seen: &Observed<'_>, view: &View<'_>, instance: &Instance) -> Decisio
             .act(Action::LastWords { instance_id: instance.id.clone() })
             .act(Action::Terminate { instance_id: instance.id.clone(), why: "boot deadline" });
     }
-    let decision = Decision::new(State::Booting, MOVING.min(until(seen.now, deadline)));
+    let again = deadline.map_or(MOVING, |deadline| MOVING.min(until(seen.now, deadline)));
+    let decision = Decision::new(State::Booting, again);
     let machine = format!("instance {} ({} in {})", instance.id, instance.instance_type, instance.zone);
     let ran_before = seen.memory.previous.is_none_or(|previous| previous == State::Unread);
     let decision = if is_reachable(instance) && view.link.is_none() && !ran_before {
@@ -267,7 +268,10 @@ fn booting(seen: &Observed<'_>, view: &View<'_>, instance: &Instance) -> Decisio
     };
     match view.shown {
         Shown::Never => decision.say(StatusChange::Pending {
-            message: format!("{machine} is booting"),
+            message: match seen.blind.why() {
+                Some(why) => format!("{machine} waits to be reached, as all do: {why}"),
+                None => format!("{machine} is booting"),
+            },
             capacity: Capacity::Found,
         }),
         Shown::Perhaps | Shown::Yes => decision,

@@ -1,5 +1,6 @@
 //! The table of situations, one line a case.
 
+mod blind;
 mod drain;
 mod properties;
 mod world;

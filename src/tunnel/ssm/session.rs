@@ -8,6 +8,7 @@ use std::time::Duration;
 use aws_config::SdkConfig;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sdk_ssm::Client;
+use aws_sdk_ssm::config::http::HttpResponse;
 use aws_sdk_ssm::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use futures::SinkExt;
 use http::Uri;
@@ -21,12 +22,13 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use uuid::Uuid;
 
-use super::super::{ByteStream, Target, TunnelError};
+use super::super::{ByteStream, Refusal, Target, TunnelError};
 use super::rate::Bucket;
 use super::signing::{is_presigned, sign_upgrade};
 use super::wire::OpenDataChannel;
 use crate::clock;
 use crate::cloud::ec2::fenced::Fenced;
+use crate::cloud::ec2::{chain, is_about_credentials};
 use crate::failpoint::{self, Write};
 use crate::leader::Fence;
 
@@ -114,13 +116,13 @@ impl Service {
         let call = failpoint::around(Write::Session, call);
         let answer =
             within(CALL_DEADLINE, "starting an SSM session", call).await?.map_err(|error| sort(&error));
-        if let Err(TunnelError::Throttled(_)) = answer {
+        if let Err(TunnelError::Refused(Refusal::Throttled(_))) = answer {
             self.starts.penalize(THROTTLE_PAUSE);
         }
         let answer = answer?;
         match (answer.session_id, answer.token_value, answer.stream_url) {
             (Some(session_id), Some(token), Some(url)) => Ok(Grant { session_id, token, url }),
-            _ => Err(TunnelError::Lost("StartSession answered without a session".to_owned())),
+            _ => Err(Refusal::Unavailable("StartSession answered without a session".to_owned()).into()),
         }
     }
 
@@ -135,7 +137,7 @@ impl Service {
             Err(error) if error.code() == Some("DoesNotExistException") => return Ok(None),
             Err(error) => {
                 let error = sort(&error);
-                if let TunnelError::Throttled(_) = error {
+                if let TunnelError::Refused(Refusal::Throttled(_)) = error {
                     self.resumes.penalize(THROTTLE_PAUSE);
                 }
                 return Err(error);
@@ -186,32 +188,29 @@ impl Service {
 
     async fn credentials(&self) -> Result<aws_credential_types::Credentials, TunnelError> {
         let Some(provider) = &self.credentials else {
-            return Err(TunnelError::Denied("there are no AWS credentials".to_owned()));
+            return Err(Refusal::Credentials("there are none of AWS".to_owned()).into());
         };
-        provider
-            .provide_credentials()
-            .await
-            .map_err(|error| TunnelError::Denied(DisplayErrorContext(error).to_string()))
+        provider.provide_credentials().await.map_err(|error| Refusal::Credentials(chain(&error)).into())
     }
 
     async fn dial(&self, url: &Uri) -> Result<ByteStream, TunnelError> {
-        let lost = |error: std::io::Error| TunnelError::Lost(format!("cannot reach `{url}`: {error}"));
+        let away = |error: std::io::Error| Refusal::Unavailable(format!("cannot reach `{url}`: {error}"));
         let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
         let (tls, default_port) = match url.scheme_str() {
             Some("wss") => (true, 443),
             Some("ws") if self.local => (false, 80),
-            _ => return Err(TunnelError::Denied(format!("stream URL is `{url}`, expected wss://"))),
+            _ => return Err(Refusal::Denied(format!("stream URL is `{url}`, expected wss://")).into()),
         };
         let stream =
-            TcpStream::connect((host, url.port_u16().unwrap_or(default_port))).await.map_err(lost)?;
-        stream.set_nodelay(true).map_err(lost)?;
+            TcpStream::connect((host, url.port_u16().unwrap_or(default_port))).await.map_err(away)?;
+        stream.set_nodelay(true).map_err(away)?;
         if !tls {
             return Ok(Box::new(stream));
         }
         let name = ServerName::try_from(host.to_owned())
-            .map_err(|error| TunnelError::Denied(format!("host of `{url}`: {error}")))?;
+            .map_err(|error| Refusal::Denied(format!("host of `{url}`: {error}")))?;
         let connector = TlsConnector::from(self.tls.get_or_init(tls_config).clone());
-        Ok(Box::new(connector.connect(name, stream).await.map_err(lost)?))
+        Ok(Box::new(connector.connect(name, stream).await.map_err(away)?))
     }
 }
 
@@ -236,36 +235,40 @@ fn tls_config() -> Arc<rustls::ClientConfig> {
 }
 
 async fn within<F: Future>(limit: Duration, what: &'static str, future: F) -> Result<F::Output, TunnelError> {
-    timeout(limit, future).await.map_err(|_| TunnelError::Timeout(limit, what))
+    let late = |_| Refusal::Unavailable(format!("no answer within {limit:?} while {what}"));
+    Ok(timeout(limit, future).await.map_err(late)?)
 }
 
 /// Why the upgrade failed.
 fn refused(url: &str, error: &WsError) -> TunnelError {
     let text = format!("`{url}`: {error}");
     match error {
-        WsError::Http(response) => sort_code(response.status().as_str(), text),
-        _ => TunnelError::Lost(text),
+        WsError::Http(response) => sort_code(response.status().as_str(), response.status().as_u16(), text),
+        _ => Refusal::Unavailable(text).into(),
     }
 }
 
-fn sort<E, R>(error: &SdkError<E, R>) -> TunnelError
+fn sort<E>(error: &SdkError<E, HttpResponse>) -> TunnelError
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
-    R: std::fmt::Debug,
 {
     let code = error.code().unwrap_or_default();
+    let status = error.raw_response().map_or(0, |response| response.status().as_u16());
     match error {
-        SdkError::TimeoutError(_) => TunnelError::Timeout(CALL_DEADLINE, "calling SSM"),
+        SdkError::TimeoutError(_) => {
+            Refusal::Unavailable(format!("no answer within {CALL_DEADLINE:?} while calling SSM")).into()
+        }
         SdkError::ServiceError(service) => {
             let message = service.err().message().unwrap_or("no message");
-            sort_code(code, format!("{code}: {message}"))
+            sort_code(code, status, format!("{code}: {message}"))
         }
-        _ => TunnelError::Lost(DisplayErrorContext(error).to_string()),
+        _ if is_about_credentials(error) => Refusal::Credentials(chain(error)).into(),
+        _ => Refusal::Unavailable(chain(error)).into(),
     }
 }
 
-/// The service's codes, and HTTP's of the upgrade.
-fn sort_code(code: &str, text: String) -> TunnelError {
+/// The service's codes, and HTTP's of the upgrade. What is not known and no server's error is the session's.
+fn sort_code(code: &str, status: u16, text: String) -> TunnelError {
     match code {
         "TargetNotConnected" => TunnelError::NotYet(text),
         "Throttling"
@@ -275,11 +278,8 @@ fn sort_code(code: &str, text: String) -> TunnelError {
         | "RequestLimitExceeded"
         | "SlowDown"
         | "429"
-        | "503" => TunnelError::Throttled(text),
-        "AccessDenied"
-        | "AccessDeniedException"
-        | "UnauthorizedOperation"
-        | "ExpiredToken"
+        | "503" => Refusal::Throttled(text).into(),
+        "ExpiredToken"
         | "ExpiredTokenException"
         | "UnrecognizedClientException"
         | "InvalidClientTokenId"
@@ -288,10 +288,15 @@ fn sort_code(code: &str, text: String) -> TunnelError {
         | "IncompleteSignature"
         | "MissingAuthenticationToken"
         | "MissingAuthenticationTokenException"
-        | "OptInRequired"
+        | "OptInRequired" => Refusal::Credentials(text).into(),
+        "AccessDenied"
+        | "AccessDeniedException"
+        | "UnauthorizedOperation"
         | "InvalidDocument"
         | "401"
-        | "403" => TunnelError::Denied(text),
+        | "403" => Refusal::Denied(text).into(),
+        "InternalServerError" | "InternalFailure" | "ServiceUnavailable" => Refusal::Unavailable(text).into(),
+        _ if status >= 500 => Refusal::Unavailable(text).into(),
         _ => TunnelError::Lost(text),
     }
 }
@@ -302,22 +307,23 @@ mod tests {
 
     #[test]
     fn every_code_says_what_to_do_next() {
-        let kind = |code: &str| match sort_code(code, String::new()) {
-            TunnelError::NotYet(_) => "not yet",
-            TunnelError::Throttled(_) => "throttled",
-            TunnelError::Denied(_) => "denied",
-            TunnelError::HostKey { .. } => "host key",
-            TunnelError::Timeout(..) => "timeout",
-            TunnelError::Lost(_) => "lost",
-        };
-        assert_eq!(kind("TargetNotConnected"), "not yet");
-        assert_eq!(kind("ThrottlingException"), "throttled");
-        assert_eq!(kind("429"), "throttled");
-        assert_eq!(kind("AccessDeniedException"), "denied");
-        assert_eq!(kind("ExpiredTokenException"), "denied");
-        assert_eq!(kind("403"), "denied");
-        assert_eq!(kind("InternalServerError"), "lost");
-        assert_eq!(kind("500"), "lost");
+        let kind = |code: &str, status| sort_code(code, status, "why".to_owned()).to_string();
+        for (code, status, expected) in [
+            ("TargetNotConnected", 400, "not reachable yet"),
+            ("ThrottlingException", 400, "throttled"),
+            ("429", 429, "throttled"),
+            ("503", 503, "throttled"),
+            ("AccessDeniedException", 400, "access denied"),
+            ("403", 403, "access denied"),
+            ("ExpiredTokenException", 400, "credentials are not taken"),
+            ("InternalServerError", 500, "service unavailable"),
+            ("500", 500, "service unavailable"),
+            ("SomethingNew", 500, "service unavailable"),
+            ("SomethingNew", 400, "connection lost"),
+            ("404", 404, "connection lost"),
+        ] {
+            assert_eq!(kind(code, status), format!("{expected}: why"), "{code} with {status}");
+        }
     }
 
     fn service(endpoint: Option<&str>) -> Service {
@@ -329,7 +335,12 @@ mod tests {
     #[tokio::test]
     async fn an_unencrypted_stream_is_refused_unless_the_endpoint_is_ours() {
         let url: Uri = "ws://127.0.0.1:1/v1".parse().unwrap();
-        assert!(matches!(service(None).dial(&url).await, Err(TunnelError::Denied(_))));
-        assert!(matches!(service(Some("http://127.0.0.1:1")).dial(&url).await, Err(TunnelError::Lost(_))));
+        let refusal = async |endpoint| match service(endpoint).dial(&url).await {
+            Err(TunnelError::Refused(refusal)) => refusal,
+            Ok(_) => panic!("it was dialed"),
+            Err(error) => panic!("{error}"),
+        };
+        assert!(matches!(refusal(None).await, Refusal::Denied(_)));
+        assert!(matches!(refusal(Some("http://127.0.0.1:1")).await, Refusal::Unavailable(_)));
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::super::{Target, TunnelError};
+use super::super::{Refusal, Target, TunnelError};
 use super::channel::Limits;
 use super::driver::Driver;
 use super::session::{Grant, Service};
@@ -54,7 +54,8 @@ async fn start(order: &mut Order) -> Result<Grant, TunnelError> {
             _ = &mut order.gone => return Err(TunnelError::Lost("given up before its turn".to_owned())),
         }
         match order.service.start(&order.target).await {
-            Err(TunnelError::Throttled(_)) if Instant::now() + WORTH_WAITING < order.until => {}
+            Err(TunnelError::Refused(Refusal::Throttled(_)))
+                if Instant::now() + WORTH_WAITING < order.until => {}
             result => return result,
         }
     }

@@ -12,10 +12,10 @@ use orca::capacity::world::Usable;
 use orca::clock;
 use orca::cloud::memory::MemoryCloud;
 use orca::cloud::{Cloud as _, TAG_HOST_KEY};
-use orca::link::{LinkState, LinkStatus, Links, Machine};
+use orca::link::{LinkState, LinkStatus, Links, Machine, Prober, Reach};
 use orca::tunnel::{ByteStream, TunnelError};
 use serde_json::json;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use super::api::ApiServer;
 
@@ -30,6 +30,7 @@ pub(crate) struct Guests {
     api: Arc<ApiServer>,
     cloud: Arc<MemoryCloud>,
     state: Mutex<State>,
+    reach: watch::Sender<Reach>,
 }
 
 #[derive(Debug, Default)]
@@ -71,7 +72,7 @@ impl std::fmt::Debug for Guests {
 
 impl Guests {
     pub(crate) fn new(api: Arc<ApiServer>, cloud: Arc<MemoryCloud>) -> Arc<Self> {
-        Arc::new(Self { api, cloud, state: Mutex::default() })
+        Arc::new(Self { api, cloud, state: Mutex::default(), reach: watch::Sender::new(Reach::Works) })
     }
 
     /// The next machines that are dialled never answer.
@@ -82,6 +83,17 @@ impl Guests {
     /// No machine is reached from now on, or all are again.
     pub(crate) fn cut(&self, is_cut: bool) {
         self.state().cut = is_cut;
+    }
+
+    /// Sessions are refused to everybody from now on, but those that there are go on.
+    pub(crate) fn refuse_sessions(&self, probe: Prober) {
+        let message = "access denied: AccessDeniedException: no".to_owned();
+        self.reach.send_replace(Reach::Fails { reason: "AccessDenied", message, probe });
+    }
+
+    /// They are given again.
+    pub(crate) fn give_sessions(&self) {
+        self.reach.send_replace(Reach::Works);
     }
 
     /// What kubelets that attach from now on give to pods.
@@ -144,13 +156,15 @@ impl Guests {
 
     async fn dial(&self, uid: &str, alive: &[String]) {
         let now = clock::now();
+        let is_refused = matches!(*self.reach.borrow(), Reach::Fails { .. });
         let pin = {
             let mut state = self.state();
             let (is_cut, usable) = (state.cut, state.usable);
             let Some(link) = state.links.get_mut(uid) else { return };
             let id = link.machine.instance_id.clone();
-            let is_up = alive.contains(&id) && !is_cut && !link.unreachable && now >= link.since + REACH;
             let was_up = matches!(link.status.state, LinkState::Attached { .. });
+            let is_dialed = was_up || !is_refused && now >= link.since + REACH;
+            let is_up = alive.contains(&id) && !is_cut && !link.unreachable && is_dialed;
             if is_up == was_up {
                 return;
             }
@@ -325,6 +339,10 @@ impl Links for FakeLinks {
         let state = self.guests.state();
         let machine = &state.links.get(pod_uid)?.machine;
         Some((machine.pod_namespace.clone(), machine.pod_name.clone()))
+    }
+
+    fn reach(&self) -> watch::Receiver<Reach> {
+        self.guests.reach.subscribe()
     }
 
     fn subscribe(&self) -> broadcast::Receiver<String> {

@@ -25,6 +25,7 @@ pub(super) struct World {
     pub(super) link: Option<LinkStatus>,
     pub(super) memory: Memory,
     pub(super) drain: Option<Drain>,
+    pub(super) blind: Blind,
     pub(super) lists: Lists,
     pub(super) logs: Logs,
     pub(super) rules: Rules,
@@ -43,6 +44,7 @@ pub(super) fn world() -> World {
         link: None,
         memory: Memory::default(),
         drain: None,
+        blind: Blind::default(),
         lists: Lists::Read,
         logs: Logs::Archived,
         rules: Rules {
@@ -213,6 +215,7 @@ impl World {
             link: self.link.as_ref(),
             memory: &self.memory,
             drain: self.drain.as_ref(),
+            blind: &self.blind,
             lists: self.lists,
             logs: self.logs,
             rules: &self.rules,
