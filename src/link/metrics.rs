@@ -20,6 +20,7 @@ pub struct Metrics {
     dials: Family<Dialed, Counter>,
     bytes: Family<Way, Counter>,
     pub(super) lost: Counter,
+    pub(super) evicted: Counter,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -61,6 +62,11 @@ impl Metrics {
             "link_lost",
             "Control connections to attached machines that broke, after each of which the machine is dialed again",
             self.lost.clone(),
+        );
+        registry.register(
+            "link_evictions",
+            "SSH sessions of earlier connections that were ended on machines since they held the kubelet's way to the gateway",
+            self.evicted.clone(),
         );
     }
 

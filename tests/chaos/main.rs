@@ -45,8 +45,9 @@ const END: Duration = Duration::from_secs(180);
 
 /// Met only once in a world: each is the death of the first life that comes there.
 const ONCE: [Write; 4] = [Write::Keys, Write::NodeCreate, Write::LogGroup, Write::LogRetention];
-/// Met where a Capacity Block ends or a cluster signs the endpoint's certificate: not here.
-const ELSEWHERE: [Write; 2] = [Write::SwitchOff, Write::Certificate];
+/// Met where a Capacity Block ends, a cluster signs the endpoint's certificate, or a machine does not notice that an
+/// earlier process is gone: not here.
+const ELSEWHERE: [Write; 3] = [Write::SwitchOff, Write::Certificate, Write::Evict];
 /// Met by kubelets, and for their sake.
 const BY_MACHINES: [Write; 9] = [
     Write::Pin,
