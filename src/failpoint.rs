@@ -37,6 +37,7 @@ writes! {
     "machine.pin" Pin: "CreateTags: the host key.",
     "machine.session" Session: "StartSession.",
     "machine.bootstrap" Bootstrap: "Files and the start of the kubelet, to the machine.",
+    "machine.evict" Evict: "The end of an earlier process's SSH session, on the machine.",
     "machine.switch-off" SwitchOff: "The command that switches a machine off.",
     "machine.terminate" Terminate: "TerminateInstances.",
     "leftover.volume" DeleteVolume: "DeleteVolume.",

@@ -8,6 +8,7 @@ mod capacity;
 mod facts;
 mod files;
 mod gpu;
+mod holder;
 mod notice;
 mod user_data;
 
@@ -16,6 +17,7 @@ pub use bootstrap::{CONTACT, Inputs, KeepLogs, Snat, bootstrap, receive, serve_l
 pub use capacity::{MAX_PODS, capacity};
 pub use facts::{CNI_PLUGINS, Cgroup, FactsError, GuestFacts, OomScore, PROBE};
 pub use gpu::watch_gpus;
+pub use holder::Holder;
 pub use notice::{AWAIT_NOTICE, Notice, SHUT_DOWN};
 pub use user_data::{host_key_on_console, user_data};
 

@@ -5,6 +5,7 @@
 
 mod backoff;
 mod bootstrap;
+mod forward;
 mod health;
 mod live;
 mod metrics;

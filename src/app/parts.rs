@@ -123,6 +123,7 @@ impl Parts {
             gateway: gateway.clone(),
             keys: keys.clone(),
             settings: LinkSettings::from(config.as_ref()),
+            fence: fence.clone(),
         })?;
         let market = Arc::new(MarketCache::new(ec2));
         meters.gateway = gateway.metrics();

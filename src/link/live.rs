@@ -24,6 +24,7 @@ use crate::config::{Config, TunnelKind};
 use crate::gateway::{Gateway, Guest, Session};
 use crate::guest::{KeepLogs, Snat, capacity};
 use crate::keys::{Keys, KeysError};
+use crate::leader::Fence;
 use crate::tunnel::{ByteStream, Transport, TunnelError};
 
 /// Changes that a slow listener may be behind; after that it is told that it missed some.
@@ -39,6 +40,8 @@ pub struct LinkDeps {
     pub gateway: Arc<Gateway>,
     pub keys: Keys,
     pub settings: LinkSettings,
+    /// Open while this process may act.
+    pub fence: Fence,
 }
 
 /// What links need of the configuration.
@@ -100,7 +103,7 @@ impl LiveLinks {
     /// # Errors
     /// The keys can't be used for TLS.
     pub fn new(deps: LinkDeps) -> Result<Arc<Self>, KeysError> {
-        let LinkDeps { transport, cloud, gateway, keys, settings } = deps;
+        let LinkDeps { transport, cloud, gateway, keys, settings, fence } = deps;
         let metrics = Metrics::default();
         let private_key = keys.ssh_private.clone();
         let tls = keys.kubelet_client_tls()?;
@@ -117,6 +120,8 @@ impl LiveLinks {
             keys,
             plugins: Arc::new(Plugins::new(&settings.cni_plugins_dir)),
             settings,
+            fence,
+            forwards: Arc::default(),
             changes: broadcast::Sender::new(CHANGES),
         };
         Ok(Arc::new(Self { hub: Arc::new(hub), gateway, state: Mutex::default() }))

@@ -22,6 +22,7 @@ pub struct Metrics {
     pub(super) lost: Counter,
     /// 1 while all links wait.
     pub(super) wait: Gauge,
+    pub(super) evicted: Counter,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -68,6 +69,11 @@ impl Metrics {
             "sessions_wait",
             "Whether all links to machines wait, but for a probe now and then, because sessions are refused to everybody: the Node's condition MachinesReachable",
             self.wait.clone(),
+        );
+        registry.register(
+            "link_evictions",
+            "SSH sessions of earlier connections that were ended on machines since they held the kubelet's way to the gateway",
+            self.evicted.clone(),
         );
     }
 

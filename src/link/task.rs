@@ -13,6 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
 use super::backoff::Backoff;
 use super::bootstrap::{self, Plugins};
+use super::forward::{self, Forwards};
 use super::health;
 use super::live::LinkSettings;
 use super::notice;
@@ -22,8 +23,9 @@ use super::wire::{Dial, Purpose, Wire, input};
 use super::{LinkState, LinkStatus, Machine, Metrics};
 use crate::cloud::Cloud;
 use crate::gateway::Progress;
-use crate::guest::{FactsError, GATEWAY_PORT};
+use crate::guest::FactsError;
 use crate::keys::Keys;
+use crate::leader::Fence;
 use crate::tunnel::{ByteStream, TunnelError};
 use crate::{clock, guest};
 
@@ -45,6 +47,9 @@ pub(super) struct Hub {
     pub(super) cloud: Arc<dyn Cloud>,
     pub(super) keys: Keys,
     pub(super) settings: LinkSettings,
+    /// Asked before another's session on a machine is ended.
+    pub(super) fence: Fence,
+    pub(super) forwards: Arc<Forwards>,
     pub(super) plugins: Arc<Plugins>,
     pub(super) tls: Arc<ClientConfig>,
     pub(super) health: health::Ask,
@@ -385,7 +390,8 @@ async fn serve_gateway(
     wire: &dyn Wire,
     served: &watch::Sender<usize>,
 ) -> Result<Infallible, Setback> {
-    let mut streams = wire.listen("127.0.0.1", GATEWAY_PORT).await?;
+    let forward = link.hub.forwards.enter(&link.machine.instance_id);
+    let mut streams = forward::listen(link, wire, &forward).await?;
     // Ends with this function, and what it serves with it.
     let mut serving = JoinSet::new();
     loop {

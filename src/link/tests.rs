@@ -16,6 +16,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::bootstrap::Plugins;
+use super::forward::Forwards;
 use super::live::LinkSettings;
 use super::sessions::Sessions;
 use super::task::{Hub, Link, Upstream, note, run};
@@ -25,12 +26,14 @@ use crate::clock;
 use crate::cloud::{Cloud, CloudError, Instance, InstanceType, LaunchSpec, Leftover, LeftoverKind};
 use crate::config::TunnelKind;
 use crate::gateway::Progress;
-use crate::guest::{self, Snat};
+use crate::guest::{self, GATEWAY_PORT, Holder, Snat};
 use crate::keys::Keys;
+use crate::leader::Fence;
 use crate::tunnel::ssh::ExecOutput;
 use crate::tunnel::{ByteStream, TunnelError};
 
 mod bootstrap;
+mod forward;
 mod health;
 mod keys;
 mod pool;
@@ -76,6 +79,11 @@ struct World {
     is_well: AtomicBool,
     /// EC2's notice, once there is one.
     notice: Mutex<String>,
+    /// What a look at who listens for the kubelet prints; empty: nobody does, and the port is free.
+    holder: Mutex<String>,
+    /// Whether this process may act.
+    fence: Fence,
+    forwards: Arc<Forwards>,
     /// What opened the last `listen`, to send streams through.
     gateway: Mutex<Option<mpsc::Sender<ByteStream>>>,
     /// Connections, each with the switch that cuts it.
@@ -94,6 +102,9 @@ impl World {
             contact_works: AtomicBool::new(true),
             is_well: AtomicBool::new(true),
             notice: Mutex::default(),
+            holder: Mutex::default(),
+            fence: Fence::open(),
+            forwards: Arc::default(),
             gateway: Mutex::default(),
             wires: Mutex::default(),
         })
@@ -200,6 +211,8 @@ impl Wire for FakeWire {
                 self.world.note("shut down");
                 Ok(done(String::new(), String::new(), 0))
             }
+            command if command == Holder::find(GATEWAY_PORT) => self.world.find(),
+            command if command.contains("kill") => self.world.end(command),
             other => panic!("unexpected command `{other}`"),
         }
     }
@@ -226,6 +239,9 @@ impl Wire for FakeWire {
 
     async fn listen(&self, address: &str, port: u16) -> Result<mpsc::Receiver<ByteStream>, TunnelError> {
         self.world.note(format!("listen {address}:{port}"));
+        if !self.world.holder.lock().unwrap().is_empty() {
+            return Err(TunnelError::NotYet("in use".to_owned()));
+        }
         let (sender, receiver) = mpsc::channel(4);
         *self.world.gateway.lock().unwrap() = Some(sender);
         Ok(receiver)
@@ -353,6 +369,8 @@ fn mk_hub(world: &Arc<World>, dial: Arc<dyn Dial>, tunnel: TunnelKind) -> Arc<Hu
         keys,
         plugins: Arc::new(Plugins::new(&settings.cni_plugins_dir)),
         settings,
+        fence: world.fence.clone(),
+        forwards: Arc::clone(&world.forwards),
         changes: broadcast::Sender::new(64),
     })
 }

@@ -45,10 +45,10 @@ const END: Duration = Duration::from_secs(180);
 
 /// Met only once in a world: each is the death of the first life that comes there.
 const ONCE: [Write; 4] = [Write::Keys, Write::NodeCreate, Write::LogGroup, Write::LogRetention];
-/// Met where a Capacity Block ends, a cluster signs the endpoint's certificate, or a machine leaves something behind: not
-/// here.
-const ELSEWHERE: [Write; 4] =
-    [Write::SwitchOff, Write::Certificate, Write::DeleteVolume, Write::DeleteInterface];
+/// Met where a Capacity Block ends, a cluster signs the endpoint's certificate, a machine does not notice that an earlier
+/// process is gone, or leaves something behind: not here.
+const ELSEWHERE: [Write; 5] =
+    [Write::SwitchOff, Write::Certificate, Write::Evict, Write::DeleteVolume, Write::DeleteInterface];
 /// Met by kubelets, and for their sake.
 const BY_MACHINES: [Write; 9] = [
     Write::Pin,

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::record;
-use crate::world::{Namespace, START, World, container, eventually};
+use crate::world::{Namespace, START, World, condition, container, eventually};
 
 pub(crate) const TESTS: &[crate::Test] = &[
     ("leader::a_killed_leader_is_followed_within_fifteen_seconds_and_no_container_notices", killed),
@@ -142,12 +142,30 @@ fn stopped(ns: &Namespace<'_>) -> Result<()> {
     })
 }
 
+/// Ready as long as there is no file `/no`.
+const MOODY: &str = r#"
+containers:
+- name: main
+  image: 'busybox:stable'
+  command: [sleep, infinity]
+  readinessProbe: {exec: {command: ['test', '!', '-e', '/no']}, periodSeconds: 1, failureThreshold: 1}
+"#;
+/// From a change on a machine to the Pod, with a new leader that has just begun to look for its machines. The former one's
+/// session on the machine would be in the way for 75 s.
+const REPORT: Duration = Duration::from_secs(15);
+
 fn frozen(ns: &Namespace<'_>) -> Result<()> {
-    ns.ready_pod("steady", SLEEP)?;
+    ns.ready_pod("steady", MOODY)?;
     let before = run_of(ns, "steady")?;
     with_second(ns.world, || {
         ns.world.script(&["orca-freeze", FIRST])?;
         eventually("the second to act", Duration::from_secs(15), || is_leader(ns.world, SECOND))?;
+        // The first still has its connections to the machine; what the kubelet says goes to the second.
+        ns.exec_works("steady")?;
+        ns.run(&["exec", "steady", "--", "touch", "/no"])?;
+        ns.await_pod("steady", "to be told not ready", REPORT, |pod| {
+            condition(pod, "Ready") == Some("False")
+        })?;
         // Work for a leader: what the frozen one would do about it when it wakes up is what the second has done.
         ns.pod("late", SLEEP)?;
         ns.run(&["wait", "pod/late", "--for=condition=Ready", &format!("--timeout={}s", START.as_secs())])?;

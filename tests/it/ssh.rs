@@ -17,11 +17,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use orca::guest::Holder;
 use orca::tunnel::ssh::{Compression, SshConnection, SshOptions};
 use orca::tunnel::{ByteStream, TunnelError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Child;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -297,6 +299,83 @@ async fn listening_again_replaces_the_listener_and_a_second_connection_is_told()
 
     let other = sshd.connect().await;
     assert!(matches!(other.listen("127.0.0.1", sshd.forward).await, Err(TunnelError::NotYet(_))));
+}
+
+/// A connection that can be frozen, as one whose process's host has vanished: no byte goes over any more, and no end is told.
+async fn freezable(sshd: &Sshd) -> (SshConnection, watch::Sender<bool>) {
+    let (ours, mut theirs) = tokio::io::duplex(4096);
+    let mut tcp = sshd.stream().await;
+    let (freeze, mut frozen) = watch::channel(false);
+    drop(tokio::spawn(async move {
+        let cut = async { drop(frozen.wait_for(|frozen| *frozen).await) };
+        tokio::select! {
+            ended = copy_bidirectional(&mut theirs, &mut tcp) => return drop(ended),
+            () = cut => {}
+        }
+        // Both ends stay open, until the test is over.
+        while frozen.changed().await.is_ok() {}
+        drop((theirs, tcp));
+    }));
+    let ssh = SshConnection::connect(Box::new(ours), &sshd.options(), DEADLINE).await.unwrap();
+    (ssh, freeze)
+}
+
+/// Who listens for the kubelet, by a look over this connection; why it is none of those that may be ended.
+async fn holder(ssh: &SshConnection, port: u16) -> Result<Option<Holder>, String> {
+    let found = ssh.exec(&Holder::find(port), b"", DEADLINE).await.unwrap();
+    let said = String::from_utf8(found.stderr).unwrap();
+    if found.code == Some(0) { Ok(Holder::parse(&found.stdout)) } else { Err(said) }
+}
+
+/// That what connects to the port reaches whoever has this receiver.
+async fn is_heard(sshd: &Sshd, streams: &mut tokio::sync::mpsc::Receiver<ByteStream>) -> bool {
+    let mut kubelet = TcpStream::connect(("127.0.0.1", sshd.forward)).await.unwrap();
+    kubelet.write_all(b"x").await.unwrap();
+    match timeout(Duration::from_secs(5), streams.recv()).await {
+        Ok(Some(mut stream)) => stream.read_u8().await.unwrap() == b'x',
+        Ok(None) | Err(_) => false,
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_an_earlier_leader_left_behind_is_ended_and_the_next_one_is_heard() {
+    let Some(sshd) = Sshd::start("evict").await else { return };
+    let (old, freeze) = freezable(&sshd).await;
+    let mut unheard = old.listen("127.0.0.1", sshd.forward).await.unwrap();
+    assert!(is_heard(&sshd, &mut unheard).await);
+    // Somebody's stream, over another connection of the same process.
+    let (bystander, _keep) = freezable(&sshd).await;
+    freeze.send_replace(true);
+
+    let began = std::time::Instant::now();
+    let new = sshd.connect().await;
+    assert!(matches!(new.listen("127.0.0.1", sshd.forward).await, Err(TunnelError::NotYet(_))));
+    let left = holder(&new, sshd.forward).await.unwrap().expect("the old session listens");
+    let end = left.end(sshd.forward);
+    assert_eq!(new.exec(&end, b"", DEADLINE).await.unwrap().code, Some(0));
+    let mut heard = new.listen("127.0.0.1", sshd.forward).await.unwrap();
+    assert!(is_heard(&sshd, &mut heard).await);
+    assert!(began.elapsed() < Duration::from_secs(5), "it took {:?}", began.elapsed());
+    assert_eq!(bystander.exec("echo here", b"", DEADLINE).await.unwrap().stdout, b"here\n");
+
+    // The same command once more, as if it had been under way for long: it meets the next one, and leaves it.
+    let late = bystander.exec(&end, b"", DEADLINE).await.unwrap();
+    assert_eq!((late.code, late.stderr), (Some(0), Vec::new()));
+    assert!(is_heard(&sshd, &mut heard).await);
+    let own = holder(&new, sshd.forward).await.unwrap_err();
+    assert!(own.contains("the session that asks"), "{own}");
+    assert_ne!(holder(&bystander, sshd.forward).await.unwrap(), Some(left));
+}
+
+#[tokio::test]
+async fn a_port_that_something_else_has_is_told_and_nothing_is_ended() {
+    let Some(sshd) = Sshd::start("taken").await else { return };
+    let ssh = sshd.connect().await;
+    assert_eq!(holder(&ssh, sshd.forward).await, Ok(None));
+    let _pod = TcpListener::bind(("127.0.0.1", sshd.forward)).await.unwrap();
+    assert!(matches!(ssh.listen("127.0.0.1", sshd.forward).await, Err(TunnelError::NotYet(_))));
+    let other = holder(&ssh, sshd.forward).await.unwrap_err();
+    assert!(other.contains("no SSH session of this machine"), "{other}");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-# Tells what this machine is, one `name=value` a line, and makes this connection the one that counts.
+# Tells what this machine is, one `name=value` a line.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/opt/bin LC_ALL=C
 say() { printf '%s=%s\n' "$1" "$2"; }
 umask 077
@@ -8,29 +8,6 @@ chmod 0755 /run/orca
 # The slow ones beside the rest; each prints one line at once.
 say kubelet_version "$(kubelet --version 2> /dev/null)" &
 say containerd_version "$(containerd --version 2> /dev/null)" &
-
-# An older control connection, which may have died without this machine's knowing, still holds the port
-# that the gateway is forwarded to. Ours is the sshd process above this shell.
-pid=$PPID
-while [ "$pid" -gt 1 ]; do
-	case $(cat "/proc/$pid/comm") in sshd*) break ;; esac
-	pid=$(awk '$1 == "PPid:" { print $2 }' "/proc/$pid/status")
-done
-old=$(cat /run/orca/control 2> /dev/null)
-if [ -n "$old" ] && [ "$old" != "$pid" ]; then
-	case $(cat "/proc/$old/comm" 2> /dev/null) in
-	sshd*)
-		kill "$old"
-		tries=0
-		while [ -d "/proc/$old" ] && [ "$tries" -lt 20 ]; do
-			sleep 0.05
-			tries=$((tries + 1))
-		done
-		[ -d "/proc/$old" ] && kill -9 "$old"
-		;;
-	esac
-fi
-echo "$pid" > /run/orca/control
 
 say boot_id "$(cat /proc/sys/kernel/random/boot_id)"
 say machine "$(uname -m)"
