@@ -16,16 +16,24 @@ const PODS: usize = 4;
 /// it reports then, once, the memory limit of containers that have none.
 const SETTLE: Duration = Duration::from_secs(110);
 const REST: Duration = Duration::from_secs(45);
+/// In milliseconds.
+const HOUR: f64 = 3_600_000.0;
 
 /// ORCA without pods.
 pub(crate) struct Idle {
     memory: f64,
     watches: f64,
+    /// In seconds an hour.
+    cpu: f64,
 }
 
 impl Idle {
     pub(crate) fn read(ns: &Namespace<'_>) -> Result<Self> {
-        Ok(Self { memory: Process::of(ns.world, "orca")?.resident()?, watches: watches(ns)? })
+        let orca = Process::of(ns.world, "orca")?;
+        let (memory, watches) = (orca.resident()?, watches(ns)?);
+        let (cpu, from) = (orca.cpu()?, now());
+        std::thread::sleep(REST);
+        Ok(Self { memory, watches, cpu: (orca.cpu()? - cpu) / (now() - from) * HOUR })
     }
 }
 
@@ -59,7 +67,9 @@ pub(crate) fn measure(ns: &Namespace<'_>, idle: &Idle, table: &mut Table) -> Res
         eprintln!("a write at rest: {} {}", write.kind(), write.name);
     }
     table.bar("at rest: patches of pods and nodes per minute", "writes", count(writes.len()) / minutes, 0.0);
-    table.one("at rest: CPU of orca, all attached pods and itself, per hour", "s", cpu / minutes * 60.0);
+    let cpu = cpu / (to - from) * HOUR;
+    table.one("at rest: CPU of orca without pods, per hour", "s", idle.cpu);
+    table.one("at rest: CPU of orca per attached pod, per hour", "s", (cpu - idle.cpu) / count(PODS));
     let after = (orca.resident()?, watches(ns)?);
     table.one("resident memory of orca per attached pod", "MiB", (after.0 - before.0) / count(PODS));
     table.one(
