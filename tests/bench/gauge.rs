@@ -1,14 +1,12 @@
-//! Where the numbers come from: clocks, the processes' memory, the local cloud's record of calls, and the API server's
-//! of requests.
+//! Where the numbers come from: clocks, the local cloud's record of calls, and the API server's metrics.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
-use serde_json::Value;
 
-use crate::world::{Namespace, World, eventually, http};
+use crate::world::{Namespace, http};
 
 /// Calls by their action.
 pub(crate) type Calls = BTreeMap<String, u64>;
@@ -39,14 +37,9 @@ pub(crate) fn count(number: usize) -> f64 {
     number as f64
 }
 
-/// Resident memory of a part of the world, in MiB.
-pub(crate) fn resident(world: &World, name: &str) -> Result<f64> {
-    let pid = world.log(&format!("{name}.pid"))?;
-    let pid = pid.split_whitespace().next().context("an id")?;
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("VmRSS")?;
-    let kib: f64 = line.split_whitespace().nth(1).context("VmRSS")?.parse()?;
-    Ok(kib / 1024.0)
+/// The same of what was counted in 64 bits.
+pub(crate) fn total(number: u64) -> f64 {
+    count(usize::try_from(number).unwrap_or(usize::MAX))
 }
 
 /// Calls that the local cloud has answered.
@@ -74,27 +67,4 @@ pub(crate) fn watches(ns: &Namespace<'_>) -> Result<f64> {
         .filter(is_watch)
         .map(|line| line.rsplit(' ').next().unwrap_or_default().parse::<f64>().context("a gauge"))
         .sum()
-}
-
-/// Writes about pods and nodes, statuses too, that ORCA has asked the API server for between two times.
-pub(crate) fn writes(world: &World, from: f64, to: f64) -> Result<Vec<String>> {
-    // The server writes its record in batches; what is later than the end tells that all before it is there. ORCA
-    // renews a Lease every ten seconds.
-    eventually("the API server's record", Duration::from_secs(60), || {
-        let mut writes = Vec::new();
-        let mut is_whole = false;
-        for line in world.log("audit.log")?.lines() {
-            // The last line may be half written.
-            let Ok(entry) = serde_json::from_str::<Value>(line) else { continue };
-            let at = millis(entry["requestReceivedTimestamp"].as_str().context("a time")?)?;
-            is_whole |= at > to;
-            let verb = entry["verb"].as_str().unwrap_or_default();
-            let about = entry["objectRef"]["resource"].as_str().unwrap_or_default();
-            let is_write = matches!(about, "pods" | "nodes") && !matches!(verb, "get" | "list" | "watch");
-            if is_write && (from..=to).contains(&at) {
-                writes.push(format!("{verb} {about} {}", entry["objectRef"]["name"]));
-            }
-        }
-        Ok(if is_whole { Ok(writes) } else { Err(writes) })
-    })
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::bursts::{create, launches};
+use crate::bursts::{NODE, create, launches};
 use crate::configured::Configured;
 use crate::gauge::count;
 use crate::table::Table;
@@ -15,7 +15,7 @@ use crate::world::{Namespace, World, http, metrics};
 /// EC2's bucket of RunInstances: so many at once, and so many a second then.
 const BURST: f64 = 5.0;
 const PER_SECOND: f64 = 2.0;
-const STATES: (&str, &str) = ("ORCA_MACHINES", "none");
+pub(crate) const STATES: (&str, &str) = ("ORCA_MACHINES", "none");
 
 const PODS: usize = 1000;
 /// Launch time in percent of what the bucket alone takes.
@@ -46,7 +46,7 @@ pub(crate) fn dry(table: &mut Table) -> Result<()> {
         }
         let before = answers()?;
         let wish = json!({"orca.research/instance-types": types.join(",")});
-        let bound = create(ns, "dry", 1, &wish)?;
+        let bound = create(ns, NODE, "dry", 1, &wish)?;
         let wait = launches(ns, &bound, Duration::from_secs(120))?.into_iter().next().context("a launch")?;
         let after = answers()?;
         let calls = after.values().sum::<u64>() - before.values().sum::<u64>();
@@ -61,11 +61,11 @@ pub(crate) fn dry(table: &mut Table) -> Result<()> {
 
 /// A thousand pods at once.
 pub(crate) fn thousand(table: &mut Table) -> Result<()> {
-    let config = wide()?;
+    let config = Configured::new(&WIDE)?;
     let world = World::start_with(&[STATES, ("ORCA_CONFIG", config.path()?)])?;
     let result = world.in_namespace(|ns| {
         http("PUT", "/_local/throttle", Some(&json!({"mode": "aws"})))?;
-        let bound = create(ns, "thousand", PODS, &json!({}))?;
+        let bound = create(ns, NODE, "thousand", PODS, &json!({}))?;
         let first = bound.values().map(|(_, at)| *at).fold(f64::INFINITY, f64::min);
         let waits = launches(ns, &bound, Duration::from_secs(900))?;
         // Each wait counts from its own pod's binding; together they end when the last is launched.
@@ -105,17 +105,16 @@ pub(crate) fn thousand(table: &mut Table) -> Result<()> {
     world.stop().and(result)
 }
 
-/// The world's configuration with room for all of them, and patience with machines that are states only.
-fn wide() -> Result<Configured> {
-    Configured::new(&[
-        ("maxConcurrentInstances: 300", "maxConcurrentInstances: 1100"),
-        ("bootDeadline: 90s", "bootDeadline: 1h"),
-        (
-            "subnetIDs: [subnet-0c10ad0000000000a,",
-            "subnetIDs: [subnet-0c10ad0000000001b, subnet-0c10ad0000000000a,",
-        ),
-    ])
-}
+/// The world's configuration with room for all of them, and patience with machines that are states only. The first
+/// subnet has room for two thousand machines.
+pub(crate) const WIDE: [(&str, &str); 3] = [
+    ("maxConcurrentInstances: 300", "maxConcurrentInstances: 2200"),
+    ("bootDeadline: 90s", "bootDeadline: 1h"),
+    (
+        "subnetIDs: [subnet-0c10ad0000000000a,",
+        "subnetIDs: [subnet-0c10ad0000000001b, subnet-0c10ad0000000000a,",
+    ),
+];
 
 /// When the last machine was launched, in milliseconds since 1970.
 fn last_launch(ns: &Namespace<'_>) -> Result<f64> {

@@ -2,15 +2,16 @@
 //! are read back.
 
 use std::io::{BufRead, BufReader};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::gauge::count;
+use crate::gauge::{calls, count, total};
 use crate::table::{Sample, Table};
-use crate::world::clients::read_logs;
-use crate::world::{Namespace, World, eventually, http, metric};
+use crate::world::clients::{python, read_logs};
+use crate::world::{CLOUD, Namespace, World, eventually, http, metric, text};
 
 /// Lines that a follower is watched for.
 const TICKS: usize = 40;
@@ -124,18 +125,86 @@ fn read_back(ns: &Namespace<'_>, table: &mut Table) -> Result<()> {
     let id = ns.instance_of("long")?["id"].as_str().context("id")?.to_owned();
     http("POST", &format!("/_local/instances/{id}/kill"), None)?;
     ns.await_no_instance(Duration::from_secs(90))?;
-    let start = Instant::now();
-    let output = ns.output(&["logs", "long"])?;
-    let ours = count(output.stdout.len()) / start.elapsed().as_secs_f64() / 1e6;
-    ensure!(output.stdout.len() > LONG_MIB * 900_000, "only {} bytes came back", output.stdout.len());
-    let start = Instant::now();
-    read_logs(&prefix)?;
-    let theirs = count(output.stdout.len()) / start.elapsed().as_secs_f64() / 1e6;
-    table.beside(
-        "kubectl logs of 100 MB from the archive",
-        "MB/s",
-        ours,
-        ("get-log-events, page by page, by botocore", theirs),
-    );
+    // The rates of AWS, for all who read here.
+    http("PATCH", "/_local/logs", Some(&json!({"throttle": "aws"})))?;
+    compare(ns, &format!("{prefix}main/"), table)?;
+    http("PATCH", "/_local/logs", Some(&json!({"throttle": "off"}))).map(drop)
+}
+
+/// One way to read the archived log.
+struct Read {
+    lines: f64,
+    bytes: f64,
+    seconds: f64,
+    /// Calls of the archive.
+    calls: f64,
+}
+
+impl Read {
+    /// Of the log itself: what else an event holds is no gain to anybody.
+    fn rate(&self) -> f64 {
+        self.bytes / self.seconds / 1e6
+    }
+}
+
+/// The same stream of the same store, with as many events, by three readers: `kubectl`, whose bytes pass ORCA and the API
+/// server; the API server's own part, which is one connection to ORCA; and the vendor's own client, which is one
+/// connection to the store and whose start is not counted.
+fn compare(ns: &Namespace<'_>, stream: &str, table: &mut Table) -> Result<()> {
+    let kubectl = read(|| Ok(ns.output(&["logs", "long"])?.stdout))?;
+    ensure!(kubectl.bytes > count(LONG_MIB) * 900_000.0, "only {} bytes came back", kubectl.bytes);
+    let node = read(|| at_the_node(ns, "long"))?;
+    let before = reads()?;
+    let output = python("timed.py").args(["events", CLOUD, stream]).output()?;
+    ensure!(output.status.success(), "{}", text(&output.stderr));
+    let theirs: Value = serde_json::from_slice(&output.stdout)?;
+    let number = |key: &str| theirs[key].as_f64().with_context(|| format!("`{key}` in {theirs}"));
+    let theirs = Read {
+        lines: number("items")?,
+        // The same text, so that both rates are of the same bytes.
+        bytes: kubectl.bytes,
+        seconds: number("ms")? / 1000.0,
+        calls: reads()? - before,
+    };
+    let vendor = "get-log-events, page by page, by botocore";
+    for (name, ours) in [
+        ("kubectl logs of 100 MB from the archive", &kubectl),
+        ("the same, asked of the node as the API server does", &node),
+    ] {
+        table.beside(name, "MB/s", ours.rate(), (vendor, theirs.rate()));
+        // One event of each run is its end.
+        table.beside(&format!("{name}: lines, beside events"), "", ours.lines, (vendor, theirs.lines));
+        table.beside(&format!("{name}: reads of the archive"), "calls", ours.calls, (vendor, theirs.calls));
+    }
     Ok(())
+}
+
+fn read(log: impl FnOnce() -> Result<Vec<u8>>) -> Result<Read> {
+    let (before, start) = (reads()?, Instant::now());
+    let log = log()?;
+    let seconds = start.elapsed().as_secs_f64();
+    let lines = log.iter().filter(|byte| **byte == b'\n').count();
+    Ok(Read { lines: count(lines), bytes: count(log.len()), seconds, calls: reads()? - before })
+}
+
+/// With the API server's own certificate.
+fn at_the_node(ns: &Namespace<'_>, pod: &str) -> Result<Vec<u8>> {
+    let url = format!("https://10.88.0.10:10250/containerLogs/{}/{pod}/main", ns.name);
+    let mut curl = Command::new("curl");
+    curl.args(["-sS", "--fail", "--insecure", "-m", "300", &url]);
+    curl.arg("--cert").arg(ns.world.file("pki/kubelet-client.crt"));
+    curl.arg("--key").arg(ns.world.file("pki/kubelet-client.key"));
+    let output = curl.output()?;
+    ensure!(output.status.success(), "{url}: {}", text(&output.stderr));
+    Ok(output.stdout)
+}
+
+/// Reads of events that the local cloud has answered.
+fn reads() -> Result<f64> {
+    let calls = calls()?;
+    Ok(["GetLogEvents", "FilterLogEvents"]
+        .iter()
+        .filter_map(|action| calls.get(*action))
+        .map(|of| total(*of))
+        .sum())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::alone::{Alone, Source};
-use crate::gauge::{Calls, boot_time, calls, count, millis, since, watches};
+use crate::gauge::{Calls, boot_time, calls, count, millis, since, total, watches};
 use crate::table::{Sample, Table, at};
 use crate::world::{Namespace, START, eventually};
 use crate::{logs, tunnel};
@@ -125,7 +125,7 @@ fn life(lives: &[Calls], table: &mut Table) {
             *all.entry(name.clone()).or_default() += calls;
         }
     }
-    let each = |calls: u64| count(usize::try_from(calls).unwrap_or(usize::MAX)) / count(lives.len());
+    let each = |calls: u64| total(calls) / count(lives.len());
     let others: u64 =
         all.iter().filter(|(name, _)| *name != "DescribeInstances").map(|(_, calls)| calls).sum();
     table.one("cloud calls over a pod's life, besides lists of instances", "calls", each(others));

@@ -6,16 +6,22 @@
 #![expect(clippy::print_stderr, reason = "progress")]
 
 mod alone;
+mod audit;
+mod burst;
 mod bursts;
 mod configured;
 mod gauge;
 mod launches;
 mod logs;
 mod machines;
+mod pipe;
 mod plan;
 mod plugin;
+mod process;
 mod rest;
+mod restart;
 mod scrape;
+mod steady;
 mod table;
 mod takeover;
 mod tunnel;
@@ -32,12 +38,15 @@ use self::world::World;
 /// What is measured.
 type Part = (&'static str, &'static str, fn(&mut Table) -> Result<()>);
 
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 12] = [
     ("plan", "plans over a whole region", plan::measure),
     ("scrape", "pages of numbers for a thousand pods", scrape::measure),
     ("bursts", "bursts, on instances that are states only", bursts::measure),
     ("dry", "a pod that many pools refuse", launches::dry),
     ("thousand", "a thousand pods at once: nine minutes", launches::thousand),
+    ("burst", "memory under a burst of two thousand pods: five minutes", burst::measure),
+    ("restart", "a thousand pods, and ORCA is killed: five minutes", restart::measure),
+    ("steady", "a thousand pods at rest, beside virtual-kubelet: twenty minutes", steady::measure),
     ("logs", "logs: into the archive, and back", logs::measure),
     ("takeover", "two replicas, one of which dies or stops: fifteen minutes", takeover::measure),
     ("plugin", "the tunnel, beside the vendor's client", plugin::measure),

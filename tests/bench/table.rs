@@ -59,7 +59,11 @@ impl Table {
         self.0.push([
             ours.name.to_owned(),
             format!("p50 {p50:.1} {unit}, p99 {p99:.1} {unit}"),
-            format!("{}: p50 {their50:.1} {unit}, ratio {:.2}", theirs.name, p50 / their50),
+            format!(
+                "{}: p50 {their50:.1} {unit}, p99 {their99:.1} {unit}, ratio {:.2}",
+                theirs.name,
+                p50 / their50
+            ),
         ]);
     }
 

@@ -33,6 +33,8 @@ build() {
     # With its own manifests: what it may do in a cluster is for its authors to say.
     [ "$name" != metrics-server ] || (cd "$dir" && install -m 644 \
       "$(go list -m -f "{{.Dir}}" sigs.k8s.io/metrics-server)"/manifests/base/{apiservice,rbac,service}.yaml "$out/")
+    [ "$name" != virtual-kubelet ] || (cd "$dir" && install -m 644 \
+      "$(go list -m -f "{{.Dir}}" github.com/virtual-kubelet/virtual-kubelet)/hack/skaffold/virtual-kubelet/base.yml" "$out/")
     touch "$out/.done"
     echo "built $name in $((SECONDS - start)) s" >&2
   fi

@@ -1,7 +1,8 @@
 #!/bin/bash
 # The local world: a control plane, the local cloud with its registry, and ORCA, all on this machine.
 # usage: world.sh up [CONFIG, also by ORCA_CONFIG] | down | orca-start [CONFIG] | orca-start-second | orca-stop [NAME] |
-#   orca-kill [NAME] | orca-freeze [NAME] | orca-thaw [NAME] | apiserver-stop | apiserver-start | metrics-server
+#   orca-kill [NAME] | orca-freeze [NAME] | orca-thaw [NAME] | apiserver-stop | apiserver-start | metrics-server |
+#   virtual-kubelet [SERVER]
 # NAME is `orca`, or `orca-second`: another replica with an address and ports of its own.
 # State is under target/local (another folder: ORCA_WORLD). One world at a time: its ports and addresses are fixed.
 set -euo pipefail
@@ -102,9 +103,27 @@ metrics_server() {
   await 30 "metrics-server" "$world/metrics-server.log" $kubectl get --raw /apis/metrics.k8s.io/v1beta1
 }
 
+# Virtual Kubelet's own program with its mock provider, as another node, with its own manifest's permissions: what ORCA
+# is measured beside. SERVER: where its API server is.
+virtual_kubelet() { # [SERVER]
+  local program=$bin/virtual-kubelet/virtual-kubelet conf=$world/virtual-kubelet.conf
+  [ -x "$program" ] || { echo "no virtual-kubelet: tests/cluster/build.sh virtual-kubelet" >&2; exit 1; }
+  $kubectl -n default apply -f "$bin/virtual-kubelet/base.yml" > /dev/null
+  identity default virtual-kubelet > /dev/null
+  [ -z "$1" ] || "$bin/kubernetes/kubectl" config --kubeconfig="$conf" set-cluster local --server="$1" > /dev/null
+  echo '{"virtual-kubelet": {"cpu": "2000", "memory": "8Ti", "pods": "5000"}}' > "$world/virtual-kubelet.json"
+  # Any certificate does for a port that nobody asks.
+  KUBELET_PORT=10251 VKUBELET_POD_IP=$host APISERVER_CERT_LOCATION=$world/pki/kubelet-client.crt \
+    APISERVER_KEY_LOCATION=$world/pki/kubelet-client.key \
+    launch "$world" virtual-kubelet "$program" --kubeconfig="$conf" --nodename=virtual-kubelet --provider=mock \
+    --provider-config="$world/virtual-kubelet.json"
+  await 30 "virtual-kubelet" "$world/virtual-kubelet.log" \
+    $kubectl wait --for=condition=Ready --timeout=1s node/virtual-kubelet
+}
+
 down() {
   local name
-  for name in metrics-server orca-second orca scheduler controller-manager localstack registry apiserver etcd; do finish "$world" $name; done
+  for name in virtual-kubelet metrics-server orca-second orca scheduler controller-manager localstack registry apiserver etcd; do finish "$world" $name; done
   [ ! -x "$programs/localstack" ] || [ ! -d "$world/cloud" ] || "$programs/localstack" clean --dir "$world/cloud"
   ip address del "$host/32" dev lo 2> /dev/null || true
   ip address del "$second/32" dev lo 2> /dev/null || true
@@ -123,5 +142,6 @@ case ${1:-} in
   apiserver-stop) for name in scheduler controller-manager apiserver etcd; do finish "$world" $name; done ;;
   metrics-server) metrics_server ;;
   apiserver-start) "$here/control-plane.sh" "$bin" "$world" "$host" ;;
-  *) sed -n '2,6p' "$0" >&2; exit 2 ;;
+  virtual-kubelet) virtual_kubelet "${2:-}" ;;
+  *) sed -n '2,7p' "$0" >&2; exit 2 ;;
 esac
