@@ -83,7 +83,8 @@ impl Endpoint {
             Route::Healthz => Ok(error::text(StatusCode::OK, "ok")),
             Route::Pods => self.list_pods(),
             Route::ContainerLogs { namespace, pod, container } => {
-                logs::answer(self, request, namespace, pod, container).await
+                let answer = logs::answer(self, request, namespace, pod, container).await?;
+                Ok(self.streams.hold(answer))
             }
             Route::Stream { namespace, pod, uid, .. } => {
                 guest::stream(self, request, namespace, pod, uid.as_deref()).await

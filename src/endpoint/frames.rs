@@ -1,7 +1,12 @@
-//! Frames of the two streaming protocols, followed just far enough to tell where one ends and which are pings.
+//! Frames of the two streaming protocols, followed just far enough to tell where one ends, which are pings, and whether a
+//! guest has said how its command ended.
 //!
 //! Pure. What is in other frames, and how they are compressed, is not known here. Why pings are ORCA's to answer:
-//! `docs/decisions/005-pings-are-answered-here.md`.
+//! `docs/decisions/005-pings-are-answered-here.md`; what a client hears last when ORCA ends:
+//! `docs/decisions/008-a-stream-that-is-cut-says-so.md`.
+
+/// What people read when their streams end with this process.
+pub const FAREWELL: &str = "orca ends here and goes on elsewhere: run the command again";
 
 /// What an upgraded connection speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,19 +30,17 @@ impl Protocol {
         }
     }
 
-    /// What the guest's side says last when this process ends, and nothing of the guest may follow.
-    #[must_use]
-    pub fn farewell(self) -> Vec<u8> {
+    /// The last frame of the guest's side.
+    fn close(self) -> Vec<u8> {
         match self {
             // GOAWAY, with no last stream and status 0: no new streams are to be begun.
             Self::Spdy => vec![0x80, 3, 0, 7, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0],
             // A close frame: going away, and why. It may have 125 bytes.
             Self::WebSocket => {
-                let reason = b"orca ends here and goes on elsewhere: run the command again";
-                let length = u8::try_from(reason.len() + 2).unwrap_or(125);
+                let length = u8::try_from(FAREWELL.len() + 2).unwrap_or(125);
                 let mut frame = vec![WEBSOCKET_CLOSE, length];
                 frame.extend(1001_u16.to_be_bytes());
-                frame.extend_from_slice(reason);
+                frame.extend_from_slice(FAREWELL.as_bytes());
                 frame
             }
         }
@@ -45,11 +48,13 @@ impl Protocol {
 
     /// Kind of a frame and length of what follows its header; `None` while the header is not whole.
     fn header(self, head: &[u8]) -> Option<(Kind, u64)> {
-        let (length, is_ping) = match self {
+        let kind = |is_ping| if is_ping { Kind::Ping } else { Kind::Other };
+        Some(match self {
             Self::Spdy => {
                 let &[_, _, _, _, _, high, middle, low] = head else { return None };
                 let length = u64::from(u32::from_be_bytes([0, high, middle, low]));
-                (length, head.starts_with(&SPDY_PING) && length == 4)
+                let kind = kind(head.starts_with(&SPDY_PING) && length == 4);
+                (if head.starts_with(&SPDY_ERRORS) { Kind::Status } else { kind }, length)
             }
             Self::WebSocket => {
                 let &[first, second, ref more @ ..] = head else { return None };
@@ -63,10 +68,9 @@ impl Protocol {
                 }
                 let extended = more[..size].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
                 let length = if size == 0 { u64::from(second & 0x7f) } else { extended };
-                (length, first == WEBSOCKET_PING && size == 0)
+                (kind(first == WEBSOCKET_PING && size == 0), length)
             }
-        };
-        Some((if is_ping { Kind::Ping } else { Kind::Other }, length))
+        })
     }
 
     /// What answers a whole ping of the client; `None` when it is itself an answer.
@@ -86,6 +90,31 @@ impl Protocol {
     }
 }
 
+/// How a command's end is told, by the subprotocol that client and kubelet agreed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// As a `Status` on the stream that the client opened first (client-go/tools/remotecommand): exec and attach. A client
+    /// that hears none takes the end for success.
+    Status,
+    /// Otherwise, or not at all.
+    Other,
+}
+
+impl Ending {
+    /// What the subprotocol that `X-Stream-Protocol-Version` names has.
+    #[must_use]
+    pub fn named(subprotocol: &str) -> Self {
+        match subprotocol {
+            "v4.channel.k8s.io" | "v5.channel.k8s.io" => Self::Status,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// A data frame of stream 1, the first that a client opens.
+const SPDY_ERRORS: [u8; 4] = [0, 0, 0, 1];
+/// A data frame's flag: nothing follows on its stream.
+const SPDY_FIN: u8 = 1;
 /// A control frame of version 3 and type 6, without flags.
 const SPDY_PING: [u8; 5] = [0x80, 3, 0, 6, 0];
 /// Final frame, opcode 8.
@@ -106,6 +135,8 @@ enum Kind {
     /// The header is not whole.
     Unknown,
     Ping,
+    /// How the command ended.
+    Status,
     Other,
 }
 
@@ -188,7 +219,7 @@ impl Sieve {
                 (Kind::Unknown, _) => continue,
                 (Kind::Ping, _) if !whole => continue,
                 (Kind::Ping, Pings::Answered) => self.cursor.protocol.answer(&self.held),
-                (Kind::Ping, Pings::Passed) | (Kind::Other, _) => None,
+                (Kind::Ping, Pings::Passed) | (Kind::Status | Kind::Other, _) => None,
             };
             match answer {
                 Some(answer) => answers.push(answer),
@@ -206,27 +237,52 @@ impl Sieve {
     }
 }
 
-/// Puts answers between the frames of what a guest says.
+/// Puts answers between the frames of what a guest says, and the last words behind them.
 #[derive(Debug)]
 pub struct Merge {
     cursor: Cursor,
     answers: Vec<u8>,
+    /// The guest has said how its command ended.
+    has_status: bool,
 }
 
 impl Merge {
     #[must_use]
     pub fn new(protocol: Protocol) -> Self {
-        Self { cursor: Cursor::new(protocol), answers: Vec::new() }
+        Self { cursor: Cursor::new(protocol), answers: Vec::new(), has_status: false }
     }
 
     /// Appends `bytes` to `out`, and the answers that wait as soon as a frame ends.
     pub fn pass(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) {
         while !bytes.is_empty() {
-            let (part, rest, _) = self.cursor.step(bytes);
-            bytes = rest;
-            out.extend_from_slice(part);
-            self.place(out);
+            bytes = self.pass_frame(bytes, out);
         }
+    }
+
+    /// Appends `bytes` to `out` as far as the end of the frame under way, and the answers that wait there; what is left.
+    pub fn pass_frame<'a>(&mut self, bytes: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
+        let (part, rest, kind) = self.cursor.step(bytes);
+        self.has_status |= kind == Kind::Status;
+        out.extend_from_slice(part);
+        self.place(out);
+        rest
+    }
+
+    /// What the guest's side says last when this process ends; nothing of the guest may follow. Between frames: inside one
+    /// it would not be read as what it is.
+    #[must_use]
+    pub fn farewell(&self, ending: Ending) -> Vec<u8> {
+        let protocol = self.cursor.protocol;
+        let mut last = match (protocol, ending) {
+            (Protocol::Spdy, Ending::Status) if !self.has_status => {
+                let status = format!(r#"{{"metadata":{{}},"status":"Failure","message":"{FAREWELL}"}}"#);
+                let length = u32::try_from(status.len()).expect("a sentence is short").to_be_bytes();
+                [&SPDY_ERRORS[..], &[SPDY_FIN], &length[1..], status.as_bytes()].concat()
+            }
+            (Protocol::Spdy | Protocol::WebSocket, Ending::Status | Ending::Other) => Vec::new(),
+        };
+        last.extend(protocol.close());
+        last
     }
 
     /// Appends an answer to `out`, now or when the frame under way has ended.
@@ -394,6 +450,41 @@ mod tests {
             }
             prop_assert!(frames.next().is_none());
             prop_assert_eq!(seen, sent);
+        }
+    }
+
+    #[test]
+    fn a_client_that_was_not_told_how_its_command_ended_is_told_that_it_was_cut_and_no_other() {
+        let goaway = Protocol::Spdy.close();
+        let output = [0, 0, 0, 3, 0, 0, 0, 2, b'h', b'i'];
+        let status = [0, 0, 0, 1, 1, 0, 0, 2, b'{', b'}'];
+        let mut merge = Merge::new(Protocol::Spdy);
+        merge.pass(&output, &mut Vec::new());
+        let told = merge.farewell(Ending::Status);
+        let (head, rest) = told.split_at(8);
+        assert_eq!(head[..7], [0, 0, 0, 1, 1, 0, 0]);
+        let (status_told, close) = rest.split_at(head[7].into());
+        let read: serde_json::Value = serde_json::from_slice(status_told).unwrap();
+        assert_eq!((&read["status"], &read["message"]), (&"Failure".into(), &FAREWELL.into()));
+        assert_eq!(close, goaway);
+        assert_eq!(merge.farewell(Ending::Other), goaway);
+        merge.pass(&status, &mut Vec::new());
+        assert_eq!(merge.farewell(Ending::Status), goaway);
+        let close = Merge::new(Protocol::WebSocket).farewell(Ending::Status);
+        assert_eq!((close[0], usize::from(close[1]), &close[2..4]), (0x88, close.len() - 2, &[3, 0xe9][..]));
+        assert!(close.len() <= 127 && close.ends_with(FAREWELL.as_bytes()));
+    }
+
+    #[test]
+    fn a_frame_is_passed_to_its_end_and_no_further() {
+        let (one, two) = ([0, 0, 0, 3, 0, 0, 0, 2, b'h', b'i'], [0, 0, 0, 5, 0, 0, 0, 1, b'!']);
+        let both = [&one[..], &two].concat();
+        for cut in 1..one.len() {
+            let (mut merge, mut out) = (Merge::new(Protocol::Spdy), Vec::new());
+            merge.pass(&both[..cut], &mut out);
+            assert!(!merge.is_between());
+            assert_eq!(merge.pass_frame(&both[cut..], &mut out), two);
+            assert!(merge.is_between() && out == one);
         }
     }
 

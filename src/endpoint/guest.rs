@@ -22,7 +22,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::Endpoint;
 use super::error::{ApiError, Body, text};
-use super::frames::Protocol;
+use super::frames::{Ending, Protocol};
 use super::splice;
 use crate::link::Links;
 
@@ -105,12 +105,14 @@ pub async fn stream(
     for (name, value) in answer.headers() {
         response.headers_mut().append(name, value.clone());
     }
-    let agreed = answer.headers().get(header::UPGRADE).and_then(|name| name.to_str().ok());
-    let protocol = agreed.and_then(Protocol::named);
+    let agreed = |name: &str| answer.headers().get(name).and_then(|agreed| agreed.to_str().ok());
+    let protocol = agreed(header::UPGRADE.as_str()).and_then(Protocol::named);
+    let ending = agreed("x-stream-protocol-version").map_or(Ending::Other, Ending::named);
+    let spoken = (protocol, ending);
     let closing = endpoint.streams.closing();
     endpoint.streams.spawn(async move {
         let connection = connection;
-        if let Err(error) = joined(protocol, client, guest, &closing).await {
+        if let Err(error) = joined(spoken, client, guest, &closing).await {
             tracing::debug!(error = %error, "a spliced stream ended");
         }
         drop(connection);
@@ -119,13 +121,13 @@ pub async fn stream(
 }
 
 async fn joined(
-    protocol: Option<Protocol>,
+    spoken: (Option<Protocol>, Ending),
     client: hyper::upgrade::OnUpgrade,
     guest: hyper::upgrade::OnUpgrade,
     closing: &CancellationToken,
 ) -> anyhow::Result<()> {
     let (client, guest) = tokio::time::timeout(DEADLINE, async { tokio::try_join!(client, guest) }).await??;
-    splice::exchange(protocol, TokioIo::new(client), TokioIo::new(guest), closing).await
+    splice::exchange(spoken, TokioIo::new(client), TokioIo::new(guest), closing).await
 }
 
 /// The pod of this name.

@@ -12,10 +12,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::frames::{Merge, Pings, Protocol, Sieve};
+use super::frames::{Ending, Merge, Pings, Protocol, Sieve};
 
 /// How long one side may go on after the other has ended.
 const LINGER: Duration = Duration::from_mins(5);
+/// How long a client that was told of the process's end may take to read that and to end, too.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Copy buffers of a spliced stream, each way: an SSH packet.
 const BUFFER: usize = 32 * 1024;
 /// When the guest has said nothing for so long, nothing is on its way, and a ping goes through: container runtimes end a
@@ -28,9 +30,9 @@ const ANSWERS: usize = 8;
 type Silence = watch::Receiver<Option<Instant>>;
 
 /// Passes bytes both ways until the guest has said everything, or the client has gone; or until it is `closing`, which the
-/// client is told.
+/// client is told behind the frame under way.
 pub async fn exchange(
-    protocol: Option<Protocol>,
+    (protocol, ending): (Option<Protocol>, Ending),
     client: impl AsyncRead + AsyncWrite,
     guest: impl AsyncRead + AsyncWrite,
     closing: &CancellationToken,
@@ -40,7 +42,7 @@ pub async fn exchange(
         let (from_guest, to_guest) = tokio::io::split(guest);
         let (answers, due) = mpsc::channel(ANSWERS);
         let (silent, silence) = watch::channel(None);
-        let mut down = pin!(down(protocol, from_guest, to_client, due, (&silent, closing)));
+        let mut down = pin!(down(protocol, from_guest, to_client, due, (&silent, ending, closing)));
         let up = pin!(up(protocol, &mut from_client, to_guest, &answers, &silence));
         tokio::select! {
             told = &mut down => told,
@@ -51,14 +53,11 @@ pub async fn exchange(
             }
         }
     };
-    if closing.is_cancelled() {
-        // It has been told why, and who ends the process waits.
-        return Ok(told?);
-    }
     // The client ends when it has read everything. Closed before, with a ping unread, its connection would be reset, and
-    // what it has not read yet would be lost.
-    if tokio::time::timeout(LINGER, tokio::io::copy(&mut from_client, &mut tokio::io::sink())).await.is_err()
-    {
+    // what it has not read yet would be lost. Who ends the process does not wait for long.
+    let patience = if closing.is_cancelled() { FAREWELL } else { LINGER };
+    let mut ignored = tokio::io::sink();
+    if tokio::time::timeout(patience, tokio::io::copy(&mut from_client, &mut ignored)).await.is_err() {
         tracing::debug!("a client does not end its stream");
     }
     Ok(told?)
@@ -109,7 +108,7 @@ async fn down(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     mut answers: mpsc::Receiver<Vec<u8>>,
-    (silent, closing): (&watch::Sender<Option<Instant>>, &CancellationToken),
+    (silent, ending, closing): (&watch::Sender<Option<Instant>>, Ending, &CancellationToken),
 ) -> std::io::Result<()> {
     let mut merge = protocol.map(Merge::new);
     let (mut buffer, mut out) = (vec![0; BUFFER], Vec::new());
@@ -117,14 +116,25 @@ async fn down(
     let ended = loop {
         out.clear();
         silent.send_replace(Some(heard));
+        // Behind a frame under way nothing would be read as what it is.
+        let is_between = merge.as_ref().is_none_or(Merge::is_between);
         tokio::select! {
             biased;
+            () = closing.cancelled(), if is_between => {
+                if let Some(merge) = &merge {
+                    send(&mut to, &merge.farewell(ending)).await?;
+                }
+                break Ok(());
+            }
             read = from.read(&mut buffer) => {
                 let count = match end_of(read) {
                     Ok(Some(count)) => count,
                     ended => break ended.map(drop),
                 };
                 match &mut merge {
+                    Some(merge) if closing.is_cancelled() => {
+                        merge.pass_frame(&buffer[..count], &mut out);
+                    }
                     Some(merge) => merge.pass(&buffer[..count], &mut out),
                     None => out.extend_from_slice(&buffer[..count]),
                 }
@@ -132,14 +142,6 @@ async fn down(
             }
             Some(answer) = answers.recv() => {
                 if let Some(merge) = &mut merge { merge.answer(&answer, &mut out) }
-            }
-            () = closing.cancelled() => {
-                // Behind the frame under way it would not be read as what it is.
-                if let (Some(protocol), Some(merge)) = (protocol, &mut merge) && merge.is_between() {
-                    out.extend(protocol.farewell());
-                    send(&mut to, &out).await?;
-                }
-                break Ok(());
             }
         }
         silent.send_replace(None);
@@ -193,7 +195,8 @@ mod tests {
         let (near, guest) = duplex(depth);
         let (reads, writes) = split(user);
         let spliced = tokio::spawn(async move {
-            exchange(Some(Protocol::Spdy), client, near, &CancellationToken::new()).await
+            let spoken = (Some(Protocol::Spdy), Ending::Status);
+            exchange(spoken, client, near, &CancellationToken::new()).await
         });
         (Ends { reads, writes, guest }, spliced)
     }
@@ -281,35 +284,68 @@ mod tests {
         };
         let closing = CancellationToken::new();
         let (ended, (), heard) =
-            tokio::join!(exchange(None, client, join(hears, deaf), &closing), talk, hear);
+            tokio::join!(exchange((None, Ending::Other), client, join(hears, deaf), &closing), talk, hear);
         ended.unwrap();
         assert_eq!(heard.len(), 100_000);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_is_told_when_the_process_ends_and_not_in_the_middle_of_a_frame() {
+    async fn a_client_is_told_when_the_process_ends_behind_the_frame_under_way() {
         for (protocol, frame) in [
-            (Protocol::Spdy, &[0, 0, 0, 1, 0, 0, 0, 2, 7, 7][..]),
+            (Protocol::Spdy, &[0, 0, 0, 3, 0, 0, 0, 2, 7, 7][..]),
             (Protocol::WebSocket, &[0x82, 2, 7, 7][..]),
         ] {
-            for said in [frame, &frame[..frame.len() - 1]] {
+            for said in 1..=frame.len() {
                 let (client, mut user) = duplex(1024);
                 let (near, mut guest) = duplex(1024);
                 let closing = CancellationToken::new();
                 let close = async {
-                    guest.write_all(said).await.unwrap();
-                    let mut heard = vec![0; said.len()];
+                    guest.write_all(&frame[..said]).await.unwrap();
+                    let mut heard = vec![0; said];
                     user.read_exact(&mut heard).await.unwrap();
                     closing.cancel();
+                    tokio::task::yield_now().await;
+                    // The rest of the frame, and one that nobody hears any more.
+                    let rest =
+                        if said == frame.len() { Vec::new() } else { [&frame[said..], frame].concat() };
+                    guest.write_all(&rest).await.unwrap();
                     user.read_to_end(&mut heard).await.unwrap();
+                    user.shutdown().await.unwrap();
                     heard
                 };
-                let (ended, heard) = tokio::join!(exchange(Some(protocol), client, near, &closing), close);
+                let spoken = (Some(protocol), Ending::Status);
+                let (ended, heard) = tokio::join!(exchange(spoken, client, near, &closing), close);
                 ended.unwrap();
-                let farewell = if said == frame { protocol.farewell() } else { Vec::new() };
-                assert_eq!(heard, [said, &farewell].concat(), "{protocol:?}");
+                let farewell = Merge::new(protocol).farewell(Ending::Status);
+                assert_eq!(heard, [frame, &farewell].concat(), "{protocol:?} {said}");
             }
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_guest_that_talks_without_a_pause_does_not_keep_the_process_from_its_end() {
+        let (client, mut user) = duplex(1024);
+        let (near, mut guest) = duplex(1024);
+        let frame = [0, 0, 0, 3, 0, 0, 0, 3, 7, 7, 7];
+        let talks = tokio::spawn(async move { while guest.write_all(&frame).await.is_ok() {} });
+        let closing = CancellationToken::new();
+        let hears = async {
+            let mut heard = vec![0; 100_000];
+            user.read_exact(&mut heard).await.unwrap();
+            closing.cancel();
+            user.read_to_end(&mut heard).await.unwrap();
+            // It does not end by itself.
+            (heard, user)
+        };
+        let spoken = (Some(Protocol::Spdy), Ending::Status);
+        let began = Instant::now();
+        let (ended, (heard, _user)) = tokio::join!(exchange(spoken, client, near, &closing), hears);
+        ended.unwrap();
+        assert!(began.elapsed() <= FAREWELL);
+        let farewell = Merge::new(Protocol::Spdy).farewell(Ending::Status);
+        let said = heard.strip_suffix(&farewell[..]).expect("the farewell comes last");
+        assert!(said.chunks(frame.len()).all(|chunk| chunk == frame), "and behind a whole frame");
+        talks.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

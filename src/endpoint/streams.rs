@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
+use http::Response;
+use http_body_util::BodyExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// All spliced streams, which outlive the requests that upgraded them. Clones share them.
+use super::error::Body;
+
+/// All spliced streams, which outlive the requests that upgraded them, and all answers with a container's log. Clones share
+/// them.
 #[derive(Clone, Debug, Default)]
 pub struct Streams {
     tracker: TaskTracker,
@@ -38,6 +43,19 @@ impl Streams {
     #[must_use]
     pub fn closing(&self) -> CancellationToken {
         self.closing.clone()
+    }
+
+    /// Counts an answer among them until its body has ended. One that never ends by itself has to look at
+    /// [`Streams::closing`].
+    pub(super) fn hold(&self, answer: Response<Body>) -> Response<Body> {
+        let held = self.tracker.token();
+        answer.map(|body| {
+            let body = body.map_frame(move |frame| {
+                let _held = &held;
+                frame
+            });
+            body.boxed_unsync()
+        })
     }
 
     pub(super) fn spawn(&self, stream: impl Future<Output = ()> + Send + 'static) {

@@ -30,16 +30,16 @@ const STORM: Duration = Duration::from_secs(400);
 const DRAIN: Duration = Duration::from_secs(90);
 
 /// Messages by stream, of the pod with this UID.
-fn streams(ns: &Namespace<'_>, pod: &str, uid: &str) -> Result<BTreeMap<String, Vec<String>>> {
+pub(crate) fn streams(ns: &Namespace<'_>, pod: &str, uid: &str) -> Result<BTreeMap<String, Vec<String>>> {
     read_logs(&format!("{}/{pod}/{uid}/", ns.name))
 }
 
-fn uid(pod: &Value) -> Result<String> {
+pub(crate) fn uid(pod: &Value) -> Result<String> {
     Ok(pod["metadata"]["uid"].as_str().context("uid")?.to_owned())
 }
 
 /// Waits until the stream of a container's run has its last event; answers all of them.
-fn whole(ns: &Namespace<'_>, pod: &str, uid: &str, run: &str) -> Result<Vec<String>> {
+pub(crate) fn whole(ns: &Namespace<'_>, pod: &str, uid: &str, run: &str) -> Result<Vec<String>> {
     eventually("the whole log to be archived", DRAIN, || {
         let all = streams(ns, pod, uid)?;
         let stream = all.iter().find(|(name, _)| name.ends_with(run)).map(|(_, messages)| messages.clone());

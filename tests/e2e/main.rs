@@ -29,6 +29,8 @@ mod failures;
 mod capacity;
 // Crashes and restarts of what all pods share.
 mod robustness;
+// An orderly end, and what it leaves.
+mod shutdown;
 // Two replicas, and what happens when the one that acts does not.
 mod leader;
 // The endpoint's certificate, signed by the cluster, before an API server that verifies it.
@@ -124,6 +126,7 @@ fn alone() -> Vec<Test> {
         capacity::ALONE,
         logs::ALONE,
         robustness::TESTS,
+        shutdown::TESTS,
         leader::TESTS,
         certificate::TESTS,
         record::TESTS,

@@ -2,6 +2,8 @@
 
 // Streams whose process has ended before its output arrived.
 mod ended;
+// What users hear last when the process ends.
+mod farewell;
 // Clients that take all they can get: connections, headers, bodies, time.
 mod floods;
 // Logs from the machine, from the archive, and from both.
@@ -29,7 +31,7 @@ use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
 use orca::endpoint::authn::Authenticator;
 use orca::endpoint::authz::Authorizer;
-use orca::endpoint::{Endpoint, server, tls};
+use orca::endpoint::{Endpoint, Streams, server, tls};
 use orca::informer::PodInformer;
 use orca::link::{LinkStatus, Links, Machine};
 use orca::logs::answer::Archive;
@@ -250,6 +252,7 @@ struct World {
     address: SocketAddr,
     cluster: Authority,
     pods: Arc<PodInformer>,
+    streams: Streams,
     _tasks: JoinSet<()>,
 }
 
@@ -297,6 +300,7 @@ async fn start_on(links: Arc<dyn Links>, archive: Option<Arc<dyn Store>>) -> Wor
     let stats = Arc::new(Stats::new("orca".to_owned(), Arc::new(())));
     let metrics = stats::Metrics::default();
     let collector = Collector { stats: stats.clone(), links: links.clone(), metrics };
+    let streams = Streams::default();
     let endpoint = Endpoint {
         pods: pods.clone(),
         metrics: orca::endpoint::Metrics::default(),
@@ -306,7 +310,7 @@ async fn start_on(links: Arc<dyn Links>, archive: Option<Arc<dyn Store>>) -> Wor
         authorizer: Authorizer::new(client, "orca".to_owned()),
         stats,
         telemetry: Telemetry::new(|_| {}),
-        streams: orca::endpoint::Streams::default(),
+        streams: streams.clone(),
     };
     let listener = server::bind(SocketAddr::from((HOST, 0))).await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -316,7 +320,7 @@ async fn start_on(links: Arc<dyn Links>, archive: Option<Arc<dyn Store>>) -> Wor
         let _keep = _keep;
         server::serve(Arc::new(endpoint), listener, tls).await;
     });
-    World { address, cluster, pods, _tasks: tasks }
+    World { address, cluster, pods, streams, _tasks: tasks }
 }
 
 impl World {

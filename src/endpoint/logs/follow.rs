@@ -2,7 +2,8 @@
 //!
 //! The kubelet is asked for times in any case, since only with these can the place be found again in another source
 //! ([`Splice`]); who did not ask for them does not see them. How many bytes are wanted is counted here.
-//! Nothing is read before the client takes it.
+//! Nothing is read before the client takes it. When the process ends, a last line says so: an answer that merely broke off
+//! would look whole, since the API server passes on what came of it as if that were all.
 
 mod change;
 mod source;
@@ -14,10 +15,13 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::{Asked, Live, archived};
+use crate::clock;
 use crate::endpoint::Endpoint;
 use crate::endpoint::error::{ApiError, Body, BodyError};
+use crate::endpoint::frames::FAREWELL;
 use crate::endpoint::guest::{self, Answer};
 use crate::informer::PodInformer;
 use crate::link::Links;
@@ -45,6 +49,10 @@ pub(super) struct Follow {
     /// When something last came.
     heard: Instant,
     pause: Duration,
+    /// When nothing more is to be waited for.
+    closing: CancellationToken,
+    /// Whether what was sent ends in the middle of a line.
+    is_inside: bool,
 }
 
 /// Which source the answer began with.
@@ -124,6 +132,8 @@ impl Follow {
             machine: Machines::Asked(None),
             heard: Instant::now(),
             pause: PAUSES.0,
+            closing: endpoint.streams.closing(),
+            is_inside: false,
         }
     }
 
@@ -131,12 +141,31 @@ impl Follow {
     async fn next(mut self) -> Result<(Bytes, Self), BodyError> {
         loop {
             let is_over = matches!(self.source, Source::Ended) || self.splice.flow() == Flow::Done;
-            let bytes = self.splice.take();
+            let mut bytes = self.splice.take();
             if is_over || !bytes.is_empty() {
+                self.is_inside = bytes.last().map_or(self.is_inside, |last| *last != b'\n');
                 return Ok((bytes.into(), self));
             }
-            self.step().await?;
+            let closing = self.closing.clone();
+            tokio::select! {
+                biased;
+                () = closing.cancelled() => {}
+                stepped = self.step() => {
+                    stepped?;
+                    continue;
+                }
+            }
+            self.source = Source::Ended;
+            bytes.extend(self.farewell().into_bytes());
+            return Ok((bytes.into(), self));
         }
+    }
+
+    /// A line of its own, as those before it are.
+    fn farewell(&self) -> String {
+        let line = if self.is_inside { "\n" } else { "" };
+        let at = if self.asked.options.timestamps { format!("{} ", clock::now()) } else { String::new() };
+        format!("{line}{at}{FAREWELL}\n")
     }
 
     async fn step(&mut self) -> Result<(), BodyError> {

@@ -1,4 +1,7 @@
 //! One run's log on its way from the machine into its stream.
+//!
+//! Whoever follows it may stop in the middle of anything that is waited for here: what was read and numbered stays in hand,
+//! in its order.
 
 use std::collections::VecDeque;
 use std::io;
@@ -43,7 +46,11 @@ struct State {
     tracker: Tracker,
     reader: Reader,
     numbering: Numbering,
+    /// Numbered, and not packed yet.
+    waiting: VecDeque<Record>,
     packer: Packer,
+    /// Its end is among what is in hand.
+    is_ending: bool,
     /// What the archive has already of what is read again.
     resume: Option<Resume>,
     /// The time of the last record.
@@ -68,7 +75,9 @@ impl Log {
                         Some(resume) => resume.numbering(),
                         None => Numbering::from(next, last),
                     },
+                    waiting: VecDeque::new(),
                     packer: Packer::new(millisecond, shared.retention),
+                    is_ending: false,
                     resume,
                     last,
                     idle: None,
@@ -87,8 +96,8 @@ impl Log {
 
     /// Whether there is something that is not archived, but for what the machine still has.
     pub(super) fn is_pending(&self) -> bool {
-        let packed = self.state.as_ref().is_some_and(|state| state.packer.due().is_some());
-        packed || !self.outbox.is_idle()
+        let in_hand = |state: &State| state.packer.due().is_some() || !state.waiting.is_empty();
+        self.state.as_ref().is_some_and(in_hand) || !self.outbox.is_idle()
     }
 
     /// Whether nothing has come for long enough that nothing is on its way from a container that has ended.
@@ -161,6 +170,7 @@ impl Log {
 
     /// Sends what is in hand, and waits until it is archived.
     pub(super) async fn put(&mut self) {
+        self.pack().await;
         if let Some(batch) = self.state.as_mut().and_then(|state| state.packer.take()) {
             self.outbox.send(batch).await;
         }
@@ -191,7 +201,7 @@ impl Log {
 
     /// Writes that lines are missing.
     pub(super) async fn cut(&mut self, cut: Cut) {
-        let Some(state) = &mut self.state else { return };
+        let Some(state) = self.state.as_mut().filter(|state| !state.is_ending) else { return };
         state.numbering.at_least(state.resume.as_ref().map_or(0, Resume::next));
         let record = state.numbering.cut(cut, state.last);
         self.shared.metrics.cuts.inc();
@@ -201,21 +211,34 @@ impl Log {
     /// Writes the end, and waits until all is archived.
     pub(super) async fn end(&mut self, eof: Eof) {
         let Some(state) = &mut self.state else { return };
-        let State { reader, numbering, tracker, .. } = state;
-        let mut records = Vec::new();
-        reader.finish(|piece| records.push(numbering.piece(&piece, tracker.file())));
-        numbering.at_least(state.resume.as_ref().map_or(0, Resume::next));
-        let at = eof.finished_at.map_or(state.last, |at| Stamp::utc(at.max(state.last.at)));
-        records.push(numbering.eof(eof, at));
-        self.push(records).await;
+        if !state.is_ending {
+            state.is_ending = true;
+            let State { reader, numbering, tracker, .. } = state;
+            let mut records = Vec::new();
+            reader.finish(|piece| records.push(numbering.piece(&piece, tracker.file())));
+            numbering.at_least(state.resume.as_ref().map_or(0, Resume::next));
+            let last = records.last().map_or(state.last, |record| record.stamp);
+            let at = eof.finished_at.map_or(last, |at| Stamp::utc(at.max(last.at)));
+            records.push(numbering.eof(eof, at));
+            self.push(records).await;
+        }
         self.put().await;
         self.state = None;
     }
 
     async fn push(&mut self, records: Vec<Record>) {
         let Some(state) = &mut self.state else { return };
-        for record in records {
+        if let Some(record) = records.last() {
             state.last = record.stamp;
+        }
+        state.waiting.extend(records);
+        self.pack().await;
+    }
+
+    /// Packs what waits for it, and sends what is full.
+    async fn pack(&mut self) {
+        let Some(state) = &mut self.state else { return };
+        while let Some(record) = state.waiting.pop_front() {
             if state.resume.as_ref().is_some_and(|resume| !resume.is_new(record.seq)) {
                 continue;
             }

@@ -1,5 +1,8 @@
 //! The way of one stream's batches into the store: one at a time, in order, for as long as it takes.
+//!
+//! Whoever stops waiting here loses nothing: what was handed over stays, and goes on with the next call.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,22 +25,34 @@ pub(super) struct Outbox {
     shared: Arc<Shared>,
     stream: String,
     under_way: Option<AbortOnDropHandle<()>>,
+    /// Behind it. More than one only where somebody stopped waiting.
+    waiting: VecDeque<Batch>,
 }
 
 impl Outbox {
     pub(super) fn new(shared: Arc<Shared>, stream: String) -> Self {
-        Self { shared, stream, under_way: None }
+        Self { shared, stream, under_way: None, waiting: VecDeque::new() }
     }
 
-    /// Sends a batch once the one before has arrived.
+    /// Takes a batch, and waits until it is under way: once those before it have arrived.
     pub(super) async fn send(&mut self, batch: Batch) {
-        self.settle().await;
-        let delivery = deliver(Arc::clone(&self.shared), self.stream.clone(), batch);
-        self.under_way = Some(AbortOnDropHandle::new(tokio::spawn(delivery)));
+        self.waiting.push_back(batch);
+        while !self.waiting.is_empty() {
+            self.arrive().await;
+            self.start();
+        }
     }
 
     /// Waits until all has arrived.
     pub(super) async fn settle(&mut self) {
+        self.arrive().await;
+        while self.start() {
+            self.arrive().await;
+        }
+    }
+
+    /// Waits until what is under way has arrived.
+    async fn arrive(&mut self) {
         if let Some(under_way) = &mut self.under_way {
             if let Err(error) = under_way.await {
                 tracing::error!(stream = self.stream, %error, "a call of PutLogEvents was abandoned");
@@ -46,9 +61,17 @@ impl Outbox {
         }
     }
 
+    /// Starts the next, if there is one.
+    fn start(&mut self) -> bool {
+        let Some(batch) = self.waiting.pop_front() else { return false };
+        let delivery = deliver(Arc::clone(&self.shared), self.stream.clone(), batch);
+        self.under_way = Some(AbortOnDropHandle::new(tokio::spawn(delivery)));
+        true
+    }
+
     /// Whether all has arrived.
     pub(super) fn is_idle(&self) -> bool {
-        self.under_way.as_ref().is_none_or(AbortOnDropHandle::is_finished)
+        self.waiting.is_empty() && self.under_way.as_ref().is_none_or(AbortOnDropHandle::is_finished)
     }
 }
 

@@ -264,3 +264,51 @@ async fn what_a_machine_said_last_is_a_log_of_its_own() {
     let text = String::from_utf8(answer(&records, &options, crate::clock::now())).unwrap();
     assert_eq!(text, "boots\r\nkernel panic\n");
 }
+
+/// A world that reads a log faster than it can be archived: lines are in hand, behind a call that goes on failing.
+async fn behind_a_slow_archive() -> World {
+    let world = World::new();
+    world.machine.write(0, 0, 0..1);
+    world.until(|records| records.len() == 1).await;
+    let before = world.store.calls("put");
+    world.store.fail(vec![StoreError::Unreachable("no network".to_owned()); 4]);
+    // More than two calls can carry.
+    world.machine.write(0, 0, 1..25_000);
+    while world.store.calls("put") < before + 2 {
+        sleep(Duration::from_millis(10)).await;
+    }
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_in_hand_at_an_orderly_end_is_put_in_its_order_and_the_next_start_reads_on() {
+    let mut world = behind_a_slow_archive().await;
+    assert_eq!(world.archiver().close(Duration::from_secs(100)).await, 0);
+    let put = world.records(STREAM).len();
+    assert!(put > 10_000, "{put}");
+    world.restart();
+    world.ends(0);
+    world.until_drained().await;
+    assert_eq!(world.text(), numbered(0..25_000));
+    assert_eq!(world.store.messages(STREAM).len(), 25_001, "once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_in_hand_when_its_machine_is_lost_comes_before_the_word_that_the_rest_is_missing() {
+    let world = behind_a_slow_archive().await;
+    world.machine.set_gone();
+    world.until(has_ended).await;
+    let text = world.text();
+    let (lines, missing) = text.split_once("[orca: part of this log is missing here").unwrap();
+    assert!(missing.starts_with(": the machine was lost"), "{missing}");
+    let count = u32::try_from(lines.lines().count()).unwrap();
+    assert!(count > 10_000, "{count}");
+    assert_eq!(lines, numbered(0..count));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_put_by_the_deadline_is_told() {
+    let world = behind_a_slow_archive().await;
+    world.store.fail(vec![StoreError::Unreachable("no network".to_owned()); 100]);
+    assert_eq!(world.archiver().close(Duration::from_secs(5)).await, 1);
+}

@@ -212,20 +212,20 @@ async fn file(store: &MemoryStore, restart: u32, records: &[Record]) {
     }
 }
 
-struct Logs {
-    world: World,
+pub(super) struct Logs {
+    pub(super) world: World,
     machine: Arc<Kubelet>,
     store: Arc<MemoryStore>,
 }
 
 impl Logs {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let (machine, store) = (Arc::new(Kubelet::default()), Arc::new(MemoryStore::new()));
         let world = start_with(machine.clone(), Some(store.clone())).await;
         Self { world, machine, store }
     }
 
-    async fn get(&self, query: &str) -> Response<Incoming> {
+    pub(super) async fn get(&self, query: &str) -> Response<Incoming> {
         let path = format!("/containerLogs/ns/logged/c?{query}");
         self.world.send(Some("system:apiserver"), Request::get(path)).await
     }
@@ -233,6 +233,17 @@ impl Logs {
     async fn text(&self, query: &str) -> (StatusCode, String) {
         let response = self.get(query).await;
         (response.status(), text(response).await)
+    }
+
+    /// The container has said a few lines, and this behind them.
+    pub(super) fn says(&self, last: &'static str) {
+        let mut records = lines(4);
+        if !last.is_empty() {
+            let record = records.last().unwrap().clone();
+            let body = Body::Line { text: last.into(), end: End::Partial };
+            records.push(Record { seq: record.seq + 1, body, ..record });
+        }
+        self.machine.change(|machine| machine.records = records);
     }
 
     fn is_now(&self, status: Value) {
@@ -248,7 +259,7 @@ impl Logs {
 }
 
 /// The next bytes of an answer, as text.
-async fn more(response: &mut Response<Incoming>) -> Option<String> {
+pub(super) async fn more(response: &mut Response<Incoming>) -> Option<String> {
     let frame = tokio::time::timeout(Duration::from_secs(20), response.body_mut().frame()).await.unwrap()?;
     Some(String::from_utf8(frame.unwrap().into_data().unwrap().to_vec()).unwrap())
 }
