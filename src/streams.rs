@@ -38,6 +38,8 @@ mod roles;
 pub mod spdy;
 pub mod ssh;
 mod status;
+#[cfg(test)]
+mod testing;
 pub mod wire;
 pub mod ws;
 

@@ -65,17 +65,13 @@ impl Asked {
     ///
     /// # Errors
     /// When it names something else than ports.
-    pub fn forward(
-        pod: impl Into<String>,
-        uid: impl Into<String>,
-        query: &str,
-    ) -> Result<Self, Refused> {
+    pub fn forward(pod: impl Into<String>, uid: impl Into<String>, query: &str) -> Result<Self, Refused> {
         let mut ports = Vec::new();
         for (_, list) in pairs(query)?.iter().filter(|(key, _)| key == "port") {
             for port in list.split(',') {
-                let port = port
-                    .parse()
-                    .map_err(|_| Refused::Query(format!("unable to parse {list:?} as a port: expected 1 to 65535")))?;
+                let port = port.parse().map_err(|_| {
+                    Refused::Query(format!("unable to parse {list:?} as a port: expected 1 to 65535"))
+                })?;
                 ports.push(port);
             }
         }
@@ -109,7 +105,8 @@ fn pairs(query: &str) -> Result<Vec<(String, String)>, Refused> {
     pairs
         .map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let wrong = || Refused::Query(format!("the query has `{pair}`, which is not UTF-8 in percent encoding"));
+            let wrong =
+                || Refused::Query(format!("the query has `{pair}`, which is not UTF-8 in percent encoding"));
             Ok((decode(key).ok_or_else(wrong)?, decode(value).ok_or_else(wrong)?))
         })
         .collect()
@@ -148,16 +145,21 @@ mod tests {
 
     #[test]
     fn a_command_is_read_to_the_letter() {
-        let query = "command=sh&command=-c&command=echo+%22a%20b%22%3B%0A%26+%C3%A9+%2B&command=&output=1&error=1";
+        let query =
+            "command=sh&command=-c&command=echo+%22a%20b%22%3B%0A%26+%C3%A9+%2B&command=&output=1&error=1";
         let command = ["sh", "-c", "echo \"a b\";\n& \u{e9} +", ""].map(str::to_owned).to_vec();
         assert_eq!(Asked::exec(query), Ok(Asked::Exec { command, wanted: wanted("oe") }));
     }
 
     #[test]
     fn what_cannot_be_run_is_told() {
-        for query in
-            ["output=1", "command=&output=1", "command=a&command=%00&output=1", "command=%ff&output=1", "command=%4&output=1"]
-        {
+        for query in [
+            "output=1",
+            "command=&output=1",
+            "command=a&command=%00&output=1",
+            "command=%ff&output=1",
+            "command=%4&output=1",
+        ] {
             assert!(matches!(Asked::exec(query), Err(Refused::Query(_))), "{query}");
         }
         for query in ["command=a", "command=a&output=0", "command=a&error=1&tty=1"] {
@@ -177,13 +179,13 @@ mod tests {
 
     #[test]
     fn ports_are_ports() {
-        let ports = |query| match Asked::forward("ns/p", "u", query) {
-            Ok(Asked::Forward { ports, .. }) => ports.into_iter().map(NonZeroU16::get).collect(),
+        let ports = |query: &str| match Asked::forward("ns/p", "u", query) {
+            Ok(Asked::Forward { ports, .. }) => ports.into_iter().map(NonZeroU16::get).collect::<Vec<u16>>(),
             Ok(other) => panic!("{other:?}"),
             Err(Refused::Query(_)) => vec![0],
             Err(other) => panic!("{other:?}"),
         };
-        assert_eq!(ports(""), []);
+        assert!(ports("").is_empty());
         assert_eq!(ports("port=80&port=443,8080&timeout=3"), [80, 443, 8080]);
         for query in ["port=", "port=0", "port=65536", "port=http", "port=80,"] {
             assert_eq!(ports(query), [0], "{query}");

@@ -52,8 +52,7 @@ pub(super) async fn serve(
     until: impl Future<Output = Ending>,
 ) {
     let mut until = std::pin::pin!(until);
-    let mut roles =
-        if channels { Roles::fixed(wanted) } else { Roles::promised(wanted, spoken.has_sizes) };
+    let mut roles = if channels { Roles::fixed(wanted) } else { Roles::promised(wanted, spoken.has_sizes) };
     let done = match gather(connection, &mut roles, until.as_mut()).await {
         Ok(()) => {
             prepare(connection, &roles, channels);
@@ -163,10 +162,7 @@ async fn run(
 }
 
 /// Tells sizes on as they come.
-async fn follow(
-    resize: Option<StreamReader>,
-    told: watch::Sender<Option<TerminalSize>>,
-) -> Infallible {
+async fn follow(resize: Option<StreamReader>, told: watch::Sender<Option<TerminalSize>>) -> Infallible {
     let Some(mut resize) = resize else { return pending().await };
     let (mut sizes, mut buffer) = (Sizes::default(), [0; 1024]);
     while let Ok(count @ 1..) = resize.read(&mut buffer).await {

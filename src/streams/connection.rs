@@ -1,32 +1,27 @@
 //! A connection's streams as things that can be read and written, and the loop that moves their bytes.
 
+mod clocks;
+mod ends;
+
 use std::collections::HashMap;
 use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::mux::{Mux, Opened, Read, Written};
+use self::clocks::{Alarm, Clocks, HURRY, LINGER, Progress};
+pub(super) use self::ends::{StreamReader, StreamWriter};
+use super::mux::{Mux, Opened, Written};
 use super::spdy::frame::Reset;
 use super::wire::WireError;
 use super::ws::Close;
 
 /// Bytes of one read.
 const BUFFER: usize = 32 * 1024;
-/// For how long nothing may pass; a kubelet's `streamingConnectionIdleTimeout`. Pings count.
-const IDLE: Duration = Duration::from_hours(4);
-/// How long a client may take to end, and to take any of what is left for it. Go clients throw away what they have not
-/// read yet when they see our end of the connection, so it is theirs to end it.
-const LINGER: Duration = Duration::from_mins(5);
-/// The same, when this process ends.
-const HURRY: Duration = Duration::from_secs(1);
-/// While a client is not listened to, its end is not noticed: what is sent to one that has gone is answered so.
-const ALIVE: Duration = Duration::from_secs(30);
 
 /// Why a connection ended early.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +40,7 @@ pub(super) enum Presence {
     Here,
     /// It begins nothing new.
     Leaving,
-    /// Nothing passed for [`IDLE`].
+    /// Nothing passed for hours.
     Idle,
     Gone,
 }
@@ -165,11 +160,11 @@ impl Connection {
     }
 
     pub(super) fn reader(&self, id: u32) -> StreamReader {
-        StreamReader { connection: self.clone(), id, at_reset: AtReset::Fails, ends: false }
+        StreamReader::new(self.clone(), id)
     }
 
     pub(super) fn writer(&self, id: u32) -> StreamWriter {
-        StreamWriter { connection: self.clone(), id }
+        StreamWriter::new(self.clone(), id)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -206,16 +201,20 @@ impl Connection {
                 tracing::debug!("a client that is not understood does not listen either");
             }
         }
-        let mut state = self.lock();
-        state.is_over = true;
-        let State { readers, writers, .. } = &mut *state;
-        readers.drain().chain(writers.drain()).for_each(|(_, waker)| waker.wake());
-        drop(state);
+        self.stop();
         self.advance(Presence::Gone);
         if !matches!(timeout(HURRY, to.shutdown()).await, Ok(Ok(()))) {
             tracing::debug!("a client does not hear the end of its connection");
         }
         moved
+    }
+
+    /// Nobody waits for anything any more.
+    fn stop(&self) {
+        let mut state = self.lock();
+        state.is_over = true;
+        let State { readers, writers, .. } = &mut *state;
+        readers.drain().chain(writers.drain()).for_each(|(_, waker)| waker.wake());
     }
 
     async fn exchange(
@@ -317,66 +316,6 @@ impl Connection {
     }
 }
 
-/// How far a connection is.
-#[derive(Clone, Copy, Debug)]
-struct Progress {
-    /// The client is listened to.
-    is_ready: bool,
-    /// Nothing more will be written.
-    is_ending: bool,
-    /// And everything has gone.
-    is_said: bool,
-    /// And the client has said its last.
-    is_closed: bool,
-    patience: Duration,
-}
-
-/// When what happened last.
-#[derive(Clone, Copy, Debug)]
-struct Clocks {
-    /// Bytes passed, either way.
-    passed: Instant,
-    /// The client took some.
-    taken: Instant,
-    /// We asked whether it is there.
-    asked: Instant,
-    /// Nothing more is written.
-    ending: Option<Instant>,
-    /// Everything was said.
-    said: Option<Instant>,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Alarm {
-    Idle,
-    Alive,
-    Linger,
-}
-
-impl Clocks {
-    fn new(now: Instant) -> Self {
-        Self { passed: now, taken: now, asked: now, ending: None, said: None }
-    }
-
-    fn see(&mut self, now: Progress) {
-        if now.is_ending {
-            self.ending.get_or_insert_with(Instant::now);
-        }
-        if now.is_said {
-            self.said.get_or_insert_with(Instant::now);
-        }
-    }
-
-    fn next(&self, now: Progress) -> (Alarm, Instant) {
-        if let Some(ending) = self.ending {
-            return (Alarm::Linger, self.said.unwrap_or(self.taken.max(ending)) + now.patience);
-        }
-        let idle = self.passed + IDLE;
-        let alive = self.asked + ALIVE;
-        if now.is_ready || idle < alive { (Alarm::Idle, idle) } else { (Alarm::Alive, alive) }
-    }
-}
-
 impl State {
     /// Wakes whoever waits for streams in which something happened.
     fn wake(&mut self) {
@@ -386,114 +325,3 @@ impl State {
         }
     }
 }
-
-/// What a reader makes of a stream that the client resets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum AtReset {
-    Ends,
-    Fails,
-}
-
-/// What a client sends in one stream. Once it is dropped, what comes is thrown away.
-#[derive(Debug)]
-pub struct StreamReader {
-    connection: Connection,
-    id: u32,
-    at_reset: AtReset,
-    /// Our side of the stream ends with it.
-    ends: bool,
-}
-
-impl StreamReader {
-    /// To it a reset is an end like any other. When it is dropped the client is told that nobody reads any more.
-    #[must_use]
-    pub(super) fn as_input(mut self) -> Self {
-        (self.at_reset, self.ends) = (AtReset::Ends, true);
-        self
-    }
-}
-
-impl Drop for StreamReader {
-    fn drop(&mut self) {
-        let (id, ends) = (self.id, self.ends);
-        self.connection.lock().readers.remove(&id);
-        self.connection.change(|mux| {
-            mux.abandon(id);
-            if ends {
-                mux.end(id);
-            }
-        });
-    }
-}
-
-impl AsyncRead for StreamReader {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if buf.remaining() == 0 {
-            return Poll::Ready(Ok(()));
-        }
-        let mut state = self.connection.lock();
-        match state.mux.read(self.id, buf.initialize_unfilled()) {
-            Read::Bytes(count) => {
-                drop(state);
-                buf.advance(count);
-                // There may be room for more now.
-                self.connection.shared.stirred.notify_one();
-                Poll::Ready(Ok(()))
-            }
-            Read::Ended => Poll::Ready(Ok(())),
-            Read::Reset if self.at_reset == AtReset::Ends && !state.is_over => Poll::Ready(Ok(())),
-            Read::Reset => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
-            Read::Nothing if state.is_over => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
-            Read::Nothing => {
-                state.readers.insert(self.id, cx.waker().clone());
-                Poll::Pending
-            }
-        }
-    }
-}
-
-/// What is sent to a client in one stream. Flushing does not wait until it has gone.
-#[derive(Debug)]
-pub struct StreamWriter {
-    connection: Connection,
-    id: u32,
-}
-
-impl Drop for StreamWriter {
-    fn drop(&mut self) {
-        self.connection.lock().writers.remove(&self.id);
-    }
-}
-
-impl AsyncWrite for StreamWriter {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let mut state = self.connection.lock();
-        if state.is_over {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        match state.mux.write(self.id, buf) {
-            Written::Bytes(count) => {
-                drop(state);
-                self.connection.shared.stirred.notify_one();
-                Poll::Ready(Ok(count))
-            }
-            Written::Closed => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-            Written::Full => {
-                state.writers.insert(self.id, cx.waker().clone());
-                Poll::Pending
-            }
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.connection.change(|mux| mux.end(self.id));
-        Poll::Ready(Ok(()))
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -21,6 +21,8 @@ use crate::tunnel::ByteStream;
 const BUFFER: usize = 16 * 1024;
 /// How long a client may go on after the port has ended: most neither end nor reset their side then.
 const LINGER: Duration = Duration::from_mins(5);
+/// The same for channels, which clients cannot end one by one.
+const LINGER_OF_CHANNEL: Duration = Duration::from_secs(1);
 
 /// Whose ports they are, for messages.
 #[derive(Clone, Copy, Debug)]
@@ -42,16 +44,27 @@ pub(super) async fn serve(
     let (began, mut pairs) = (Instant::now(), Pairs::default());
     let mut carried: FuturesUnordered<BoxFuture<'_, u32>> = FuturesUnordered::new();
     let mut under_way = BTreeSet::new();
+    let linger = if ports.is_some() { LINGER_OF_CHANNEL } else { LINGER };
     for (pair, greeting) in ports.into_iter().flat_map(channels) {
         connection.say(pair.data, &greeting);
         connection.say(pair.error, &greeting);
         under_way.insert(pair.data);
-        carried.push(Box::pin(carry(connection, pod, pair, backend)));
+        carried.push(Box::pin(carry(connection, pod, pair, linger, backend)));
     }
     let (mut next, mut close) = (Presence::Leaving, Close::Done);
     loop {
         let late = pairs.deadline().map(|until| began + until);
         tokio::select! {
+            // Streams that came before the client took leave are served.
+            biased;
+            ending = until.as_mut() => {
+                close = Close::Away;
+                match ending {
+                    Ending::Everywhere => connection.hurry(),
+                    Ending::Here(why) => tracing::debug!(pod.name = pod.name, why, "a port-forward is ended"),
+                }
+                break;
+            }
             opened = connection.opened() => {
                 match pairs.take(opened.id, &opened.headers, began.elapsed()) {
                     Step::Refuse => connection.refuse(opened.id),
@@ -59,7 +72,7 @@ pub(super) async fn serve(
                     Step::Ready(pair) => {
                         connection.accept(opened.id);
                         under_way.insert(pair.data);
-                        carried.push(Box::pin(carry(connection, pod, pair, backend)));
+                        carried.push(Box::pin(carry(connection, pod, pair, linger, backend)));
                     }
                 }
             }
@@ -87,14 +100,6 @@ pub(super) async fn serve(
                 // What has begun goes on.
                 next = Presence::Idle;
             }
-            ending = until.as_mut() => {
-                close = Close::Away;
-                match ending {
-                    Ending::Everywhere => connection.hurry(),
-                    Ending::Here(why) => tracing::debug!(pod.name = pod.name, why, "a port-forward is ended"),
-                }
-                break;
-            }
         }
     }
     drop(carried);
@@ -106,16 +111,23 @@ pub(super) async fn serve(
 /// The pairs of those ports, in a fixed place each, and what is said first in both: the port, lower byte first.
 fn channels(ports: &[NonZeroU16]) -> impl Iterator<Item = (Pair, [u8; 2])> {
     let data = (0..).step_by(2);
-    data.zip(ports).map(|(data, port)| (Pair { port: *port, data, error: data + 1 }, port.get().to_le_bytes()))
+    data.zip(ports)
+        .map(|(data, port)| (Pair { port: *port, data, error: data + 1 }, port.get().to_le_bytes()))
 }
 
 /// Carries one connection to its end; which one it was.
-async fn carry(connection: &Connection, pod: Pod<'_>, pair: Pair, backend: &dyn Backend) -> u32 {
+async fn carry(
+    connection: &Connection,
+    pod: Pod<'_>,
+    pair: Pair,
+    linger: Duration,
+    backend: &dyn Backend,
+) -> u32 {
     connection.abandon(pair.error);
     match backend.forward(pair.port).await {
         Ok(stream) => {
             let (reader, writer) = (connection.reader(pair.data), connection.writer(pair.data));
-            if exchange(reader, writer, stream).await == End::Broken {
+            if exchange(reader, writer, stream, linger).await == End::Broken {
                 // Without a word: kubectl ends all its connections when it reads one.
                 connection.cancel(pair.data);
             }
@@ -148,6 +160,7 @@ async fn exchange(
     from_client: impl AsyncRead + Unpin,
     to_client: impl AsyncWrite + Unpin,
     port: ByteStream,
+    linger: Duration,
 ) -> End {
     let (from_port, to_port) = tokio::io::split(port);
     let mut up = std::pin::pin!(up(from_client, to_port));
@@ -159,10 +172,13 @@ async fn exchange(
             End::Whole | End::Broken => down.await,
         },
         end = &mut down => match end {
-            End::Whole => match timeout(LINGER, up).await {
-                Ok(End::Broken) | Err(_) => End::Broken,
-                Ok(end) => end,
-            },
+            End::Whole => {
+                // However that ends, what the port said is whole, and may not have gone yet.
+                if timeout(linger, up).await.is_err() {
+                    tracing::debug!("a client does not end its side of a forwarded connection");
+                }
+                End::Whole
+            }
             End::Dropped | End::Broken => end,
         },
     }

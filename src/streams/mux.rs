@@ -5,14 +5,14 @@
 //! Pure; [`super::connection`] moves the bytes.
 
 mod stream;
-
-use std::collections::{BTreeMap, VecDeque};
+mod table;
 
 use self::stream::{Said, Stream};
+use self::table::Table;
+use super::spdy::WINDOW;
 use super::spdy::frame::Reset;
 use super::spdy::headers::Headers;
-use super::spdy::{WINDOW, WINDOW_MAX};
-use super::wire::{Event, Wire, WireError};
+use super::wire::{Wire, WireError};
 use super::ws::Close;
 
 /// Bytes of all streams together that have come and were not read, at most, but for what comes in one read more.
@@ -76,54 +76,11 @@ enum Farewell {
     Said,
 }
 
-#[derive(Debug)]
-struct Table {
-    streams: BTreeMap<u32, Stream>,
-    /// Streams at once, at most.
-    room: usize,
-    opened: VecDeque<Opened>,
-    /// Resets that are due.
-    resets: Vec<(u32, Reset)>,
-    /// Bytes in all inboxes.
-    held: usize,
-    windows: Windows,
-    /// Bytes taken from inboxes that the client was not told of.
-    untold: u32,
-    /// Streams with something new to read, or room to write.
-    stirred: Vec<u32>,
-    leaving: bool,
-    broken: bool,
-}
-
-/// What the client is ready to take.
-#[derive(Clone, Copy, Debug)]
-struct Windows {
-    /// Go clients send as if there were no windows and never open one: they count from the first word that the client
-    /// says about them.
-    are_kept: bool,
-    /// Of a new stream.
-    initial: u32,
-    /// Of the connection.
-    connection: i64,
-}
-
 impl Mux {
     /// Streams that the client begins, at most `room` at once.
     #[must_use]
     pub fn new(wire: Wire, room: usize) -> Self {
-        let windows = Windows { are_kept: false, initial: WINDOW, connection: WINDOW.into() };
-        let table = Table {
-            streams: BTreeMap::new(),
-            room,
-            opened: VecDeque::new(),
-            resets: Vec::new(),
-            held: 0,
-            windows,
-            untold: 0,
-            stirred: Vec::new(),
-            leaving: false,
-            broken: false,
-        };
+        let table = Table::new(room);
         Self { wire, table, answers: Vec::new(), turn: 0, farewell: Farewell::NotYet }
     }
 
@@ -329,91 +286,6 @@ impl Mux {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.wire.is_closed()
-    }
-}
-
-impl Windows {
-    fn connection_room(self) -> usize {
-        if self.are_kept { usize::try_from(self.connection).unwrap_or(0) } else { usize::MAX }
-    }
-}
-
-impl Table {
-    fn take(&mut self, event: Event<'_>) {
-        match event {
-            Event::Opened { id, headers } => {
-                if self.streams.len() >= self.room || self.leaving {
-                    self.resets.push((id, Reset::Refused));
-                } else {
-                    self.streams.insert(id, Stream::new(self.windows.initial));
-                    self.opened.push_back(Opened { id, headers });
-                }
-            }
-            // Late words in streams that are gone mean nothing.
-            Event::Data { id, bytes } => {
-                if let Some(stream) = self.streams.get_mut(&id)
-                    && stream.keep(bytes)
-                {
-                    self.held += bytes.len();
-                    self.stirred.push(id);
-                } else {
-                    self.untold = self.untold.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-                }
-            }
-            Event::Ended { id } => self.change(id, Stream::ended),
-            Event::Reset { id } => self.change(id, Stream::was_reset),
-            Event::InitialWindow(size) => {
-                let delta = i64::from(size) - i64::from(self.windows.initial);
-                self.windows.are_kept = true;
-                self.windows.initial = size;
-                self.streams.values_mut().for_each(|stream| stream.window += delta);
-            }
-            Event::Window { id: 0, delta } => {
-                self.windows.are_kept = true;
-                self.windows.connection += i64::from(delta);
-                self.broken |= self.windows.connection > i64::from(WINDOW_MAX);
-            }
-            Event::Window { id, delta } => {
-                self.windows.are_kept = true;
-                let Some(stream) = self.streams.get_mut(&id) else { return };
-                stream.window += i64::from(delta);
-                if stream.window > i64::from(WINDOW_MAX) {
-                    self.remove(id);
-                    self.resets.push((id, Reset::FlowControl));
-                }
-            }
-            Event::Leaving => self.leaving = true,
-        }
-    }
-
-    fn change(&mut self, id: u32, change: impl FnOnce(&mut Stream)) {
-        if let Some(stream) = self.streams.get_mut(&id) {
-            change(stream);
-            self.stirred.push(id);
-            if stream.is_forgotten && stream.is_said() {
-                self.streams.remove(&id);
-            }
-        }
-    }
-
-    fn remove(&mut self, id: u32) -> Option<Stream> {
-        let mut stream = self.streams.remove(&id)?;
-        self.held -= stream.abandon();
-        self.stirred.push(id);
-        Some(stream)
-    }
-
-    /// The next stream after `turn` that can send something.
-    fn next(&self, turn: u32) -> Option<u32> {
-        let room = self.windows.connection_room();
-        let can_send = |stream: &Stream| stream.can_send(room, self.windows.are_kept);
-        let others_wait = self.streams.values().any(|stream| !stream.is_last && stream.is_waiting());
-        let mut ready = self
-            .streams
-            .range(turn.saturating_add(1)..)
-            .chain(self.streams.range(..=turn))
-            .filter(|(_, stream)| can_send(stream) && (!stream.is_last || !others_wait));
-        ready.next().map(|(id, _)| *id)
     }
 }
 

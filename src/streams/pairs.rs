@@ -154,9 +154,15 @@ mod tests {
     #[test]
     fn what_says_nothing_that_could_be_done_is_refused() {
         let mut pairs = Pairs::default();
-        for (kind, port) in
-            [("", "80"), ("stdin", "80"), ("data", ""), ("data", "0"), ("data", "65536"), ("error", "http"), ("error", "-1")]
-        {
+        for (kind, port) in [
+            ("", "80"),
+            ("stdin", "80"),
+            ("data", ""),
+            ("data", "0"),
+            ("data", "65536"),
+            ("error", "http"),
+            ("error", "-1"),
+        ] {
             assert_eq!(pairs.take(1, &headers(kind, port, "0"), NOW), Step::Refuse, "{kind} {port}");
         }
         assert_eq!(pairs.deadline(), None);

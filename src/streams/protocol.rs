@@ -163,7 +163,8 @@ impl Protocol {
             Self::Tunnelled => (Wire::Tunnelled(WebSocket::default(), Spdy::default()), None),
             Self::Channels(encoding, closing, _) => {
                 // Two for each port, of which there are 64 at most; a command has no ports.
-                let count = if ports == 0 { Roles::CHANNELS } else { u8::try_from(2 * ports).unwrap_or(u8::MAX) };
+                let count =
+                    if ports == 0 { Roles::CHANNELS } else { u8::try_from(2 * ports).unwrap_or(u8::MAX) };
                 (Wire::Channels(WebSocket::default(), Channels::new(count, encoding, closing)), Some(count))
             }
         }
@@ -215,7 +216,13 @@ mod tests {
     #[test]
     fn the_clients_first_known_version_is_spoken_over_spdy() {
         // As kubectl offers them; v5 is no version of SPDY.
-        let offers = ["v5.channel.k8s.io", "v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"];
+        let offers = [
+            "v5.channel.k8s.io",
+            "v4.channel.k8s.io",
+            "v3.channel.k8s.io",
+            "v2.channel.k8s.io",
+            "channel.k8s.io",
+        ];
         let (protocol, response) = over_spdy(&exec(), &offers).unwrap();
         assert_eq!(protocol, Protocol::Spdy(NEW));
         assert_eq!(response.status(), 101);
@@ -251,9 +258,21 @@ mod tests {
     fn websockets_speak_what_the_client_names_first() {
         for (offers, protocol, said) in [
             (&[][..], Protocol::Channels(Encoding::Binary, Closing::Never, SIZED), None),
-            (&["v9, v5.channel.k8s.io"], Protocol::Channels(Encoding::Binary, Closing::BySignal, NEW), Some("v5.channel.k8s.io")),
-            (&["base64.channel.k8s.io"], Protocol::Channels(Encoding::Base64, Closing::Never, SIZED), Some("base64.channel.k8s.io")),
-            (&["v4.base64.channel.k8s.io", "v4.channel.k8s.io"], Protocol::Channels(Encoding::Base64, Closing::Never, NEW), Some("v4.base64.channel.k8s.io")),
+            (
+                &["v9, v5.channel.k8s.io"],
+                Protocol::Channels(Encoding::Binary, Closing::BySignal, NEW),
+                Some("v5.channel.k8s.io"),
+            ),
+            (
+                &["base64.channel.k8s.io"],
+                Protocol::Channels(Encoding::Base64, Closing::Never, SIZED),
+                Some("base64.channel.k8s.io"),
+            ),
+            (
+                &["v4.base64.channel.k8s.io", "v4.channel.k8s.io"],
+                Protocol::Channels(Encoding::Base64, Closing::Never, NEW),
+                Some("v4.base64.channel.k8s.io"),
+            ),
         ] {
             let (agreed, response) = over_websocket(&exec(), offers).unwrap();
             assert_eq!((agreed, header(&response, "sec-websocket-protocol")), (protocol, said), "{offers:?}");
@@ -273,10 +292,19 @@ mod tests {
             &[("connection", "upgrade"), version],
             &[("connection", "upgrade"), ("upgrade", "h2c"), version],
             &[("connection", "upgrade"), ("upgrade", "websocket")],
-            &[("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-key", "a"), ("sec-websocket-version", "8")],
+            &[
+                ("connection", "upgrade"),
+                ("upgrade", "websocket"),
+                ("sec-websocket-key", "a"),
+                ("sec-websocket-version", "8"),
+            ],
         ] {
             for method in [Method::GET, Method::POST] {
-                assert_eq!(agree(&exec(), &method, &request(lines)).unwrap_err(), Refused::NoUpgrade, "{lines:?}");
+                assert_eq!(
+                    agree(&exec(), &method, &request(lines)).unwrap_err(),
+                    Refused::NoUpgrade,
+                    "{lines:?}"
+                );
             }
         }
     }

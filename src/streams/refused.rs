@@ -89,8 +89,7 @@ mod tests {
         ] {
             assert_eq!((refused.status().as_u16(), refused.to_string().as_str()), (status, words));
         }
-        let versions =
-            Refused::Versions { client: vec!["v9".to_owned()], server: COMMAND_VERSIONS.to_vec() };
+        let versions = Refused::Versions { client: vec!["v9".to_owned()], server: COMMAND_VERSIONS.to_vec() };
         assert_eq!((versions.status().as_u16(), versions.headers().len()), (403, 4));
         assert_eq!(Refused::Busy.headers(), [("retry-after", "5")]);
     }

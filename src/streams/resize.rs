@@ -17,7 +17,7 @@ pub struct TerminalSize {
 
 /// Reads sizes.
 #[derive(Debug, Default)]
-pub struct Sizes {
+pub(super) struct Sizes {
     rest: Vec<u8>,
     /// What came was no size; nothing that follows is read.
     is_lost: bool,
@@ -25,7 +25,7 @@ pub struct Sizes {
 
 impl Sizes {
     /// The last size that `bytes` bring to an end, if any: those before it are past.
-    pub fn read(&mut self, bytes: &[u8]) -> Option<TerminalSize> {
+    pub(super) fn read(&mut self, bytes: &[u8]) -> Option<TerminalSize> {
         if self.is_lost {
             return None;
         }
@@ -75,7 +75,9 @@ mod tests {
 
     #[test]
     fn after_what_is_no_size_nothing_is_read() {
-        for lost in ["{\"Width\":70000,\"Height\":1}", "nonsense", "[1]", &" ".repeat(OBJECT_MAX), "{\"Width\":-1}"] {
+        for lost in
+            ["{\"Width\":70000,\"Height\":1}", "nonsense", "[1]", &" ".repeat(OBJECT_MAX), "{\"Width\":-1}"]
+        {
             let mut sizes = Sizes::default();
             let first = sizes.read(b"{\"Width\":1,\"Height\":2}");
             assert_eq!(first, Some(size(1, 2)));

@@ -149,7 +149,8 @@ mod tests {
     fn channels_are_there_at_once() {
         let roles = Roles::fixed(wanted("it"));
         assert!(roles.is_complete());
-        let given = [Role::Error, Role::Stdin, Role::Stdout, Role::Stderr, Role::Resize].map(|role| roles.get(role));
+        let given =
+            [Role::Error, Role::Stdin, Role::Stdout, Role::Stderr, Role::Resize].map(|role| roles.get(role));
         assert_eq!(given, [Some(3), Some(0), None, None, Some(4)]);
     }
 }

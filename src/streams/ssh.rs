@@ -61,9 +61,9 @@ impl SshBackend {
         let begun = async {
             let connection = self.dial.dial(DEADLINE).await.map_err(|error| unreachable(&error))?;
             // By now the client has told how large its terminal is.
-            let size = terminal.as_mut().map(|terminal| {
-                terminal.size().map_or((0, 0), |size| (size.columns, size.rows))
-            });
+            let size = terminal
+                .as_mut()
+                .map(|terminal| terminal.size().map_or((0, 0), |size| (size.columns, size.rows)));
             let process = connection.start(&line, size, DEADLINE).await.map_err(|error| match error {
                 TunnelError::Denied(why) => BackendError::Refused(why),
                 error => unreachable(&error),
@@ -240,7 +240,22 @@ mod tests {
 
     #[test]
     fn every_word_reaches_the_command_as_it_is() {
-        let words = ["", "a b", "$HOME", "`id`", "'", "''a'", "\\", "\n\t", "*", "-n", "\u{e9}\u{20ac}", "!x", "~", "#"];
+        let words = [
+            "",
+            "a b",
+            "$HOME",
+            "`id`",
+            "'",
+            "''a'",
+            "\\",
+            "\n\t",
+            "*",
+            "-n",
+            "\u{e9}\u{20ac}",
+            "!x",
+            "~",
+            "#",
+        ];
         let words = words.map(str::to_owned);
         let expected: Vec<u8> = words.iter().flat_map(|word| [word.as_bytes(), b"\0"].concat()).collect();
         assert_eq!(printed(&words), expected);

@@ -7,7 +7,7 @@ const MESSAGE_MAX: usize = 4096;
 
 /// How a command ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(super) enum Outcome {
     /// With this code; clients know no others.
     Exit(u8),
     /// It is not known how, or it never began: why.

@@ -59,15 +59,13 @@ impl Wire {
     ) -> Result<(), WireError> {
         match self {
             Self::Spdy(spdy) => Ok(spdy.receive(input, out, on)?),
-            Self::Channels(ws, channels) => {
-                ws.receive(input, out, &mut |part| match part {
-                    Part::Piece(piece) => Ok(channels.receive(piece, on)?),
-                    Part::Leaving => {
-                        on(Event::Leaving);
-                        Ok::<_, WireError>(())
-                    }
-                })
-            }
+            Self::Channels(ws, channels) => ws.receive(input, out, &mut |part| match part {
+                Part::Piece(piece) => Ok(channels.receive(piece, on)?),
+                Part::Leaving => {
+                    on(Event::Leaving);
+                    Ok::<_, WireError>(())
+                }
+            }),
             Self::Tunnelled(ws, spdy) => {
                 let mut answers = Vec::new();
                 let told = ws.receive(input, out, &mut |part| match part {

@@ -24,8 +24,8 @@ use tokio::time::timeout;
 
 use self::client::{Client, Shared, config};
 use self::cut::{Cut, cuttable};
-use self::stream::SshStream;
 pub use self::process::{Process, ProcessInput, ProcessOutput, Said};
+use self::stream::SshStream;
 use super::{ByteStream, TunnelError};
 
 /// The machine's account; its sshd takes our key for no other.

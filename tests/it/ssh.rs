@@ -72,7 +72,7 @@ impl Sshd {
         let config = format!(
             "ListenAddress 127.0.0.1:{port}\nHostKey {dir}/host\nPidFile none\nAuthorizedKeysFile {dir}/authorized_keys\n\
              StrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
-             PermitRootLogin prohibit-password\nMaxSessions 100\nPermitOpen 127.0.0.1:{echo}\n\
+             PermitRootLogin prohibit-password\nMaxSessions 100\nPermitOpen 127.0.0.1:{echo} localhost:{echo}\n\
              PermitListen 127.0.0.1:{forward}\nLogLevel VERBOSE\n",
             dir = dir.display()
         );
@@ -96,6 +96,11 @@ impl Sshd {
             sleep(Duration::from_millis(10)).await;
         }
         panic!("sshd does not listen: {}", fs::read_to_string(self.dir.join("log")).unwrap());
+    }
+
+    /// Where an echo server listens, on loopback; nowhere else is sshd to connect to.
+    pub(crate) fn echo(&self) -> u16 {
+        self.echo
     }
 
     /// Its port, once it listens.
@@ -144,7 +149,7 @@ async fn echo_server(listener: TcpListener) {
 }
 
 /// A few bytes of everything, not compressible.
-fn noise(len: usize) -> Vec<u8> {
+pub(crate) fn noise(len: usize) -> Vec<u8> {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     std::iter::repeat_with(|| {
         state ^= state << 13;

@@ -171,4 +171,14 @@ impl Stream {
         let is_due = self.untold >= WINDOW / 2 && self.inbound == Inbound::Open;
         is_due.then(|| std::mem::take(&mut self.untold))
     }
+
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.inbox.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn waits(&self) -> usize {
+        self.outbox.len()
+    }
 }

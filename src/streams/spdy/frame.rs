@@ -93,8 +93,14 @@ pub struct Decoder {
 
 #[derive(Clone, Copy)]
 enum Head {
-    Data { id: u32, ends: bool },
-    Control { kind: u16, flags: u8 },
+    Data {
+        id: u32,
+        ends: bool,
+    },
+    Control {
+        kind: u16,
+        flags: u8,
+    },
     /// Of a type that is not known.
     Other,
 }
@@ -176,9 +182,8 @@ impl Decoder {
             return Head::Data { id, ends: flags & FIN != 0 };
         }
         match u16::from_be_bytes([third, fourth]) {
-            kind @ (SYN_STREAM | SYN_REPLY | RST_STREAM | SETTINGS | PING | GOAWAY | HEADERS | WINDOW_UPDATE) => {
-                Head::Control { kind, flags }
-            }
+            kind @ (SYN_STREAM | SYN_REPLY | RST_STREAM | SETTINGS | PING | GOAWAY | HEADERS
+            | WINDOW_UPDATE) => Head::Control { kind, flags },
             _ => Head::Other,
         }
     }

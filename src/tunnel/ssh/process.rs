@@ -53,10 +53,7 @@ pub(super) async fn start(
     let lost = |error: russh::Error| TunnelError::Lost(error.to_string());
     if let Some(size) = terminal {
         let (columns, rows) = if size == (0, 0) { USUAL } else { size };
-        channel
-            .request_pty(true, TERMINAL, columns.into(), rows.into(), 0, 0, &[])
-            .await
-            .map_err(lost)?;
+        channel.request_pty(true, TERMINAL, columns.into(), rows.into(), 0, 0, &[]).await.map_err(lost)?;
         granted(&mut channel, "a terminal").await?;
     }
     channel.exec(true, command).await.map_err(lost)?;
