@@ -26,6 +26,21 @@ const DEADLINE: Duration = Duration::from_secs(30);
 const BUFFER: usize = 32 * 1024;
 /// As the container knows it: sshd tries both families, as a kubelet does.
 const LOOPBACK: &str = "localhost";
+/// For a command to be hung up.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Sends SIGHUP to the process groups of all that the connection's sshd has begun, but to itself: so does a terminal that
+/// is hung up. SSH's own `signal` is no help: sshd refuses it for root. A line of `stat` is the process, its name in
+/// brackets, its state and its parent (proc(5)).
+const HANG_UP: [&str; 3] = [
+    "sh",
+    "-c",
+    "for file in /proc/[0-9]*/stat; do
+       read -r line < \"$file\" || continue
+       pid=${line%% *}
+       set -- ${line##*) }
+       [ \"$2\" = \"$PPID\" ] && [ \"$pid\" != \"$$\" ] && kill -HUP \"-$pid\"
+     done 2> /dev/null",
+];
 /// Of a process whose signal sshd cannot name.
 const UNKNOWN_SIGNAL: u8 = 255;
 
@@ -80,8 +95,10 @@ impl SshBackend {
             never = feed(&input, stdin) => match never {},
             never = resize(&input, terminal) => match never {},
             () = gone.cancelled() => {
-                if let Err(error) = input.hang_up().await {
-                    tracing::debug!(%error, "a command whose client has gone was not hung up");
+                // What it still says must be read, or nothing else is said on its connection.
+                tokio::select! {
+                    () = hang_up(&connection) => {}
+                    never = drain(&mut output) => match never {},
                 }
                 Err(gone_away())
             }
@@ -138,6 +155,19 @@ fn unreachable(error: &TunnelError) -> BackendError {
 
 fn gone_away() -> BackendError {
     BackendError::Lost("the client has gone".to_owned())
+}
+
+/// Ends what the connection runs.
+async fn hang_up(connection: &SshConnection) {
+    match connection.exec(&command_line(&[], &HANG_UP.map(str::to_owned)), b"", PATIENCE).await {
+        Ok(ended) => tracing::debug!(code = ended.code, "a command whose client has gone was hung up"),
+        Err(error) => tracing::debug!(%error, "a command whose client has gone was not hung up"),
+    }
+}
+
+async fn drain(output: &mut ProcessOutput) -> Infallible {
+    while !matches!(output.next().await, Ok(Said::End) | Err(_)) {}
+    pending().await
 }
 
 /// Passes on what the process says, to its end; its exit code.

@@ -237,7 +237,8 @@ impl Peer {
 
     /// What is said in those streams until they have ended.
     pub(super) async fn until_ended(&mut self, ids: &[u32]) -> std::collections::BTreeMap<u32, Vec<u8>> {
-        let mut said: std::collections::BTreeMap<u32, Vec<u8>> = ids.iter().map(|id| (*id, Vec::new())).collect();
+        let mut said: std::collections::BTreeMap<u32, Vec<u8>> =
+            ids.iter().map(|id| (*id, Vec::new())).collect();
         let mut open = ids.len();
         while open > 0 {
             match self.next().await {

@@ -108,7 +108,12 @@ const ATTACH: [&str; 3] = ["sh", "-c", "echo attached; cat"];
 fn answer(way: Arc<Way>, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
     let path = request.uri().path().to_owned();
     // What the API server makes of kubectl's query.
-    let names = [("stdin=true", "input=1"), ("stdout=true", "output=1"), ("stderr=true", "error=1"), ("tty=true", "tty=1")];
+    let names = [
+        ("stdin=true", "input=1"),
+        ("stdout=true", "output=1"),
+        ("stderr=true", "error=1"),
+        ("tty=true", "tty=1"),
+    ];
     let query = request.uri().query().unwrap_or_default().to_owned();
     let query = &names.into_iter().fold(query, |query, (from, to)| query.replace(from, to));
     let asked = match Path::new(&path).file_name().and_then(|name| name.to_str()) {
@@ -160,10 +165,7 @@ fn page(path: &str) -> Response<Full<Bytes>> {
             return response;
         }
     };
-    Response::builder()
-        .header("content-type", "application/json")
-        .body(Full::from(page.to_string()))
-        .unwrap()
+    Response::builder().header("content-type", "application/json").body(Full::from(page.to_string())).unwrap()
 }
 
 /// All streams of a shell's command.
@@ -187,12 +189,13 @@ async fn a_command_has_its_output_its_errors_and_its_exit_code() {
     let ended = timeout(DEADLINE, client.to_the_end()).await.unwrap();
     assert_eq!((ended.text(5), ended.text(7)), ("out\nin the container\n", "err\n"));
     let status: Value = serde_json::from_slice(&ended.streams[&1]).unwrap();
-    assert_eq!(
-        status["details"]["causes"],
-        json!([{ "reason": "ExitCode", "message": "5" }]),
-        "{status}"
-    );
-    for (script, code) in [("exit 0", None), ("kill -9 $$", Some("137")), ("kill -12 $$", Some("140")), ("exec nonsense", Some("127"))] {
+    assert_eq!(status["details"]["causes"], json!([{ "reason": "ExitCode", "message": "5" }]), "{status}");
+    for (script, code) in [
+        ("exit 0", None),
+        ("kill -9 $$", Some("137")),
+        ("kill -12 $$", Some("140")),
+        ("exec nonsense", Some("127")),
+    ] {
         let mut client = Client::connect(node.port, &shell(script), "v4.channel.k8s.io").await;
         client.open_all().await;
         let ended = timeout(DEADLINE, client.to_the_end()).await.unwrap();
@@ -219,7 +222,9 @@ async fn every_argument_arrives_as_it_is() {
 
 #[tokio::test]
 async fn ten_megabytes_of_input_come_back_whole_when_the_client_ends_it() {
-    let Some((_sshd, _node, mut client)) = begin("streams-stdin", &shell("cat; echo end >&2")).await else { return };
+    let Some((_sshd, _node, mut client)) = begin("streams-stdin", &shell("cat; echo end >&2")).await else {
+        return;
+    };
     client.open_all().await;
     let input = noise(10_000_000);
     let ended = timeout(DEADLINE, client.feed(3, &input)).await.unwrap();
@@ -270,7 +275,10 @@ async fn a_slow_reader_slows_the_command_down_and_costs_no_memory() {
 
 #[tokio::test]
 async fn a_command_ends_when_its_client_goes() {
-    let Some((_sshd, _node, mut client)) = begin("streams-gone", &shell("echo $$; exec sleep 1000")).await else { return };
+    let Some((_sshd, _node, mut client)) = begin("streams-gone", &shell("echo $$; exec sleep 1000")).await
+    else {
+        return;
+    };
     client.open_all().await;
     let text = timeout(DEADLINE, client.until(5, "\n")).await.unwrap();
     let process = format!("/proc/{}", text.trim());
@@ -286,7 +294,10 @@ async fn a_command_ends_when_its_client_goes() {
 
 #[tokio::test]
 async fn what_runs_already_is_attached_to() {
-    let Some((_sshd, _node, mut client)) = begin("streams-attach", "/attach?input=1&output=1&error=1").await else { return };
+    let Some((_sshd, _node, mut client)) = begin("streams-attach", "/attach?input=1&output=1&error=1").await
+    else {
+        return;
+    };
     client.open_all().await;
     let ended = timeout(DEADLINE, client.feed(3, b"hello\n")).await.unwrap();
     assert_eq!(ended.text(5), "attached\nhello\n");
@@ -300,7 +311,11 @@ async fn a_container_that_is_away_is_told_and_never_a_success() {
     timeout(DEADLINE, client.until(5, "begun\n")).await.unwrap();
     node.cut.cancel();
     let ended = timeout(DEADLINE, client.to_the_end()).await.unwrap();
-    assert!(ended.text(1).contains("error executing command in container: the connection to the machine is lost"), "{}", ended.text(1));
+    assert!(
+        ended.text(1).contains("error executing command in container: the connection to the machine is lost"),
+        "{}",
+        ended.text(1)
+    );
     let mut client = Client::connect(node.port, &shell("true"), "v4.channel.k8s.io").await;
     client.open_all().await;
     let ended = timeout(DEADLINE, client.to_the_end()).await.unwrap();

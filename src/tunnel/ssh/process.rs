@@ -100,15 +100,6 @@ impl ProcessInput {
     pub async fn resize(&self, columns: u16, rows: u16) -> Result<(), TunnelError> {
         self.channel.window_change(columns.into(), rows.into(), 0, 0).await.map_err(lost)
     }
-
-    /// Ends it as a terminal does that is hung up: by SIGHUP to its process group, and by closing its streams.
-    ///
-    /// # Errors
-    /// When the connection has ended.
-    pub async fn hang_up(&self) -> Result<(), TunnelError> {
-        self.channel.signal(Sig::HUP).await.map_err(lost)?;
-        self.channel.close().await.map_err(lost)
-    }
 }
 
 fn lost(error: russh::Error) -> TunnelError {

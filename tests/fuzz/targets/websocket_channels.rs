@@ -14,9 +14,8 @@ const CHANNELS: u8 = 5;
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let [spoken, chunk, bytes @ ..] = bytes else { return };
     let chunk = usize::from(*chunk) + 1;
-    let channels = |encoding, closing| {
-        Wire::Channels(WebSocket::default(), Channels::new(CHANNELS, encoding, closing))
-    };
+    let channels =
+        |encoding, closing| Wire::Channels(WebSocket::default(), Channels::new(CHANNELS, encoding, closing));
     let wire = || match spoken % 4 {
         0 => channels(Encoding::Binary, Closing::Never),
         1 => channels(Encoding::Binary, Closing::BySignal),
@@ -38,8 +37,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     };
     assert_eq!(said(chunk), said(bytes.len().max(1)));
     // Served, it costs no more than it may.
-    let mut mux =
-        if spoken % 4 == 3 { Mux::new(wire(), 8) } else { Mux::with_channels(wire(), CHANNELS) };
+    let mut mux = if spoken % 4 == 3 { Mux::new(wire(), 8) } else { Mux::with_channels(wire(), CHANNELS) };
     let (mut buffer, mut out) = ([0; 64], Vec::new());
     for part in bytes.chunks(chunk) {
         if mux.receive(&mut part.to_vec()).is_err() {

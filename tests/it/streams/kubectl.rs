@@ -50,9 +50,14 @@ async fn kubectl_runs_commands_over_spdy_and_over_websocket() {
             stdin.write_all(&input).await.unwrap();
             drop(stdin);
         };
-        let (output, ()) = timeout(DEADLINE, async { tokio::join!(child.wait_with_output(), feeding) }).await.unwrap();
+        let (output, ()) =
+            timeout(DEADLINE, async { tokio::join!(child.wait_with_output(), feeding) }).await.unwrap();
         let output = output.unwrap();
-        assert!(output.status.success() && output.stdout == input, "{} bytes, {output:?}", output.stdout.len());
+        assert!(
+            output.status.success() && output.stdout == input,
+            "{} bytes, {output:?}",
+            output.stdout.len()
+        );
 
         // Much more than all buffers hold.
         let arguments = ["exec", "p", "--", "head", "-c", "30000000", "/dev/zero"];
@@ -69,7 +74,9 @@ async fn kubectl_forwards_ports_over_spdy_and_over_websocket() {
     for sockets in [false, true] {
         let ports = format!(":{}", sshd.echo());
         let arguments = ["port-forward", "--address", "127.0.0.1", "p", &ports];
-        let Some(mut command) = kubectl("kubectl-port-forward", &node, sockets, &arguments).await else { return };
+        let Some(mut command) = kubectl("kubectl-port-forward", &node, sockets, &arguments).await else {
+            return;
+        };
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let line = timeout(DEADLINE, lines.next_line()).await.unwrap().unwrap().unwrap_or_default();
@@ -80,7 +87,8 @@ async fn kubectl_forwards_ports_over_spdy_and_over_websocket() {
         for _ in 0..4 {
             let sent = sent.clone();
             connections.spawn(async move {
-                let (mut read, mut write) = TcpStream::connect(("127.0.0.1", port)).await.unwrap().into_split();
+                let (mut read, mut write) =
+                    TcpStream::connect(("127.0.0.1", port)).await.unwrap().into_split();
                 let mut back = vec![0; sent.len()];
                 let writing = async { write.write_all(&sent).await.unwrap() };
                 let (read, ()) = tokio::join!(read.read_exact(&mut back), writing);
