@@ -129,7 +129,7 @@ async fn run(
     let (sizes, terminal) = Terminal::new();
     let writer = |role| roles.get(role).map(|id| Box::new(connection.writer(id)) as Output);
     let session = Session {
-        stdin: roles.get(Role::Stdin).map(|id| Box::new(connection.reader(id).as_input()) as Input),
+        stdin: roles.get(Role::Stdin).map(|id| Box::new(connection.reader(id).for_input()) as Input),
         stdout: writer(Role::Stdout),
         stderr: writer(Role::Stderr),
         terminal: wanted.terminal.then_some(terminal),

@@ -43,13 +43,13 @@ pub(super) fn agree(
     method: &Method,
     headers: &HeaderMap,
 ) -> Result<(Protocol, Response<()>), Refused> {
-    if !has_token(headers, header::CONNECTION, "upgrade") {
+    if !has_token(headers, &header::CONNECTION, "upgrade") {
         return Err(Refused::NoUpgrade);
     }
-    if has_token(headers, header::UPGRADE, "spdy/3.1") {
+    if has_token(headers, &header::UPGRADE, "spdy/3.1") {
         return spdy(asked, headers);
     }
-    if has_token(headers, header::UPGRADE, "websocket") && method == Method::GET {
+    if has_token(headers, &header::UPGRADE, "websocket") && method == Method::GET {
         return websocket(asked, headers);
     }
     Err(Refused::NoUpgrade)
@@ -143,7 +143,7 @@ fn list<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
     lines.flat_map(|line| line.split(',')).map(str::trim).filter(|value| !value.is_empty()).collect()
 }
 
-fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool {
+fn has_token(headers: &HeaderMap, name: &header::HeaderName, token: &str) -> bool {
     list(headers, name.as_str()).iter().any(|value| value.eq_ignore_ascii_case(token))
 }
 
@@ -188,7 +188,9 @@ mod tests {
             (header::HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
         });
         let mut headers = HeaderMap::new();
-        lines.for_each(|(name, value)| drop(headers.append(name, value)));
+        for (name, value) in lines {
+            headers.append(name, value);
+        }
         headers
     }
 

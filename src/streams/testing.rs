@@ -255,7 +255,7 @@ impl Peer {
     }
 
     /// Everything that is said until leave is taken, stream by stream, and whether each was ended.
-    pub(super) async fn to_the_end(&mut self) -> std::collections::BTreeMap<u32, (Vec<u8>, bool)> {
+    pub(super) async fn until_leave(&mut self) -> std::collections::BTreeMap<u32, (Vec<u8>, bool)> {
         let mut streams = std::collections::BTreeMap::new();
         loop {
             match self.next().await {

@@ -5,7 +5,9 @@
 
 // A SPDY client by hand.
 mod client;
-// The real one.
+// What the streams end in.
+pub(crate) mod container;
+// The real client.
 mod kubectl;
 
 use std::convert::Infallible;
@@ -14,59 +16,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use orca::streams::ssh::{Dial, SshBackend};
-use orca::streams::{Asked, Refused};
-use orca::tunnel::TunnelError;
-use orca::tunnel::ssh::{SshConnection, SshOptions};
+use orca::streams::Asked;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_util::io::InspectReader;
 use tokio_util::sync::CancellationToken;
 
 use self::client::Client;
+use self::container::{Way, grant};
 use crate::ssh::{Sshd, noise};
 
 const DEADLINE: Duration = Duration::from_secs(30);
-
-/// The way to the sshd of the container.
-#[derive(Debug)]
-struct Way {
-    port: u16,
-    options: SshOptions,
-    /// Bytes that sshd has sent.
-    sent: Arc<AtomicU64>,
-    /// Ends all connections, and lets none begin.
-    cut: CancellationToken,
-}
-
-#[async_trait]
-impl Dial for Way {
-    async fn dial(&self, deadline: Duration) -> Result<SshConnection, TunnelError> {
-        if self.cut.is_cancelled() {
-            return Err(TunnelError::NotYet("the machine is off".to_owned()));
-        }
-        let tcp = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
-        let (read, write) = tcp.into_split();
-        let sent = self.sent.clone();
-        let read = InspectReader::new(read, move |bytes| {
-            sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        });
-        let (ours, mut theirs) = duplex(64 * 1024);
-        let (mut far, cut) = (tokio::io::join(read, write), self.cut.clone());
-        tokio::spawn(async move { cut.run_until_cancelled(copy_bidirectional(&mut theirs, &mut far)).await });
-        SshConnection::connect(Box::new(ours), &self.options, deadline).await
-    }
-}
 
 /// What answers as an API server that has one pod, `ns/p`, whose streams end here.
 struct Node {
@@ -78,9 +46,8 @@ struct Node {
 
 impl Node {
     async fn start(sshd: &Sshd) -> Self {
-        let (sent, cut) = (Arc::new(AtomicU64::new(0)), CancellationToken::new());
-        let (port, options) = (sshd.listening().await, sshd.options());
-        let way = Arc::new(Way { port, options, sent: sent.clone(), cut: cut.clone() });
+        let way = Way::to(sshd).await;
+        let (sent, cut) = (way.sent.clone(), way.cut.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let mut serving = JoinSet::new();
@@ -102,10 +69,7 @@ impl Node {
     }
 }
 
-/// `attach` is a program that joins what runs: here, one of its own.
-const ATTACH: [&str; 3] = ["sh", "-c", "echo attached; cat"];
-
-fn answer(way: Arc<Way>, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
+fn answer(way: Arc<Way>, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let path = request.uri().path().to_owned();
     // What the API server makes of kubectl's query.
     let names = [
@@ -122,25 +86,7 @@ fn answer(way: Arc<Way>, mut request: Request<Incoming>) -> Response<Full<Bytes>
         Some("portforward") => Asked::forward("ns/p", "u-1", query),
         _ => return page(&path),
     };
-    let agreed = match asked.and_then(|asked| asked.agree(request.method(), request.headers())) {
-        Ok(agreed) => agreed,
-        Err(refused) => return refuse(&refused),
-    };
-    let client = hyper::upgrade::on(&mut request);
-    let response = agreed.response().map(|()| Full::default());
-    let launcher = vec!["env".to_owned(), "ORCA_TEST=in the container".to_owned()];
-    tokio::spawn(async move {
-        let backend = SshBackend::new(way, launcher, Some(ATTACH.map(str::to_owned).to_vec()));
-        let client = TokioIo::new(client.await.unwrap());
-        drop(agreed.serve(client, &backend, std::future::pending()).await);
-    });
-    response
-}
-
-fn refuse(refused: &Refused) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(refused.to_string()));
-    *response.status_mut() = refused.status();
-    response
+    grant(way, asked, request)
 }
 
 /// What kubectl asks for before it begins.
@@ -186,7 +132,7 @@ async fn a_command_has_its_output_its_errors_and_its_exit_code() {
     let script = "echo out; echo err >&2; echo \"$ORCA_TEST\"; exit 5";
     let Some((_sshd, node, mut client)) = begin("streams-exec", &shell(script)).await else { return };
     client.open_all().await;
-    let ended = timeout(DEADLINE, client.to_the_end()).await.unwrap();
+    let ended = timeout(DEADLINE, client.until_leave()).await.unwrap();
     assert_eq!((ended.text(5), ended.text(7)), ("out\nin the container\n", "err\n"));
     let status: Value = serde_json::from_slice(&ended.streams[&1]).unwrap();
     assert_eq!(status["details"]["causes"], json!([{ "reason": "ExitCode", "message": "5" }]), "{status}");
@@ -198,7 +144,7 @@ async fn a_command_has_its_output_its_errors_and_its_exit_code() {
     ] {
         let mut client = Client::connect(node.port, &shell(script), "v4.channel.k8s.io").await;
         client.open_all().await;
-        let ended = timeout(DEADLINE, client.to_the_end()).await.unwrap();
+        let ended = timeout(DEADLINE, client.until_leave()).await.unwrap();
         let status: Value = serde_json::from_slice(&ended.streams[&1]).unwrap();
         let told = status["details"]["causes"][0]["message"].as_str();
         assert_eq!(told, code, "{script}: {status}");
@@ -216,7 +162,7 @@ async fn every_argument_arrives_as_it_is() {
     }
     let Some((_sshd, _node, mut client)) = begin("streams-words", &path).await else { return };
     client.open_all().await;
-    let ended = timeout(DEADLINE, client.to_the_end()).await.unwrap();
+    let ended = timeout(DEADLINE, client.until_leave()).await.unwrap();
     assert_eq!(ended.text(5), words.map(|word| format!("{word}|")).concat());
 }
 
@@ -245,7 +191,7 @@ async fn a_terminal_is_one_and_follows_its_clients_size() {
     timeout(DEADLINE, client.until(5, "first\r\n")).await.unwrap();
     client.say(7, b"{\"Width\":132,\"Height\":50}\n").await;
     client.say(3, b"some words\r").await;
-    let ended = timeout(DEADLINE, client.to_the_end()).await.unwrap();
+    let ended = timeout(DEADLINE, client.until_leave()).await.unwrap();
     let text = ended.text(5);
     // What is typed is echoed, and errors have no stream of their own.
     assert!(text.starts_with("tty\r\nfirst\r\n") && text.ends_with("read some words\r\n"), "{text:?}");
@@ -269,7 +215,7 @@ async fn a_slow_reader_slows_the_command_down_and_costs_no_memory() {
     let sent = node.sent.load(Ordering::Relaxed);
     let on_the_way = sent.saturating_sub(read as u64);
     assert!(on_the_way < 20_000_000, "{on_the_way} bytes are on the way");
-    let ended = timeout(DEADLINE, client.to_the_end()).await.unwrap();
+    let ended = timeout(DEADLINE, client.until_leave()).await.unwrap();
     assert_eq!((ended.streams[&5].len(), ended.text(7)), (TOTAL, "end\n"));
 }
 
@@ -310,7 +256,7 @@ async fn a_container_that_is_away_is_told_and_never_a_success() {
     client.open_all().await;
     timeout(DEADLINE, client.until(5, "begun\n")).await.unwrap();
     node.cut.cancel();
-    let ended = timeout(DEADLINE, client.to_the_end()).await.unwrap();
+    let ended = timeout(DEADLINE, client.until_leave()).await.unwrap();
     assert!(
         ended.text(1).contains("error executing command in container: the connection to the machine is lost"),
         "{}",
@@ -318,7 +264,7 @@ async fn a_container_that_is_away_is_told_and_never_a_success() {
     );
     let mut client = Client::connect(node.port, &shell("true"), "v4.channel.k8s.io").await;
     client.open_all().await;
-    let ended = timeout(DEADLINE, client.to_the_end()).await.unwrap();
+    let ended = timeout(DEADLINE, client.until_leave()).await.unwrap();
     assert!(ended.text(1).contains("the machine cannot be reached now"), "{}", ended.text(1));
 }
 
@@ -328,7 +274,7 @@ async fn ports_are_forwarded_beside_each_other_with_half_close() {
     let sent: Vec<Vec<u8>> = (0..8).map(|n| noise(200_000 + n)).collect();
     let mut data = Vec::new();
     for _ in &sent {
-        data.push(client.open_pair(sshd.echo()).await);
+        data.push(client.open_pair(sshd.echo).await);
     }
     for (id, bytes) in data.iter().zip(&sent) {
         client.say(*id, bytes).await;

@@ -85,7 +85,7 @@ async fn the_bytes_of_gos_library_run_a_command_to_its_end() {
     }
     assert_eq!(first.last(), Some(&Heard::Reply(7)));
     assert!(first.contains(&Heard::Ping(1)) && first.contains(&Heard::Reply(1)));
-    let streams = peer.to_the_end().await;
+    let streams = peer.until_leave().await;
     let expected = [(1, SUCCESS.to_vec()), (3, vec![]), (5, b"hi\n".to_vec()), (7, vec![])];
     assert_eq!(streams, expected.map(|(id, said)| (id, (said, true))).into());
     // The client ends the connection, and is answered until then.
@@ -111,7 +111,7 @@ async fn exit_codes_and_failures_are_told_in_the_words_of_the_version() {
         let (mut peer, io) = Peer::new();
         let served = serve(over_spdy(query, version), io);
         peer.begin(&["error", "stdout"]).await;
-        let streams = peer.to_the_end().await;
+        let streams = peer.until_leave().await;
         assert_eq!(streams[&1], (status.as_bytes().to_vec(), true), "{version}");
         drop(peer);
         served.serving.await.unwrap().unwrap();
@@ -138,7 +138,7 @@ async fn a_terminal_has_the_size_that_its_client_told_last() {
     let (mut peer, _served) = begin("command=size&input=1&output=1&tty=1&error=1");
     peer.begin(&["error", "stdin", "stdout", "resize"]).await;
     peer.say(&spdy_data(7, b"{\"Width\":1,\"Height\":2}\n{\"Width\":99,\"Height\":33}\n", false)).await;
-    assert_eq!(peer.to_the_end().await[&5].0, b"99x33");
+    assert_eq!(peer.until_leave().await[&5].0, b"99x33");
 }
 
 #[tokio::test(start_paused = true)]
@@ -151,7 +151,7 @@ async fn a_client_that_does_not_open_what_it_promised_is_told_so() {
     let again = peer.client.stream(7, "stdin");
     peer.say(&again).await;
     assert_eq!(peer.next().await, Heard::Reset(7, 3));
-    let status = peer.to_the_end().await.remove(&1).unwrap().0;
+    let status = peer.until_leave().await.remove(&1).unwrap().0;
     assert!(String::from_utf8(status).unwrap().contains("timed out waiting for client to create streams"));
     assert_eq!(start.elapsed().as_secs(), CREATION.as_secs());
     drop(peer);
@@ -219,7 +219,7 @@ async fn a_command_ends_with_a_word_when_its_container_does_or_this_process() {
         let (mut peer, served) = begin("command=sleep&output=1");
         peer.begin(&["error", "stdout"]).await;
         served.end.send(ending).unwrap();
-        let status = peer.to_the_end().await.remove(&1).unwrap();
+        let status = peer.until_leave().await.remove(&1).unwrap();
         assert!(status.1 && String::from_utf8(status.0).unwrap().contains(word), "{word}");
         // A client that does not end is waited for, unless nobody has the time.
         served.serving.await.unwrap().unwrap();

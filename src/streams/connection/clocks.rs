@@ -66,7 +66,8 @@ impl Clocks {
 
     pub(super) fn next(&self, now: Progress) -> (Alarm, Instant) {
         if let Some(ending) = self.ending {
-            return (Alarm::Linger, self.said.unwrap_or(self.taken.max(ending)) + now.patience);
+            let since = self.said.unwrap_or_else(|| self.taken.max(ending));
+            return (Alarm::Linger, since + now.patience);
         }
         let idle = self.passed + IDLE;
         let alive = self.asked + ALIVE;

@@ -33,7 +33,7 @@ impl StreamReader {
 
     /// To it a reset is an end like any other. When it is dropped the client is told that nobody reads any more.
     #[must_use]
-    pub(in crate::streams) fn as_input(mut self) -> Self {
+    pub(in crate::streams) fn for_input(mut self) -> Self {
         (self.at_reset, self.ends) = (AtReset::Ends, true);
         self
     }

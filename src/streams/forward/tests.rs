@@ -81,7 +81,7 @@ async fn bytes_go_both_ways_and_each_side_ends_by_itself() {
     // Who leaves begins nothing new, and what has begun goes on.
     peer.say(&GOAWAY).await;
     peer.say(&spdy_data(3, b"!", true)).await;
-    let said = peer.to_the_end().await;
+    let said = peer.until_leave().await;
     assert_eq!(said, [(1, (vec![], true)), (3, (b"!".to_vec(), true))].into());
     drop(peer);
     served.serving.await.unwrap().unwrap();

@@ -58,14 +58,12 @@ fn read(bytes: &[u8], sizes: &[usize]) -> (Told, Vec<u8>, Result<(), WsError>) {
     (told, out, ended)
 }
 
+/// Of each channel what was said in it, or that it was closed.
+type Channelled = Vec<(u32, Option<Vec<u8>>)>;
+
 /// What channels make of messages; data of one channel as one.
-fn channelled(
-    channels: Channels,
-    bytes: &[u8],
-    sizes: &[usize],
-) -> (Vec<(u32, Option<Vec<u8>>)>, Option<WsError>) {
-    let (mut channels, mut ws, mut told) =
-        (channels, WebSocket::default(), Vec::<(u32, Option<Vec<u8>>)>::new());
+fn channelled(channels: Channels, bytes: &[u8], sizes: &[usize]) -> (Channelled, Option<WsError>) {
+    let (mut channels, mut ws, mut told) = (channels, WebSocket::default(), Channelled::new());
     for mut part in parts(bytes, sizes) {
         let read = ws.receive(&mut part, &mut Vec::new(), &mut |part| match part {
             Part::Piece(piece) => channels.receive(piece, &mut |event| match event {
@@ -195,7 +193,7 @@ proptest! {
         is_base64: bool,
     ) {
         let encoding = if is_base64 { Encoding::Base64 } else { Encoding::Binary };
-        let (mut bytes, mut expected) = (Vec::new(), Vec::<(u32, Option<Vec<u8>>)>::new());
+        let (mut bytes, mut expected) = (Vec::new(), Channelled::new());
         for (id, body, in_two) in &messages {
             // What we write to clients is written as they write, but for the mask.
             let mut ours = Vec::new();

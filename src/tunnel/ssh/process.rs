@@ -50,13 +50,15 @@ pub(super) async fn start(
     command: String,
     terminal: Option<(u16, u16)>,
 ) -> Result<Process, TunnelError> {
-    let lost = |error: russh::Error| TunnelError::Lost(error.to_string());
     if let Some(size) = terminal {
         let (columns, rows) = if size == (0, 0) { USUAL } else { size };
-        channel.request_pty(true, TERMINAL, columns.into(), rows.into(), 0, 0, &[]).await.map_err(lost)?;
+        channel
+            .request_pty(true, TERMINAL, columns.into(), rows.into(), 0, 0, &[])
+            .await
+            .map_err(|error| lost(&error))?;
         granted(&mut channel, "a terminal").await?;
     }
-    channel.exec(true, command).await.map_err(lost)?;
+    channel.exec(true, command).await.map_err(|error| lost(&error))?;
     granted(&mut channel, "to run a command").await?;
     let (output, input) = channel.split();
     Ok(Process { input: ProcessInput { channel: input }, output: ProcessOutput { channel: output } })
@@ -82,7 +84,7 @@ impl ProcessInput {
     /// # Errors
     /// When the connection has ended.
     pub async fn write(&self, bytes: Bytes) -> Result<(), TunnelError> {
-        self.channel.data_bytes(bytes).await.map_err(lost)
+        self.channel.data_bytes(bytes).await.map_err(|error| lost(&error))
     }
 
     /// Closes its standard input.
@@ -90,7 +92,7 @@ impl ProcessInput {
     /// # Errors
     /// When the connection has ended.
     pub async fn end(&self) -> Result<(), TunnelError> {
-        self.channel.eof().await.map_err(lost)
+        self.channel.eof().await.map_err(|error| lost(&error))
     }
 
     /// Tells it that its terminal has another size.
@@ -98,11 +100,11 @@ impl ProcessInput {
     /// # Errors
     /// When the connection has ended.
     pub async fn resize(&self, columns: u16, rows: u16) -> Result<(), TunnelError> {
-        self.channel.window_change(columns.into(), rows.into(), 0, 0).await.map_err(lost)
+        self.channel.window_change(columns.into(), rows.into(), 0, 0).await.map_err(|error| lost(&error))
     }
 }
 
-fn lost(error: russh::Error) -> TunnelError {
+fn lost(error: &russh::Error) -> TunnelError {
     TunnelError::Lost(error.to_string())
 }
 

@@ -205,7 +205,7 @@ impl Client {
     }
 
     /// Reads until leave is taken, by when every stream has ended; then ends the connection.
-    pub(super) async fn to_the_end(mut self) -> Ended {
+    pub(super) async fn until_leave(mut self) -> Ended {
         while !self.has_left {
             self.read_some(usize::MAX).await;
         }
@@ -214,7 +214,7 @@ impl Client {
         Ended { streams: self.streams }
     }
 
-    /// [`Client::to_the_end`], while all of `input` is said and ended.
+    /// [`Client::until_leave`], while all of `input` is said and ended.
     pub(super) async fn feed(mut self, id: u32, input: &[u8]) -> Ended {
         let mut frames: Vec<u8> = input.chunks(32 * 1024).flat_map(|part| data(id, part, false)).collect();
         frames.extend(data(id, b"", true));
@@ -231,6 +231,6 @@ impl Client {
                 }
             }
         }
-        self.to_the_end().await
+        self.until_leave().await
     }
 }

@@ -1,5 +1,7 @@
 //! kubectl itself, over SPDY and over WebSocket: here it meets the node without an API server between.
 
+#![expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+
 use std::process::Stdio;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -72,7 +74,7 @@ async fn kubectl_forwards_ports_over_spdy_and_over_websocket() {
     let Some(sshd) = Sshd::start("streams-kubectl-ports").await else { return };
     let node = Node::start(&sshd).await;
     for sockets in [false, true] {
-        let ports = format!(":{}", sshd.echo());
+        let ports = format!(":{}", sshd.echo);
         let arguments = ["port-forward", "--address", "127.0.0.1", "p", &ports];
         let Some(mut command) = kubectl("kubectl-port-forward", &node, sockets, &arguments).await else {
             return;
