@@ -22,6 +22,7 @@ pub mod gpu;
 pub mod logs;
 pub mod node;
 pub mod stats;
+pub mod streams;
 
 pub mod keys;
 pub mod leader;

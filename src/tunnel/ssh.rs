@@ -6,6 +6,7 @@
 mod client;
 mod cut;
 mod exec;
+mod process;
 mod stream;
 
 use std::fmt;
@@ -23,6 +24,7 @@ use tokio::time::timeout;
 
 use self::client::{Client, Shared, config};
 use self::cut::{Cut, cuttable};
+pub use self::process::{Process, ProcessInput, ProcessOutput, Said};
 use self::stream::SshStream;
 use super::{ByteStream, TunnelError};
 
@@ -193,6 +195,30 @@ impl SshConnection {
                 Ok::<ByteStream, _>(Box::new(SshStream::new(channel.into_stream(), &shared)))
             };
             drop(answer.send(begun.await));
+        });
+        wait(deadline, "beginning a command", result).await
+    }
+
+    /// Begins a command with all its streams; `terminal` is the size (columns, rows) of one that it gets. It ends with the
+    /// connection, which nothing else should use: what a process says holds everything up until it is read.
+    ///
+    /// # Errors
+    /// When it could not be begun within `deadline`; [`TunnelError::Denied`] when sshd refuses.
+    pub async fn start(
+        &self,
+        command: &str,
+        terminal: Option<(u16, u16)>,
+        deadline: Duration,
+    ) -> Result<Process, TunnelError> {
+        let handle = Arc::clone(&self.inner.handle);
+        let command = command.to_owned();
+        let (answer, result) = oneshot::channel();
+        self.inner.spawn(async move {
+            let started = match handle.channel_open_session().await {
+                Ok(channel) => process::start(channel, command, terminal).await,
+                Err(error) => Err(open_error("a session", &error)),
+            };
+            drop(answer.send(started));
         });
         wait(deadline, "beginning a command", result).await
     }

@@ -111,7 +111,7 @@ fn exec(ns: &Namespace<'_>) -> Result<()> {
 }
 
 /// Not a repetition of anything, so that a lost or doubled block shows.
-fn noise(count: usize) -> Vec<u8> {
+pub(crate) fn noise(count: usize) -> Vec<u8> {
     let mut state = 1_u64;
     let words = std::iter::repeat_with(|| {
         state ^= state << 13;
@@ -151,7 +151,7 @@ fn exec_stdin(ns: &Namespace<'_>) -> Result<()> {
 }
 
 /// Gives kubectl a terminal of 33 rows, and one of 44 once the container has told its size.
-const TERMINAL: &str = r#"
+pub(crate) const TERMINAL: &str = r#"
 import fcntl, os, pty, struct, sys, termios
 size = lambda fd, rows, columns: fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack('HHHH', rows, columns, 0, 0))
 pid, terminal = pty.fork()

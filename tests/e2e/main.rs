@@ -17,6 +17,12 @@ mod logs;
 mod kubectl;
 // Every way a pod goes, and what is left: nothing.
 mod deletion;
+// Pods without a kubelet, whose streams ORCA speaks itself.
+mod streams;
+// The sshd that they end in.
+#[expect(clippy::unwrap_used, clippy::panic, dead_code, reason = "helpers of other tests")]
+#[path = "../it/ssh/server.rs"]
+mod sshd;
 // What a machine may not see of other machines' pods.
 mod isolation;
 // What ORCA refuses, and how it says so.
@@ -110,6 +116,7 @@ fn together() -> Vec<Test> {
         probes::TESTS,
         logs::TESTS,
         kubectl::TESTS,
+        streams::TESTS,
         deletion::TESTS,
         isolation::TESTS,
         refusals::TESTS,

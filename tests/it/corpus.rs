@@ -22,12 +22,16 @@ mod log_query;
 mod pod_ask;
 #[path = "../fuzz/targets/served_logs.rs"]
 mod served_logs;
+#[path = "../fuzz/targets/spdy_connection.rs"]
+mod spdy_connection;
 #[path = "../fuzz/targets/ssm_message.rs"]
 mod ssm_message;
 #[path = "../fuzz/targets/stream_frames.rs"]
 mod stream_frames;
 #[path = "../fuzz/targets/user_data.rs"]
 mod user_data;
+#[path = "../fuzz/targets/websocket_channels.rs"]
+mod websocket_channels;
 
 /// As libFuzzer has it, but that somebody else brings the inputs.
 #[macro_export]
@@ -47,7 +51,7 @@ macro_rules! fuzz_target {
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 13] = [
+const TARGETS: [Target; 15] = [
     ("config", config::replay),
     ("endpoint_route", endpoint_route::replay),
     ("gateway_path", gateway_path::replay),
@@ -58,9 +62,11 @@ const TARGETS: [Target; 13] = [
     ("log_query", log_query::replay),
     ("pod_ask", pod_ask::replay),
     ("served_logs", served_logs::replay),
+    ("spdy_connection", spdy_connection::replay),
     ("ssm_message", ssm_message::replay),
     ("stream_frames", stream_frames::replay),
     ("user_data", user_data::replay),
+    ("websocket_channels", websocket_channels::replay),
 ];
 
 #[test]

@@ -41,6 +41,8 @@ mod plan;
 mod ssh;
 // The SSM transport against a small model of the service and its agent.
 mod ssm;
+// Exec and port-forward as ORCA speaks them itself, into a real sshd.
+mod streams;
 // The world of `lifecycle`.
 mod support;
 // Rules of the repository.
