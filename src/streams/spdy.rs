@@ -1,7 +1,7 @@
 //! The server's side of one SPDY/3.1 connection: bytes in, events and bytes out.
 //!
 //! Only what kubectl and the API server speak is spoken: streams are the client's, and answered at once.
-//! No kept library speaks it (`docs/decisions/007-streams-of-our-own.md`).
+//! No kept library speaks it (`docs/decisions/009-streams-of-our-own.md`).
 
 pub mod frame;
 pub mod headers;
