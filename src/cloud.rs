@@ -8,6 +8,7 @@ pub mod fenced;
 pub mod memory;
 
 mod capacity;
+mod scheduled;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -20,6 +21,8 @@ pub use capacity::{
     Block, BlockState, Placement, Purchase, Reservation, ReservationKind, ReservationMatch, ReservationState,
     SpotPrice, Tenancy,
 };
+
+pub use scheduled::{EventKind, EventProgress, ScheduledEvent};
 
 use crate::capacity::money::MicroUsd;
 
@@ -64,6 +67,10 @@ pub trait Cloud: Send + Sync + std::fmt::Debug {
     /// One instance, read now. `None` when the cloud does not know it (which, shortly after a
     /// launch, may only mean "not yet").
     async fn instance(&self, id: &str) -> Result<Option<Instance>, CloudError>;
+
+    /// What is announced for machines that run, in one list: events that are over, too, for as long as the cloud shows
+    /// them, and events of machines of this account that are not ours.
+    async fn scheduled_events(&self) -> Result<Vec<ScheduledEvent>, CloudError>;
 
     /// Ends a machine for good. Idempotent: one that is gone already is a success.
     async fn terminate(&self, id: &str) -> Result<(), CloudError>;

@@ -19,6 +19,7 @@ mod kubelet;
 mod lanes;
 mod launch;
 mod live;
+mod maintenance;
 mod metrics;
 mod observe;
 mod owners;
@@ -128,6 +129,7 @@ struct Core {
     story: story::Story,
     health: health::Health,
     sight: reach::Sight,
+    calendar: maintenance::Calendar,
     /// Before `launches`, since the cloud's rate admits one after the other.
     gate: gate::Gate,
     launches: Semaphore,
@@ -186,6 +188,7 @@ impl Controller {
             metrics,
             traces,
             sight: reach::Sight::new(links.reach()),
+            calendar: maintenance::Calendar::default(),
             links,
             ssh_public,
             owners: owners::Owners::default(),
@@ -242,6 +245,7 @@ impl Controller {
         }
         parts.spawn(core.clone().watch_instances());
         parts.spawn(core.clone().watch_market());
+        parts.spawn(core.clone().watch_maintenance());
         let slots = Arc::new(Semaphore::new(PASSES));
         let mut passes = JoinSet::new();
         loop {

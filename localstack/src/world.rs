@@ -7,6 +7,7 @@ pub mod addresses;
 pub mod defaults;
 mod driver;
 pub mod estate;
+pub mod events;
 pub mod ids;
 pub mod instance;
 pub mod launch;

@@ -15,6 +15,7 @@ mod launch;
 mod market;
 pub mod probe;
 mod rates;
+mod scheduled;
 mod together;
 
 use std::collections::BTreeMap;
@@ -28,7 +29,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_ec2::types::Filter;
 use base64::Engine as _;
 
-use super::{Cloud, CloudError, Instance, LaunchSpec, TAG_CLUSTER, TAG_NODE};
+use super::{Cloud, CloudError, Instance, LaunchSpec, ScheduledEvent, TAG_CLUSTER, TAG_NODE};
 use crate::config::{Aws, Config};
 use crate::leader::Fence;
 use crate::telemetry::CloudCalls;
@@ -177,6 +178,10 @@ impl Cloud for Ec2 {
 
     async fn instance(&self, id: &str) -> Result<Option<Instance>, CloudError> {
         self.describes.ask(id.to_owned()).await
+    }
+
+    async fn scheduled_events(&self) -> Result<Vec<ScheduledEvent>, CloudError> {
+        scheduled::events(&self.calls).await
     }
 
     async fn terminate(&self, id: &str) -> Result<(), CloudError> {

@@ -22,7 +22,7 @@ use super::task::{Hub, Link, Upstream, note, run};
 use super::wire::{Dial, Input, Purpose, Wire};
 use super::{LinkState, Machine, Metrics};
 use crate::clock;
-use crate::cloud::{Cloud, CloudError, Instance, InstanceType, LaunchSpec};
+use crate::cloud::{Cloud, CloudError, Instance, InstanceType, LaunchSpec, ScheduledEvent};
 use crate::config::TunnelKind;
 use crate::gateway::Progress;
 use crate::guest::{self, Snat};
@@ -260,6 +260,9 @@ impl Cloud for FakeCloud {
     }
     async fn instance(&self, _: &str) -> Result<Option<Instance>, CloudError> {
         panic!("a link looks nothing up")
+    }
+    async fn scheduled_events(&self) -> Result<Vec<ScheduledEvent>, CloudError> {
+        panic!("a link knows no calendar")
     }
     async fn terminate(&self, _: &str) -> Result<(), CloudError> {
         panic!("a link ends nothing")

@@ -4,6 +4,7 @@ pub(crate) mod fake;
 mod market;
 mod purchases;
 mod rates;
+mod scheduled;
 
 use std::collections::BTreeMap;
 

@@ -3,6 +3,7 @@
 mod breaker;
 mod burst;
 mod capacity;
+mod maintenance;
 mod orphans;
 mod random;
 mod reach;

@@ -5,6 +5,7 @@ mod lifecycle;
 mod quotas;
 mod refusals;
 mod reservations;
+mod scheduled;
 mod spot;
 mod throttle;
 mod types;

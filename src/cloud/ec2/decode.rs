@@ -107,7 +107,7 @@ fn tags(tags: &[sdk::Tag]) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn timestamp(time: &DateTime) -> Option<Timestamp> {
+pub(super) fn timestamp(time: &DateTime) -> Option<Timestamp> {
     Timestamp::new(time.secs(), i32::try_from(time.subsec_nanos()).unwrap_or_default()).ok()
 }
 
