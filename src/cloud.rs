@@ -10,6 +10,7 @@ pub mod runpod;
 
 mod capacity;
 mod leftovers;
+mod scheduled;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -25,6 +26,7 @@ pub use capacity::{
 #[cfg(test)]
 pub(crate) use leftovers::testing::mk_leftover;
 pub use leftovers::{Disk, Leftover, LeftoverKind};
+pub use scheduled::{EventKind, EventProgress, ScheduledEvent};
 
 use crate::capacity::money::MicroUsd;
 
@@ -69,6 +71,10 @@ pub trait Cloud: Send + Sync + std::fmt::Debug {
     /// One instance, read now. `None` when the cloud does not know it (which, shortly after a
     /// launch, may only mean "not yet").
     async fn instance(&self, id: &str) -> Result<Option<Instance>, CloudError>;
+
+    /// What is announced for machines that run, in one list: events that are over, too, for as long as the cloud shows
+    /// them, and events of machines of this account that are not ours.
+    async fn scheduled_events(&self) -> Result<Vec<ScheduledEvent>, CloudError>;
 
     /// Ends a machine for good. Idempotent: one that is gone already is a success.
     async fn terminate(&self, id: &str) -> Result<(), CloudError>;

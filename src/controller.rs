@@ -20,6 +20,7 @@ mod lanes;
 mod launch;
 pub(crate) mod leftovers;
 mod live;
+mod maintenance;
 mod metrics;
 mod observe;
 mod owners;
@@ -129,6 +130,7 @@ struct Core {
     story: story::Story,
     health: health::Health,
     sight: reach::Sight,
+    calendar: maintenance::Calendar,
     /// Before `launches`, since the cloud's rate admits one after the other.
     gate: gate::Gate,
     launches: Semaphore,
@@ -187,6 +189,7 @@ impl Controller {
             metrics,
             traces,
             sight: reach::Sight::new(links.reach()),
+            calendar: maintenance::Calendar::default(),
             links,
             ssh_public,
             owners: owners::Owners::default(),
@@ -246,6 +249,7 @@ impl Controller {
             parts.spawn(core.clone().watch_leftovers(kind));
         }
         parts.spawn(core.clone().watch_market());
+        parts.spawn(core.clone().watch_maintenance());
         let slots = Arc::new(Semaphore::new(PASSES));
         let mut passes = JoinSet::new();
         loop {

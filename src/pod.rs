@@ -13,6 +13,7 @@ pub mod ask;
 pub mod decide;
 pub mod intent;
 pub mod layers;
+pub mod maintenance;
 pub mod manifest;
 pub mod quantity;
 pub mod reasons;

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `GET health`, `GET world` | whether it runs; the ids of everything |
 //! | `GET instances`, `POST instances/{id}/{act}` | `kill`, `interrupt`, `rebalance`, `leave`, `power-cycle`, `freeze`, `thaw` |
+//! | `POST instances/{id}/events`, `PUT`, `DELETE instances/{id}/events/{event}` | scheduled events: see `events` |
 //! | `GET history` | the life of every instance that there ever was |
 //! | `GET left` | the ids of the volumes and network interfaces that no instance has |
 //! | `GET`, `POST`, `DELETE faults` | [`crate::faults::Fault`] |
@@ -22,6 +23,7 @@
 //! | `PUT parameters` | `{"name": "..", "value": ".."}` |
 
 mod acts;
+mod events;
 mod market;
 mod reservations;
 mod throttle;
@@ -127,6 +129,8 @@ pub fn router(world: Arc<World>, ssm: Arc<Ssm>) -> Router {
         .route("/left", get(async |State(world): Shared| axum::Json(views::left(&world))))
         .route("/history", get(async |State(world): Shared| axum::Json(views::history(&world))))
         .route("/instances/{id}/{act}", post(acts::act))
+        .route("/instances/{id}/events", post(events::schedule))
+        .route("/instances/{id}/events/{event}", put(events::change).delete(events::cancel))
         .route("/faults", get(faults).post(add_fault).delete(clear_faults))
         .route("/calls", get(calls).delete(reset_calls))
         .route("/settings", get(settings).patch(change_settings))

@@ -8,6 +8,7 @@ pub mod defaults;
 pub mod devices;
 mod driver;
 pub mod estate;
+pub mod events;
 pub mod ids;
 pub mod instance;
 pub mod launch;

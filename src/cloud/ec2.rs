@@ -16,6 +16,7 @@ mod leftovers;
 mod market;
 pub mod probe;
 mod rates;
+mod scheduled;
 mod together;
 
 use std::collections::BTreeMap;
@@ -29,7 +30,9 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_ec2::types::Filter;
 use base64::Engine as _;
 
-use super::{Cloud, CloudError, Instance, LaunchSpec, Leftover, LeftoverKind, TAG_CLUSTER, TAG_NODE};
+use super::{
+    Cloud, CloudError, Instance, LaunchSpec, Leftover, LeftoverKind, ScheduledEvent, TAG_CLUSTER, TAG_NODE,
+};
 use crate::config::{Aws, Config};
 use crate::leader::Fence;
 use crate::telemetry::CloudCalls;
@@ -182,6 +185,10 @@ impl Cloud for Ec2 {
 
     async fn instance(&self, id: &str) -> Result<Option<Instance>, CloudError> {
         self.describes.ask(id.to_owned()).await
+    }
+
+    async fn scheduled_events(&self) -> Result<Vec<ScheduledEvent>, CloudError> {
+        scheduled::events(&self.calls).await
     }
 
     async fn terminate(&self, id: &str) -> Result<(), CloudError> {

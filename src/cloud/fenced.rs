@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Cloud, CloudError, Instance, LaunchSpec, Leftover, LeftoverKind};
+use super::{Cloud, CloudError, Instance, LaunchSpec, Leftover, LeftoverKind, ScheduledEvent};
 use crate::leader;
 use crate::leader::Fence;
 
@@ -52,6 +52,10 @@ impl Cloud for Fenced {
 
     async fn instance(&self, id: &str) -> Result<Option<Instance>, CloudError> {
         self.cloud.instance(id).await
+    }
+
+    async fn scheduled_events(&self) -> Result<Vec<ScheduledEvent>, CloudError> {
+        self.cloud.scheduled_events().await
     }
 
     async fn terminate(&self, id: &str) -> Result<(), CloudError> {

@@ -17,7 +17,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::{Cloud, CloudError, Instance, LaunchSpec, Leftover, LeftoverKind};
+use super::{
+    Cloud, CloudError, EventKind, Instance, InstanceState, LaunchSpec, Leftover, LeftoverKind, ScheduledEvent,
+};
 use crate::clock;
 use world::World;
 
@@ -50,6 +52,7 @@ pub enum Call {
     List,
     Get,
     Terminate,
+    Events,
     Read(Book),
     Leftovers(LeftoverKind),
     Discard(LeftoverKind),
@@ -194,6 +197,18 @@ impl MemoryCloud {
         }
     }
 
+    /// Announces something for a machine, or another time for what was announced under this id.
+    pub fn schedule(&self, event_id: &str, id: &str, kind: EventKind, not_before: Timestamp) {
+        if let Some(machine) = self.world().machines.get_mut(id) {
+            machine.schedule(event_id, kind, not_before);
+        }
+    }
+
+    /// What was announced under this id will not be, if it was not yet.
+    pub fn cancel(&self, event_id: &str) {
+        self.world().machines.values_mut().for_each(|machine| machine.cancel(event_id, clock::now()));
+    }
+
     /// All machines that are neither ended nor ending, whether they are shown or not.
     #[must_use]
     pub fn alive(&self) -> Vec<Instance> {
@@ -269,6 +284,16 @@ impl Cloud for MemoryCloud {
         self.begin(Call::Get).await?;
         let world = self.world();
         Ok(world.machines.get(id).and_then(|one| one.shown(&world.timing)))
+    }
+
+    async fn scheduled_events(&self) -> Result<Vec<ScheduledEvent>, CloudError> {
+        self.begin(Call::Events).await?;
+        let world = self.world();
+        let now = clock::now();
+        let running = world.machines.values().filter(|one| {
+            one.shown(&world.timing).is_some_and(|shown| shown.state == InstanceState::Running)
+        });
+        Ok(running.flat_map(|one| one.events(now)).collect())
     }
 
     async fn terminate(&self, id: &str) -> Result<(), CloudError> {

@@ -31,6 +31,8 @@ pub struct Metrics {
     pub(super) instances: Gauge,
     pub(super) max_instances: Gauge,
     pub(super) listed: Gauge,
+    /// What is announced for machines.
+    pub(super) scheduled: Family<OfKind, Gauge>,
     pub(super) cloud_reachable: Gauge,
     /// Machines without a pod, and what they cost.
     pub(super) orphans: Gauge,
@@ -69,7 +71,7 @@ pub(super) struct Why {
     pub(super) why: &'static str,
 }
 
-/// A [`crate::cloud::LeftoverKind`].
+/// A [`crate::cloud::LeftoverKind`], or EC2's code of a scheduled event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct OfKind {
     pub(super) kind: &'static str,
@@ -124,6 +126,7 @@ impl Default for Metrics {
             instances: Gauge::default(),
             max_instances: Gauge::default(),
             listed: Gauge::default(),
+            scheduled: Family::default(),
             cloud_reachable: Gauge::default(),
             launches_wait: Gauge::default(),
             orphans: Gauge::default(),
@@ -219,6 +222,11 @@ impl Metrics {
             "controller_instances_listed_timestamp_seconds",
             "When the cloud last answered with all machines, in seconds since 1970; 0 is never",
             self.listed.clone(),
+        );
+        registry.register(
+            "controller_scheduled_events",
+            "Events that EC2 announces for machines of this node and that are to come, by code",
+            self.scheduled.clone(),
         );
         registry.register(
             "cloud_reachable",

@@ -15,7 +15,7 @@ use crate::clock;
 use crate::cloud::{Instance, InstanceState, Lifecycle, TAG_POD_NAME, TAG_POD_NAMESPACE};
 use crate::link::LinkStatus;
 use crate::logs::archiver::Progress;
-use crate::pod::decide::{Blind, Drain, Lists, Logs, Memory, Observed, Rules};
+use crate::pod::decide::{Blind, Drain, Ending, Lists, Logs, Memory, Observed, Rules};
 use crate::pod::intent::Intent;
 
 /// What is known of one pod UID.
@@ -97,8 +97,8 @@ impl Core {
         });
         let name = name.or_else(|| instances.iter().find_map(name_by_tags));
         let seen = Seen {
+            drain: self.drain(&instances, pod.as_deref().map_or(table::GRACE, table::spec_grace)),
             pod,
-            drain: self.drain(&instances),
             blind: self.sight.blind(),
             instances,
             link: self.links.status(uid),
@@ -121,21 +121,25 @@ impl Core {
         }
     }
 
+    /// Which of the machines will be gone first, and when it has to be left.
+    fn drain(&self, instances: &[Instance], grace: Duration) -> Option<Drain> {
+        let all = [self.block_drain(instances), self.event_drain(instances, grace)];
+        all.into_iter().flatten().min_by_key(|drain| drain.at)
+    }
+
     /// When the Capacity Block ends that one of the machines is in.
-    fn drain(&self, instances: &[Instance]) -> Option<Drain> {
+    fn block_drain(&self, instances: &[Instance]) -> Option<Drain> {
         let in_block = instances
             .iter()
             .find(|one| one.state.may_run() && one.bought.lifecycle == Lifecycle::CapacityBlock)?;
         let id = in_block.bought.reservation_id.as_deref()?;
         let snapshot = self.market.snapshot();
         let ends_at = snapshot.reservations.iter().find(|one| one.id == id)?.ends_at?;
-        // By our steady clock, however far the cloud's is from it.
-        let left = drain_time(&in_block.instance_type, ends_at).duration_since(clock::now());
         Some(Drain {
             instance_id: in_block.id.clone(),
-            at: clock::steady().saturating_add(left).unwrap_or(ends_at),
+            at: steadily(drain_time(&in_block.instance_type, ends_at)),
             ends_at,
-            what: format!("Capacity Block {id}"),
+            why: Ending::Purchase(format!("Capacity Block {id}")),
         })
     }
 
@@ -191,6 +195,11 @@ impl Core {
             None => self.pods.by_uid(uid),
         }
     }
+}
+
+/// The cloud's time by our steady clock, however far they are apart.
+pub(super) fn steadily(at: Timestamp) -> Timestamp {
+    clock::steady().saturating_add(at.duration_since(clock::now())).unwrap_or(at)
 }
 
 /// The machines that are read live. The pod names the one that matters, whatever the caches lack.

@@ -23,7 +23,9 @@ use super::task::{Hub, Link, Upstream, note, run};
 use super::wire::{Dial, Input, Purpose, Wire};
 use super::{LinkState, Machine, Metrics};
 use crate::clock;
-use crate::cloud::{Cloud, CloudError, Instance, InstanceType, LaunchSpec, Leftover, LeftoverKind};
+use crate::cloud::{
+    Cloud, CloudError, Instance, InstanceType, LaunchSpec, Leftover, LeftoverKind, ScheduledEvent,
+};
 use crate::config::TunnelKind;
 use crate::gateway::Progress;
 use crate::guest::{self, GATEWAY_PORT, Holder, Snat};
@@ -276,6 +278,9 @@ impl Cloud for FakeCloud {
     }
     async fn instance(&self, _: &str) -> Result<Option<Instance>, CloudError> {
         panic!("a link looks nothing up")
+    }
+    async fn scheduled_events(&self) -> Result<Vec<ScheduledEvent>, CloudError> {
+        panic!("a link knows no calendar")
     }
     async fn terminate(&self, _: &str) -> Result<(), CloudError> {
         panic!("a link ends nothing")

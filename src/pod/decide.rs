@@ -27,7 +27,7 @@ use crate::config::DaemonSetPolicy;
 use crate::link::LinkStatus;
 
 pub use blind::Blind;
-pub use drain::Drain;
+pub use drain::{Drain, Ending};
 pub(crate) use end::ORPHAN_AGE;
 pub use view::{DUPLICATE, Shown};
 

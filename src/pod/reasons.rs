@@ -154,6 +154,14 @@ pub const TERMINATION_UNCONFIRMED: &str = "TerminationUnconfirmed";
 pub const STUCK: &str = "Stuck";
 /// Event: the machine is being ended.
 pub const TERMINATING: &str = "TerminatingInstance";
+/// Event: the cloud announces what it will do to the machine: a reboot, maintenance, its end.
+pub const SCHEDULED_MAINTENANCE: &str = "ScheduledMaintenance";
+/// Event: the pod is ended because the cloud is about to take the machine, as it announced.
+pub const MACHINE_RETIRING: &str = "MachineRetiring";
+/// Event: the machine was stopped; it is ended.
+pub const INSTANCE_STOPPED: &str = "InstanceStopped";
+/// Event of the Node: what the cloud announces for machines is not told to ORCA.
+pub const EVENTS_UNKNOWN: &str = "ScheduledEventsUnknown";
 /// Event: the Capacity Block of the machine ends.
 pub const CAPACITY_BLOCK_ENDING: &str = "CapacityBlockEnding";
 /// Failed: no machine was to be had within the pod's `orca.research/capacity-wait`.

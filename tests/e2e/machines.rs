@@ -12,6 +12,7 @@ pub(crate) const TESTS: &[crate::Test] = &[
     ("machine::one_that_is_never_reachable_is_replaced", never_reachable),
     ("machine::a_cut_tunnel_hurts_no_pod_and_a_machine_that_a_person_ends_fails_it", cut),
     ("machine::a_rebooted_one_runs_its_pod_again_and_one_that_the_spot_market_takes_fails_it", reboot),
+    ("machine::one_that_ec2_stops_is_ended_and_fails_its_pod", stopped),
     ("machine::a_paused_reader_stalls_nobody_else", paused_reader),
     ("machine::a_killed_kubelet_comes_back_and_one_on_a_failed_host_does_not", kubelet_killed),
 ];
@@ -76,6 +77,19 @@ fn reboot(ns: &Namespace<'_>) -> Result<()> {
     ensure!(ns.instance()?["id"] == id.as_str(), "the machine was replaced");
     http("POST", &format!("/_local/instances/{id}/interrupt"), None)?;
     is_lost(ns, "phoenix", "SpotInterrupted", "Server.SpotInstanceTermination")
+}
+
+fn stopped(ns: &Namespace<'_>) -> Result<()> {
+    ns.ready_pod("halted", SLEEP)?;
+    let id = ns.instance()?["id"].as_str().context("id")?.to_owned();
+    // Sooner than ORCA reads what is announced.
+    let event = json!({"code": "instance-stop", "not_before_ms": 1});
+    http("POST", &format!("/_local/instances/{id}/events"), Some(&event))?;
+    let pod = ns.await_phase("halted", "Failed")?;
+    ensure!(pod["status"]["reason"] == "InstanceTerminated", "{}", pod["status"]);
+    let events = ns.events("halted")?;
+    ensure!(events.contains(&format!("InstanceStopped: instance {id} was stopped")), "{events}");
+    ns.await_no_instance(Duration::from_secs(60))
 }
 
 fn paused_reader(ns: &Namespace<'_>) -> Result<()> {

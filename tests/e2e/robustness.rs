@@ -16,6 +16,7 @@ pub(crate) const TESTS: &[crate::Test] = &[
     ("robust::a_lost_or_late_answer_to_runinstances_makes_one_instance", lost_answer),
     ("robust::orca_and_a_kubelet_come_up_while_the_api_server_is_away", all_restart),
     ("robust::sessions_that_are_denied_cost_no_machine_and_no_pod", sessions_denied),
+    ("robust::a_machine_that_ec2_retires_is_announced_and_left_in_good_order_before", retired),
     ("robust::a_slow_tunnel_cuts_no_copy", slow_copy),
     ("robust::a_machine_ends_itself_when_orca_is_gone_for_good_and_not_before", gone_for_good),
 ];
@@ -204,6 +205,27 @@ fn nobody_is_let_in(ns: &Namespace<'_>) -> Result<()> {
     let runs = ns.get_pod("runs")?;
     ensure!(condition(&runs, "Ready") == Some("True"), "{}", runs["status"]);
     Ok(())
+}
+
+fn retired(ns: &Namespace<'_>) -> Result<()> {
+    ns.ready_pod("old", "terminationGracePeriodSeconds: 5\ncontainers: [{name: main, image: 'busybox:stable', command: [sh, -c, 'trap \"exit 7\" TERM; while true; do sleep 1; done']}]")?;
+    let id = ns.instance()?["id"].as_str().context("id")?.to_owned();
+    // The grace and five minutes before that time are half a minute from now.
+    let event = json!({"code": "instance-retirement", "not_before_ms": 335_000});
+    http("POST", &format!("/_local/instances/{id}/events"), Some(&event))?;
+    // It reads what is announced when it starts, and every five minutes.
+    ns.world.script(&["orca-stop"])?;
+    ns.world.script(&["orca-start"])?;
+    eventually("the pod to be told", Duration::from_secs(60), || {
+        let told = ns.events("old")?;
+        let expected = format!("ScheduledMaintenance: EC2 retires instance {id} (instance-retirement, ");
+        Ok(if told.contains(&expected) { Ok(()) } else { Err(told) })
+    })?;
+    let pod = ns.await_phase("old", "Failed")?;
+    ensure!(exit_code(&pod, "main") == Some(7), "it was not ended in good order: {}", pod["status"]);
+    let told = ns.events("old")?;
+    ensure!(told.contains("MachineRetiring: "), "{told}");
+    ns.await_no_instance(Duration::from_secs(60))
 }
 
 fn all_restart(ns: &Namespace<'_>) -> Result<()> {

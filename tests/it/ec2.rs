@@ -5,6 +5,7 @@ mod leftovers;
 mod market;
 mod purchases;
 mod rates;
+mod scheduled;
 
 use std::collections::BTreeMap;
 

@@ -4,6 +4,7 @@ mod breaker;
 mod burst;
 mod capacity;
 mod leftovers;
+mod maintenance;
 mod orphans;
 mod random;
 mod reach;

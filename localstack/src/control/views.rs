@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::ec2::catalog::CATALOG;
 use crate::world::World;
+use crate::world::events::Event;
 use crate::world::instance::Instance;
 use crate::world::past::Past;
 
@@ -63,6 +64,10 @@ pub(super) fn left(world: &World) -> Value {
     })
 }
 
+fn event_json(event: &Event) -> Value {
+    json!({ "id": event.id, "code": event.code, "description": event.description(), "not_before": event.not_before })
+}
+
 fn instance_json(world: &World, instance: &Instance) -> Value {
     let addresses: Vec<String> = instance.addresses().map(|address| address.to_string()).collect();
     json!({
@@ -82,6 +87,7 @@ fn instance_json(world: &World, instance: &Instance) -> Value {
         "capacity_reservation_id": instance.purchase.reservation,
         "interruption_at": instance.notices.interruption,
         "launched_at": instance.launched,
+        "events": instance.events.iter().map(event_json).collect::<Vec<_>>(),
         "tags": instance.tags,
     })
 }

@@ -1,4 +1,4 @@
-//! DescribeInstanceStatus: the checks of the hypervisor and of the system.
+//! DescribeInstanceStatus: the checks of the hypervisor and of the system, and scheduled events.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +8,7 @@ use super::{Call, instances, render};
 use crate::aws::Refusal;
 use crate::aws::xml::Xml;
 use crate::clock;
+use crate::world::events::Event;
 use crate::world::instance::{Instance, State};
 
 /// An instance with its checks.
@@ -52,6 +53,15 @@ pub(super) fn describe_instance_status(call: &Call<'_>) -> Result<Xml, Refusal> 
         xml.text("availabilityZone", &instance.subnet.zone);
         xml.text("availabilityZoneId", &instance.subnet.zone_id);
         render::state(xml, "instanceState", instance.state);
+        if !instance.events.is_empty() {
+            xml.list("eventsSet", &instance.events, |xml, event| {
+                xml.text("instanceEventId", &event.id);
+                xml.text("code", event.code.name());
+                xml.text("description", event.description());
+                xml.text("notBefore", clock::iso(event.not_before));
+                xml.maybe("notAfter", event.not_after.map(clock::iso));
+            });
+        }
         for name in ["systemStatus", "instanceStatus"] {
             xml.element(name, |xml| {
                 xml.text("status", status);
@@ -71,16 +81,30 @@ pub(super) fn describe_instance_status(call: &Call<'_>) -> Result<Xml, Refusal> 
     Ok(xml)
 }
 
+fn of_events(checked: &Checked, what: fn(&Event) -> String) -> Vec<String> {
+    checked.instance.events.iter().map(what).collect()
+}
+
 impl Filtered for Checked {
-    const TAGGED: bool = true;
+    const TAGGED: bool = false;
 
     fn tags(&self) -> Option<&BTreeMap<String, String>> {
-        Some(&self.instance.tags)
+        None
     }
 
     const FIELDS: &'static [Field<Self>] = &[
         Field { name: "availability-zone", values: |c| vec![c.instance.subnet.zone.clone()] },
         Field { name: "availability-zone-id", values: |c| vec![c.instance.subnet.zone_id.clone()] },
+        Field { name: "event.code", values: |c| of_events(c, |event| event.code.name().to_owned()) },
+        Field { name: "event.description", values: |c| of_events(c, Event::description) },
+        Field { name: "event.instance-event-id", values: |c| of_events(c, |event| event.id.clone()) },
+        Field {
+            name: "event.not-after",
+            values: |c| {
+                c.instance.events.iter().filter_map(|event| event.not_after.map(clock::iso)).collect()
+            },
+        },
+        Field { name: "event.not-before", values: |c| of_events(c, |event| clock::iso(event.not_before)) },
         Field { name: "instance-state-code", values: |c| vec![c.instance.state.code().to_string()] },
         Field { name: "instance-state-name", values: |c| vec![c.instance.state.name().to_owned()] },
         Field { name: "instance-status.status", values: |c| vec![c.status.to_owned()] },

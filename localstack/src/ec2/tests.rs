@@ -6,6 +6,7 @@ mod lifecycle;
 mod quotas;
 mod refusals;
 mod reservations;
+mod scheduled;
 mod spot;
 mod throttle;
 mod types;

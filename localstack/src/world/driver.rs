@@ -24,6 +24,7 @@ const IDLE: Duration = Duration::from_secs(5);
 enum Done {
     Booted(Result<(), String>),
     AskedToShutDown,
+    Rebooted(Result<(), String>),
     Destroyed { console: String },
 }
 
@@ -111,6 +112,10 @@ fn collect(world: &World, boots: usize) -> Due {
                     instance.machine_is(Machine::Halting { until }, now);
                     None
                 }
+                Job::Reboot => {
+                    instance.reboots = false;
+                    None
+                }
                 Job::Destroy => {
                     instance.machine_is(Machine::Destroying, now);
                     None
@@ -139,6 +144,9 @@ async fn perform(
             machines.shut_down(&id).await;
             Done::AskedToShutDown
         }
+        (Job::Reboot, _) => {
+            Done::Rebooted(machines.power_cycle(&id).await.map_err(|error| format!("{error:#}")))
+        }
         (Job::Destroy, _) => {
             let console = machines.console(&id);
             machines.destroy(&id).await;
@@ -158,7 +166,10 @@ fn finished(world: &World, id: &str, done: Done) {
                 }
             }
             Done::Booted(Err(message)) => failed(instance, &message, now),
-            Done::AskedToShutDown => {}
+            Done::AskedToShutDown | Done::Rebooted(Ok(())) => {}
+            Done::Rebooted(Err(message)) => {
+                tracing::warn!(instance.id = %id, error = message, "a machine was not booted anew");
+            }
             Done::Destroyed { console } => {
                 instance.console = console;
                 instance.machine_is(Machine::Gone, now);

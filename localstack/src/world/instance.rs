@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use super::devices::{Interface, Leaves, Volume};
 use super::estate::{Image, Profile, Subnet};
+use super::events::Event;
 use super::notices::Notices;
 use super::purchase::Purchase;
 use crate::clock;
@@ -62,6 +63,10 @@ pub struct Instance {
     pub notices: Notices,
     /// The notices that its machine has been told.
     pub told: Notices,
+    /// What is scheduled for it, and what was.
+    pub events: Vec<Event>,
+    /// Whether its machine is to be booted anew.
+    pub reboots: bool,
 }
 
 /// Switches of a launch that change nothing but what is told and allowed.
@@ -148,7 +153,7 @@ impl Reason {
             "Client.InternalError" => "Client error on launch",
             "Server.InternalError" => "Internal error",
             "Server.InsufficientInstanceCapacity" => "Insufficient capacity to satisfy instance request",
-            "Server.ScheduledStop" => "The Capacity Block is about to end",
+            "Server.ScheduledStop" => "Stopped due to a scheduled event",
             "Server.SpotInstanceTermination" => "Spot instance termination",
             _ => "The instance was ended",
         };
@@ -178,6 +183,7 @@ pub enum Machine {
 pub enum Job {
     Boot,
     ShutDown,
+    Reboot,
     Destroy,
 }
 
@@ -207,7 +213,7 @@ impl Instance {
         }
         let next = match (self.state, self.machine) {
             (State::Pending, Machine::Up) => State::Running,
-            (State::Stopping, Machine::Off) => State::Stopped,
+            (State::Stopping, Machine::Off | Machine::Gone) => State::Stopped,
             (State::ShuttingDown, Machine::Gone) => State::Terminated,
             _ => return,
         };
@@ -236,13 +242,16 @@ impl Instance {
     pub fn job(&self, now: Timestamp, timing: &Timing) -> Option<Job> {
         match (self.state, self.machine) {
             (State::Pending, Machine::Waiting) if self.doomed.is_none() => Some(Job::Boot),
+            (State::Running, Machine::Up) if self.reboots => Some(Job::Reboot),
             (State::ShuttingDown, Machine::Up | Machine::Halting { .. })
                 if self.power == Power::Cut || timing.shutdown_grace.is_zero() =>
             {
                 Some(Job::Destroy)
             }
-            (State::ShuttingDown, Machine::Up) => Some(Job::ShutDown),
-            (State::ShuttingDown, Machine::Halting { until }) if until <= now => Some(Job::Destroy),
+            (State::ShuttingDown | State::Stopping, Machine::Up) => Some(Job::ShutDown),
+            (State::ShuttingDown | State::Stopping, Machine::Halting { until }) if until <= now => {
+                Some(Job::Destroy)
+            }
             (State::ShuttingDown, Machine::Off) => Some(Job::Destroy),
             _ => None,
         }
@@ -264,6 +273,14 @@ impl Instance {
         self.enter(State::ShuttingDown, now);
         self.reason = Some(reason);
         self.transition = transition;
+    }
+
+    /// Stops it. Nothing starts a stopped instance here, so its files may go with its power.
+    pub fn stop(&mut self, reason: Reason, at: Timestamp) {
+        if matches!(self.state, State::Pending | State::Running) {
+            self.enter(State::Stopping, at);
+            self.reason = Some(reason);
+        }
     }
 
     /// Its machine has no power any more.

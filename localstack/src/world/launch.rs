@@ -235,6 +235,8 @@ impl Cloud {
             history: Vec::new(),
             notices: Notices::default(),
             told: Notices::default(),
+            events: Vec::new(),
+            reboots: false,
         }
     }
 }

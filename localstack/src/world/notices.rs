@@ -86,7 +86,8 @@ impl Cloud {
                 Nature::OnDemand => None,
             });
             // What is announced has its time; the reservation's is over by then.
-            instance.notices.interruption.or(ends)
+            let end = instance.notices.interruption.or(ends);
+            end.into_iter().chain(instance.next_event()).min()
         };
         self.instances.values().filter(|instance| !instance.state.ending()).filter_map(due).min()
     }

@@ -75,6 +75,7 @@ impl Cloud {
         let timing = self.timing;
         self.settle_reservations(now);
         self.settle_notices(now);
+        self.settle_events(now);
         let mut ended = Vec::new();
         for instance in self.instances.values_mut().filter(|instance| instance.state != State::Terminated) {
             let before = instance.state;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::Timing;
 use crate::clock;
-use crate::cloud::{Instance, InstanceState, StateReason};
+use crate::cloud::{EventKind, EventProgress, Instance, InstanceState, ScheduledEvent, StateReason};
 
 /// How long EC2 shows what is terminated.
 const SHOWN_AFTER_END: Duration = Duration::from_secs(3600);
@@ -17,9 +17,65 @@ pub(super) struct Machine {
     pub(super) instance: Instance,
     pub(super) launched_at: Timestamp,
     pub(super) ended: Option<(Timestamp, StateReason)>,
+    /// What was announced for it.
+    pub(super) announced: Vec<Announced>,
+}
+
+/// A scheduled event.
+#[derive(Clone, Debug)]
+pub(super) struct Announced {
+    id: String,
+    kind: EventKind,
+    not_before: Timestamp,
+    is_canceled: bool,
+}
+
+impl Announced {
+    /// Whether it has begun. Each is over at once.
+    fn is_done(&self, now: Timestamp) -> bool {
+        !self.is_canceled && self.not_before <= now
+    }
 }
 
 impl Machine {
+    pub(super) fn schedule(&mut self, id: &str, kind: EventKind, not_before: Timestamp) {
+        self.announced.retain(|one| one.id != id);
+        self.announced.push(Announced { id: id.to_owned(), kind, not_before, is_canceled: false });
+    }
+
+    pub(super) fn cancel(&mut self, id: &str, now: Timestamp) {
+        let open = self.announced.iter_mut().filter(|one| one.id == id && one.not_before > now);
+        open.for_each(|one| one.is_canceled = true);
+    }
+
+    /// Its scheduled events, as they are shown now.
+    pub(super) fn events(&self, now: Timestamp) -> Vec<ScheduledEvent> {
+        let shown = |one: &Announced| {
+            let (progress, start) = if one.is_canceled {
+                (EventProgress::Canceled, "[Canceled] ")
+            } else if one.is_done(now) {
+                (EventProgress::Completed, "[Completed] ")
+            } else {
+                (EventProgress::Scheduled, "")
+            };
+            ScheduledEvent {
+                id: one.id.clone(),
+                instance_id: self.instance.id.clone(),
+                kind: one.kind,
+                description: format!("{start}as it is announced"),
+                not_before: Some(one.not_before),
+                not_after: None,
+                progress,
+            }
+        };
+        self.announced.iter().map(shown).collect()
+    }
+
+    /// Whether the cloud has stopped it.
+    fn is_stopped(&self, now: Timestamp) -> bool {
+        self.announced.iter().any(|one| one.kind.takes_the_machine() && one.is_done(now))
+    }
+
     pub(super) fn end(&mut self, code: &str, now: Timestamp) {
         let reason = StateReason { code: code.to_owned(), message: format!("{code}: ended") };
         self.ended.get_or_insert((now, reason));
@@ -34,6 +90,7 @@ impl Machine {
             Some((at, _)) if since(*at) < timing.shutdown => InstanceState::ShuttingDown,
             Some(_) => InstanceState::Terminated,
             None if since(self.launched_at) < timing.boot => InstanceState::Pending,
+            None if self.is_stopped(now) => InstanceState::Stopped,
             None => InstanceState::Running,
         };
         if let Some((_, reason)) = &self.ended {

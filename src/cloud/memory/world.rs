@@ -159,7 +159,8 @@ impl World {
             bought,
             tags: spec.tags.clone(),
         };
-        let machine = Machine { instance: instance.clone(), launched_at: now, ended: None };
+        let machine =
+            Machine { instance: instance.clone(), launched_at: now, ended: None, announced: Vec::new() };
         self.machines.insert(instance.id.clone(), machine);
         Ok(instance)
     }

@@ -10,7 +10,7 @@ use crate::capacity::candidate::Candidate;
 use crate::clock::after;
 use crate::cloud::InstanceState;
 use crate::link::LinkState;
-use crate::pod::decide::{Drain, Logs};
+use crate::pod::decide::{Drain, Ending, Logs};
 use crate::pod::intent::{ANNOTATION_LAUNCH, Intent};
 
 /// Something may happen before the next call.
@@ -270,7 +270,8 @@ fn announce(world: &mut World) {
     if ends {
         let at = process.clock(now);
         let ends_at = after(at, Duration::from_secs(600));
-        process.drain = Some(Drain { instance_id: id, at, ends_at, what: "Capacity Block cr-1".to_owned() });
+        let why = Ending::Purchase("Capacity Block cr-1".to_owned());
+        process.drain = Some(Drain { instance_id: id, at, ends_at, why });
     } else {
         process.logs = Logs::Behind;
     }

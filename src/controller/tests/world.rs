@@ -397,7 +397,11 @@ impl World {
         if self.process.as_ref().is_some_and(|process| !process.has_read()) {
             self.violate("terminated before both lists were read");
         }
-        let runs = self.machines.iter().any(|one| one.instance.id == id && one.kubelet == Kubelet::Runs);
+        // Nothing runs without power.
+        let runs = self.machines.iter().any(|one| {
+            let has_power = one.instance.state != InstanceState::Stopped;
+            one.instance.id == id && one.kubelet == Kubelet::Runs && has_power
+        });
         let healthy = self.pod.is_some() && !self.is_deleted() && !self.is_terminal();
         if runs && healthy && self.attached() == Some(id) {
             let text = format!("{id} is ended although its pod runs there");

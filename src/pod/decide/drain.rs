@@ -7,7 +7,7 @@ use crate::cloud::Instance;
 use crate::link::LinkStatus;
 use crate::pod::reasons;
 
-/// When a machine has to be switched off, since what it was bought with ends.
+/// When a machine has to be switched off, since it will be gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drain {
     /// The instance that it is about.
@@ -16,8 +16,16 @@ pub struct Drain {
     pub at: Timestamp,
     /// When the cloud ends the machine.
     pub ends_at: Timestamp,
-    /// What ends, such as `Capacity Block cr-0123`.
-    pub what: String,
+    pub why: Ending,
+}
+
+/// Why a machine will be gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// What it was bought with ends, such as `Capacity Block cr-0123`.
+    Purchase(String),
+    /// A scheduled event of the cloud, with its code.
+    Event { id: String, code: &'static str },
 }
 
 /// Adds to the decision about a living machine what its near end asks for.
@@ -38,11 +46,18 @@ pub(super) fn before_the_end(
             (reasons::SPOT_INTERRUPTED, text)
         }
         (None, Some(drain)) if drain.at <= seen.now => {
-            let text = format!(
-                "{} ends, and instance {} with it, by {}; its containers are asked to end",
-                drain.what, instance.id, drain.ends_at
-            );
-            (reasons::CAPACITY_BLOCK_ENDING, text)
+            let (id, ends_at) = (&instance.id, drain.ends_at);
+            let (reason, why) = match &drain.why {
+                Ending::Purchase(what) => (
+                    reasons::CAPACITY_BLOCK_ENDING,
+                    format!("{what} ends, and instance {id} with it, by {ends_at}"),
+                ),
+                Ending::Event { id: event, code } => (
+                    reasons::MACHINE_RETIRING,
+                    format!("EC2 takes instance {id} at {ends_at} ({code}, {event})"),
+                ),
+            };
+            (reason, format!("{why}; its containers are asked to end"))
         }
         (None, Some(drain)) => return decision.again(until(seen.now, drain.at)),
         (None, None) => return decision,

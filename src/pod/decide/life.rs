@@ -122,6 +122,9 @@ fn with_machine(seen: &Observed<'_>, view: &View<'_>, instance: &Instance) -> De
         return Decision::new(State::Ending, Duration::from_secs(5))
             .act(Action::Terminate { instance_id: instance.id.clone(), why: "given up" });
     }
+    if instance.state == InstanceState::Stopped {
+        return stopped(instance);
+    }
     let state = view.link.map(|link| &link.state);
     let decision = match state {
         Some(LinkState::Attached { since, .. }) => attached(seen, instance, *since),
@@ -144,6 +147,15 @@ fn with_machine(seen: &Observed<'_>, view: &View<'_>, instance: &Instance) -> De
     };
     let decision = drain::before_the_end(seen, view.link, instance, decision);
     ensure_link(decision, view.link.is_some(), instance)
+}
+
+/// Nothing runs on a machine that was stopped, its containers are lost, and nobody here starts it again.
+fn stopped(instance: &Instance) -> Decision {
+    let text = format!("instance {} was stopped, and its containers with it; it is ended", instance.id);
+    Decision::new(State::Ending, Duration::from_secs(5))
+        .note(NoteKind::Warning, reasons::INSTANCE_STOPPED, text)
+        .act(Action::Revoke { instance_id: instance.id.clone() })
+        .act(Action::Terminate { instance_id: instance.id.clone(), why: "stopped" })
 }
 
 /// Every running machine whose addresses are known has a link, unless it is being given up.

@@ -173,7 +173,16 @@ fn machines_whose_kubelet_has_the_pod() {
         ("for a minute", run().dialing(40), "detached NotReady"),
         ("rebooted", run().linked(bootstrapping()), "rebooted"),
         ("broken later is not the end of its containers", run().linked(broken()), "detached"),
-        ("stopped", run().tweak(|w| w.instances[0].state = Stopped), "detached"),
+        (
+            "stopped",
+            run().attached().tweak(|w| w.instances[0].state = Stopped),
+            "ending revoke(i-0) terminate(i-0)",
+        ),
+        (
+            "on its way to that",
+            run().dialing(50).tweak(|w| w.instances[0].state = InstanceState::Stopping),
+            "detached",
+        ),
         ("on its way down", world().machine(ShuttingDown).running(), "ending"),
         (
             "lost",

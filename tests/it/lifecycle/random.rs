@@ -3,8 +3,11 @@
 
 use std::time::Duration;
 
-use orca::cloud::CloudError;
+use jiff::SignedDuration;
+use orca::clock;
 use orca::cloud::memory::{Call, Timing};
+use orca::cloud::{CloudError, EventKind};
+use orca::link::Prober;
 use proptest::prelude::*;
 
 use crate::support::{World, mk_pod, phase};
@@ -26,13 +29,25 @@ enum Step {
     LagWatches(u64),
     Cut(bool),
     Unreachable(u32),
+    /// Sessions are refused, and found out about so; or given.
+    Refuse(Option<Prober>),
+    /// Announces something for a machine, so many seconds ahead.
+    Announce(usize, EventKind, i64),
+    CancelEvents,
     Restart(u64),
     Wait(u64),
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
     let name = 0..NAMES.len();
-    let call = prop_oneof![Just(Call::Launch), Just(Call::List), Just(Call::Get), Just(Call::Terminate)];
+    let call = prop_oneof![
+        Just(Call::Launch),
+        Just(Call::List),
+        Just(Call::Get),
+        Just(Call::Terminate),
+        Just(Call::Events)
+    ];
+    let prober = prop_oneof![Just(Prober::Links), Just(Prober::NextMachine)];
     prop_oneof![
         4 => name.clone().prop_map(Step::Create),
         3 => (name.clone(), prop_oneof![Just(0_i64), Just(1), Just(30)]).prop_map(|(name, grace)| Step::Delete(name, grace)),
@@ -45,6 +60,10 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => (0..3000_u64).prop_map(Step::LagWatches),
         1 => any::<bool>().prop_map(Step::Cut),
         1 => (0..2_u32).prop_map(Step::Unreachable),
+        1 => proptest::option::of(prober).prop_map(Step::Refuse),
+        1 => (0..NAMES.len(), proptest::sample::select(&EventKind::ALL), 0..900_i64)
+            .prop_map(|(index, kind, seconds)| Step::Announce(index, kind, seconds)),
+        1 => Just(Step::CancelEvents),
         2 => (0..200_u64).prop_map(Step::Restart),
         8 => prop_oneof![0..300_u64, 300..20_000_u64, Just(100_000)].prop_map(Step::Wait),
     ]
@@ -76,6 +95,15 @@ async fn take(world: &mut World, step: Step) {
         Step::LagWatches(millis) => world.api.lag_watches(Duration::from_millis(millis)),
         Step::Cut(is_cut) => world.guests.cut(is_cut),
         Step::Unreachable(machines) => world.guests.never_reach(machines),
+        Step::Refuse(Some(prober)) => world.guests.refuse_sessions(prober),
+        Step::Refuse(None) => world.guests.give_sessions(),
+        Step::Announce(index, kind, seconds) => {
+            if let Some(one) = world.cloud.alive().get(index) {
+                let at = clock::now() + SignedDuration::from_secs(seconds);
+                world.cloud.schedule(&event_id(kind), &one.id, kind, at);
+            }
+        }
+        Step::CancelEvents => EventKind::ALL.iter().for_each(|kind| world.cloud.cancel(&event_id(*kind))),
         Step::Restart(millis) => {
             world.kill_orca();
             tokio::time::sleep(Duration::from_millis(millis)).await;
@@ -83,6 +111,10 @@ async fn take(world: &mut World, step: Step) {
         }
         Step::Wait(millis) => tokio::time::sleep(Duration::from_millis(millis)).await,
     }
+}
+
+fn event_id(kind: EventKind) -> String {
+    format!("instance-event-{}", kind.code())
 }
 
 fn mk_error(call: Call, kind: u8) -> CloudError {
@@ -98,6 +130,7 @@ fn mk_error(call: Call, kind: u8) -> CloudError {
             | Call::List
             | Call::Get
             | Call::Terminate
+            | Call::Events
             | Call::Read(_)
             | Call::Leftovers(_)
             | Call::Discard(_),
@@ -119,6 +152,7 @@ async fn live(steps: Vec<Step>) {
     }
     world.guests.cut(false);
     world.guests.never_reach(0);
+    world.guests.give_sessions();
     world.api.fail_next(0);
     world.cloud.refill_pool("g5.xlarge", "zone-a");
     let waits = |world: &World| {

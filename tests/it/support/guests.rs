@@ -11,7 +11,7 @@ use k8s_openapi::jiff::Timestamp;
 use orca::capacity::world::Usable;
 use orca::clock;
 use orca::cloud::memory::MemoryCloud;
-use orca::cloud::{Cloud as _, TAG_HOST_KEY};
+use orca::cloud::{Cloud as _, InstanceState, TAG_HOST_KEY};
 use orca::link::{LinkState, LinkStatus, Links, Machine, Prober, Reach};
 use orca::tunnel::{ByteStream, TunnelError};
 use serde_json::json;
@@ -146,7 +146,8 @@ impl Guests {
     }
 
     async fn tick(&self) {
-        let alive: Vec<String> = self.cloud.alive().into_iter().map(|one| one.id).collect();
+        let all = self.cloud.alive().into_iter().filter(|one| one.state != InstanceState::Stopped);
+        let alive: Vec<String> = all.map(|one| one.id).collect();
         let uids: Vec<String> = self.state().links.keys().cloned().collect();
         for uid in uids {
             self.dial(&uid, &alive).await;

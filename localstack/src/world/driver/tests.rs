@@ -11,6 +11,7 @@ use crate::aws::query::Params;
 use crate::ec2;
 use crate::machine::{Freeze, MachineEvent, MachineSpec, Machines, Notices};
 use crate::testing::{form, mk_launch};
+use crate::world::events::{Event, EventCode, Progress};
 use crate::world::instance::State;
 use crate::world::{World, WorldConfig};
 
@@ -69,6 +70,7 @@ impl Machines for Slow {
         self.note("destroyed");
     }
     async fn power_cycle(&self, _id: &str) -> anyhow::Result<()> {
+        self.note("power cycle");
         Ok(())
     }
     async fn freeze(&self, _id: &str, _state: Freeze) -> anyhow::Result<()> {
@@ -160,6 +162,42 @@ async fn a_machine_that_does_not_shut_down_has_its_power_cut_after_the_grace() {
     until(&world, &id, State::Terminated).await;
     let seconds = start.elapsed().as_secs();
     assert!((6..8).contains(&seconds), "5 s of grace and 1 s of destroying took {seconds} s");
+}
+
+/// Schedules an event that begins at once.
+fn begins(world: &World, id: &str, code: EventCode) {
+    world.change(|cloud, now| {
+        cloud.instances.get_mut(id).unwrap().events.push(Event {
+            id: "instance-event-1".to_owned(),
+            code,
+            words: code.words().to_owned(),
+            not_before: now,
+            not_after: None,
+            progress: Progress::Scheduled,
+        });
+        cloud.settle(now);
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn scheduled_events_reboot_machines_or_take_their_power_obedient_or_not() {
+    for (obedient, seconds) in [(true, 0..2), (false, 5..8)] {
+        let machines = Arc::new(Slow { obedient, ..Slow::new() });
+        let world = World::start(WorldConfig::default(), machines.clone());
+        let id = launch(&world);
+        until(&world, &id, State::Running).await;
+        begins(&world, &id, EventCode::SystemReboot);
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(machines.asked(), ["boot", "booted", "power cycle"]);
+        let start = tokio::time::Instant::now();
+        begins(&world, &id, EventCode::InstanceRetirement);
+        until(&world, &id, State::Stopped).await;
+        assert!(seconds.contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+        terminate(&world, &id, &[]);
+        until(&world, &id, State::Terminated).await;
+        let asked = machines.asked();
+        assert_eq!(asked[3..], ["shut down", "destroy", "destroyed"], "{asked:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -49,6 +49,8 @@ pub fn mk_instance(id: &str) -> Instance {
         history: Vec::new(),
         notices: Notices::default(),
         told: Notices::default(),
+        events: Vec::new(),
+        reboots: false,
     }
 }
 

@@ -9,7 +9,7 @@ fn mk_drain(second: i64) -> Drain {
         instance_id: "i-0".to_owned(),
         at: at(second),
         ends_at: at(second + 600),
-        what: "Capacity Block cr-1".to_owned(),
+        why: Ending::Purchase("Capacity Block cr-1".to_owned()),
     }
 }
 
@@ -67,6 +67,11 @@ fn it_is_told_once_and_asked_for_until_it_is_gone() {
     assert_eq!(
         told(attached().tweak(|w| w.drain = Some(mk_drain(100)))).0,
         "CapacityBlockEnding Capacity Block cr-1 ends, and instance i-0 with it, by 1970-01-12T13:58:20Z; its containers are asked to end"
+    );
+    let retiring = Ending::Event { id: "instance-event-1".to_owned(), code: "instance-retirement" };
+    assert_eq!(
+        told(attached().tweak(|w| w.drain = Some(Drain { why: retiring, ..mk_drain(100) }))).0,
+        "MachineRetiring EC2 takes instance i-0 at 1970-01-12T13:58:20Z (instance-retirement, instance-event-1); its containers are asked to end"
     );
     let again = noticed(attached()).tweak(|w| w.memory.draining = Some("i-0".to_owned()));
     assert_eq!(told(again), (String::new(), 1));
