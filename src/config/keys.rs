@@ -164,7 +164,7 @@ pub(super) const KEYS: &[Key] = &[
     key("limits.keepFinished", DURATION, Optional, "0s",
         "How long the machine of a finished pod stays, for those who want to look at it. `0s` ends it as soon as its logs are archived; deleting the pod does, too. Absent: `0s`, or `5m` where `logs.enabled` is `false`."),
     key("limits.bootDeadline", DURATION, Default("10m"), "10m",
-        "A machine that is not reachable after so long (at least `5s`) is replaced."),
+        "A machine that is not reachable after so long (at least `5s`) is replaced. Time in which SSM gives no session with any machine does not count."),
     key("limits.capacityWait", DURATION, Optional, "12h",
         "A pod that waited so long for a machine fails, so that its Job can act; annotations may shorten it. Absent, pods wait for ever."),
 

@@ -35,7 +35,7 @@ impl State {
                 "Its object goes.",
             ),
             Self::Waiting => (
-                "No machine, and none to be had now: capacity, quota, limit, budget or back-off.",
+                "No machine, and none to be had now: capacity, quota, limit, budget, no way to any machine, or back-off.",
                 "ORCA: Pending, and the condition `orca.research/Capacity`",
                 "The back-off ends (five minutes at most), what it waits for is there again, `orca stuck --retry`, or `capacity-wait` ends.",
             ),
@@ -47,7 +47,7 @@ impl State {
             Self::Booting => (
                 "There is a machine, and no kubelet on it that was shown the pod.",
                 "ORCA: Pending, with the machine",
-                "Its kubelet has the pod; or `limits.bootDeadline`: the machine is replaced, five times at most.",
+                "Its kubelet has the pod; or `limits.bootDeadline`, less the time in which no machine can be reached: the machine is replaced, five times at most.",
             ),
             Self::Attached => (
                 "The machine's kubelet has the pod and talks to the gateway.",

@@ -171,8 +171,9 @@ impl Service {
         if !is_presigned(request.uri()) {
             let time = clock::now().into();
             let credentials = self.credentials().await?;
-            sign_upgrade(&mut request, credentials, &self.region, time)
-                .map_err(|error| TunnelError::Lost(format!("cannot sign `{}`: {error}", grant.url)))?;
+            sign_upgrade(&mut request, credentials, &self.region, time).map_err(|error| {
+                TunnelError::Lost(format!("cannot sign `{}`: {error}", place(&grant.url)))
+            })?;
         }
         let stream = self.dial(request.uri()).await?;
         let config =
@@ -194,12 +195,14 @@ impl Service {
     }
 
     async fn dial(&self, url: &Uri) -> Result<ByteStream, TunnelError> {
-        let away = |error: std::io::Error| Refusal::Unavailable(format!("cannot reach `{url}`: {error}"));
+        let text = url.to_string();
+        let shown = place(&text);
+        let away = |error: std::io::Error| Refusal::Unavailable(format!("cannot reach `{shown}`: {error}"));
         let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
         let (tls, default_port) = match url.scheme_str() {
             Some("wss") => (true, 443),
             Some("ws") if self.local => (false, 80),
-            _ => return Err(Refusal::Denied(format!("stream URL is `{url}`, expected wss://")).into()),
+            _ => return Err(Refusal::Denied(format!("stream URL is `{shown}`, expected wss://")).into()),
         };
         let stream =
             TcpStream::connect((host, url.port_u16().unwrap_or(default_port))).await.map_err(away)?;
@@ -208,7 +211,7 @@ impl Service {
             return Ok(Box::new(stream));
         }
         let name = ServerName::try_from(host.to_owned())
-            .map_err(|error| Refusal::Denied(format!("host of `{url}`: {error}")))?;
+            .map_err(|error| Refusal::Denied(format!("host of `{shown}`: {error}")))?;
         let connector = TlsConnector::from(self.tls.get_or_init(tls_config).clone());
         Ok(Box::new(connector.connect(name, stream).await.map_err(away)?))
     }
@@ -239,9 +242,14 @@ async fn within<F: Future>(limit: Duration, what: &'static str, future: F) -> Re
     Ok(timeout(limit, future).await.map_err(late)?)
 }
 
+/// A URL without its query, which may be signed: whoever reads an error must not be able to use it.
+fn place(url: &str) -> &str {
+    url.split('?').next().unwrap_or_default()
+}
+
 /// Why the upgrade failed.
 fn refused(url: &str, error: &WsError) -> TunnelError {
-    let text = format!("`{url}`: {error}");
+    let text = format!("`{}`: {error}", place(url));
     match error {
         WsError::Http(response) => sort_code(response.status().as_str(), response.status().as_u16(), text),
         _ => Refusal::Unavailable(text).into(),
@@ -334,13 +342,14 @@ mod tests {
 
     #[tokio::test]
     async fn an_unencrypted_stream_is_refused_unless_the_endpoint_is_ours() {
-        let url: Uri = "ws://127.0.0.1:1/v1".parse().unwrap();
+        let url: Uri = "ws://127.0.0.1:1/v1?X-Amz-Signature=secret".parse().unwrap();
         let refusal = async |endpoint| match service(endpoint).dial(&url).await {
             Err(TunnelError::Refused(refusal)) => refusal,
             Ok(_) => panic!("it was dialed"),
             Err(error) => panic!("{error}"),
         };
-        assert!(matches!(refusal(None).await, Refusal::Denied(_)));
-        assert!(matches!(refusal(Some("http://127.0.0.1:1")).await, Refusal::Unavailable(_)));
+        let (denied, away) = (refusal(None).await, refusal(Some("http://127.0.0.1:1")).await);
+        assert!(matches!(denied, Refusal::Denied(_)) && matches!(away, Refusal::Unavailable(_)));
+        assert!(!format!("{denied} {away}").contains("secret"), "{denied} {away}");
     }
 }
