@@ -166,6 +166,7 @@ fn frozen(ns: &Namespace<'_>) -> Result<()> {
         ns.await_pod("steady", "to be told not ready", REPORT, |pod| {
             condition(pod, "Ready") == Some("False")
         })?;
+        ensure!(metric(SECOND, "orca_link_evictions_total")? > 0.0, "nobody's session was in the way");
         // Work for a leader: what the frozen one would do about it when it wakes up is what the second has done.
         ns.pod("late", SLEEP)?;
         ns.run(&["wait", "pod/late", "--for=condition=Ready", &format!("--timeout={}s", START.as_secs())])?;
