@@ -142,9 +142,10 @@ impl Backend for SshBackend {
             TunnelError::NotYet(why) | TunnelError::Denied(why) | TunnelError::Throttled(why) => {
                 BackendError::Refused(why)
             }
-            error @ (TunnelError::HostKey { .. } | TunnelError::Timeout(..) | TunnelError::Lost(_)) => {
-                BackendError::Lost(error.to_string())
-            }
+            error @ (TunnelError::HostKey { .. }
+            | TunnelError::Timeout(..)
+            | TunnelError::Lost(_)
+            | TunnelError::Refused(_)) => BackendError::Lost(error.to_string()),
         })
     }
 }

@@ -218,8 +218,8 @@ async fn what_a_machine_leaves_is_free_once_it_is_terminated_and_can_be_deleted_
     let ids = async |kind| -> Vec<String> {
         cloud.leftovers(kind).await.unwrap().into_iter().map(|one| one.id).collect()
     };
-    let (tidy, careless) = (cloud.launch(&mk_spec("t", "subnet-a")), cloud.launch(&mk_spec("u", "subnet-a")));
-    let (tidy, careless) = (tidy.await.unwrap().id, careless.await.unwrap().id);
+    let tidy = cloud.launch(&mk_spec("t", "subnet-a")).await.unwrap().id;
+    let careless = cloud.launch(&mk_spec("u", "subnet-a")).await.unwrap().id;
     cloud.leave(&careless);
     let (volume, interface) = ("vol-00000002", "eni-00000002");
     for (kind, id) in LeftoverKind::ALL.into_iter().zip([volume, interface]) {
