@@ -136,6 +136,10 @@ impl Body {
         if self.image.as_ref().is_some_and(|image| image.trim().is_empty()) {
             return Err(Problem::rule("image must not be empty"));
         }
+        let is_name = |name: &String| !name.is_empty() && !name.contains(['=', '\0']);
+        if let Some(name) = self.env.iter().flatten().map(|(name, _)| name).find(|name| !is_name(name)) {
+            return Err(Problem::rule(format!("invalid environment variable name '{name}'")));
+        }
         if let Some(template) = &self.template_id {
             // None can be made here, so none exists.
             return Err(Problem::not_found(&format!("template '{template}'")));

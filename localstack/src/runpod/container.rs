@@ -1,5 +1,6 @@
 //! The port to containers: what a pod is made of. Pods of a local cloud without containers are states only.
 
+pub mod linux;
 pub mod none;
 
 use std::collections::BTreeMap;

@@ -89,6 +89,8 @@ fn a_body_that_breaks_a_rule_is_refused_with_a_sentence() {
             json!({"gpu": {"id": "AMD Instinct MI300X OAM"}, "globalNetworking": true}),
             "400: globalNetworking requires an NVIDIA GPU",
         ),
+        (json!({"env": {"A=B": "c"}}), "400: invalid environment variable name 'A=B'"),
+        (json!({"env": {"": "c"}}), "400: invalid environment variable name ''"),
         (json!({"templateId": "t"}), "404: template 't' not found"),
         (json!({"args": "a", "cmd": ["b"]}), "400: args and entrypoint/cmd describe different commands"),
     ] {
