@@ -54,6 +54,7 @@ test: deps check programs image ## everything, on real machines too
 	  ORCA_PROMTOOL=$$(realpath $(CACHE)/bin/promtool/promtool) \
 	  cargo test --workspace --test ssm --test plugin --test it --test e2e
 	cargo test --workspace --test machines -- --ignored
+	cargo test --workspace --test pods -- --ignored
 	cargo test --workspace --quiet --test chaos -- seed=1 machines=5 kills=30 time=60
 	@touch "$(CLAIM)"
 
@@ -61,6 +62,7 @@ up: image ## start the local world and leave it running (CONFIG=file: another co
 	@$(CLUSTER)/world.sh up $(CONFIG)
 	@echo "export KUBECONFIG=$(CURDIR)/target/local/kubeconfig"
 	@echo "local cloud: http://127.0.0.1:4566 (access key and secret: test)"
+	@echo "RunPod: http://127.0.0.1:4567 (API key: rpa_test)"
 	@echo "image registry: 127.0.0.1:5000"
 
 down: ## end the local world

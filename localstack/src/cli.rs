@@ -1,7 +1,7 @@
 //! The command line.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +9,17 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use crate::app;
 use crate::machine::none::NoMachines;
 use crate::machine::nspawn::{self, Nspawn, NspawnOptions};
 use crate::machine::{Machines, agent};
+use crate::runpod::container::Containers;
+use crate::runpod::container::linux::{self, LinuxContainers, LinuxOptions};
+use crate::runpod::container::none::NoContainers;
+use crate::runpod::settings::Settings;
+use crate::runpod::{self, RunPod};
 use crate::ssm::Ssm;
 use crate::world::throttle::Rates;
 use crate::world::{World, WorldConfig};
@@ -28,7 +34,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve EC2, STS, SSM, CloudWatch Logs, the price list and the control endpoint on one port until SIGTERM
+    /// Serve EC2, STS, SSM, CloudWatch Logs, the price list and the control endpoint on one port, and RunPod on another if
+    /// asked to, until SIGTERM
     Serve(Serve),
     /// Play the SSM agent's part in the network namespace that it is started in
     Agent {
@@ -38,7 +45,7 @@ enum Command {
     },
     /// Remove what a killed local cloud left on this host
     Clean {
-        /// Where its machines kept their files
+        /// Where its machines and pods kept their files
         #[arg(long)]
         dir: PathBuf,
     },
@@ -76,6 +83,18 @@ struct Serve {
     /// Token buckets for EC2's calls; the control endpoint can change them
     #[arg(long, value_enum, default_value_t = Throttling::Off)]
     throttle: Throttling,
+    /// Address to serve RunPod on, with a control endpoint of its own; without it there is none
+    #[arg(long, value_name = "ADDRESS")]
+    runpod: Option<SocketAddr>,
+    /// What RunPod's pods are made of
+    #[arg(long, value_enum, default_value_t = PodKind::None)]
+    pods: PodKind,
+    /// The program `crane`, which pulls their images
+    #[arg(long, required_if_eq("pods", "containers"))]
+    crane: Option<PathBuf>,
+    /// Where their TCP ports are published
+    #[arg(long, default_value = "127.89.0.1")]
+    public_ip: Ipv4Addr,
     /// A key pair that is accepted beside test:test, as KEY:SECRET or KEY:SECRET:SESSION_TOKEN
     #[arg(long = "credential", value_name = "KEY:SECRET")]
     credentials: Vec<String>,
@@ -97,13 +116,25 @@ enum MachineKind {
     Nspawn,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum PodKind {
+    /// States only
+    None,
+    /// A container for every pod
+    Containers,
+}
+
 impl Cli {
     /// Does what the command line says.
     pub async fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Serve(serve) => serve.run().await,
             Command::Agent { socket } => agent::run(socket).await,
-            Command::Clean { dir } => nspawn::cleanup(&dir).await,
+            Command::Clean { dir } => {
+                // The one is not kept from going by the other.
+                let machines = nspawn::cleanup(&dir).await;
+                linux::cleanup(&pods_dir(&dir)).await.and(machines)
+            }
         }
     }
 }
@@ -121,6 +152,10 @@ impl Serve {
             terminated_for_s,
             shutdown_grace_ms,
             throttle,
+            runpod,
+            pods,
+            crane,
+            public_ip,
             credentials,
         } = self;
         let mut config = WorldConfig::default();
@@ -146,6 +181,10 @@ impl Serve {
         let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
         let listener = TcpListener::bind(listen).await.with_context(|| format!("listening on {listen}"))?;
         let address = listener.local_addr().context("own address")?;
+        let pods = match runpod {
+            Some(listen) => Some(Pods::start(listen, pods, &dir, crane, registry, public_ip).await?),
+            None => None,
+        };
         let nspawn = match machines {
             MachineKind::None => None,
             MachineKind::Nspawn => {
@@ -161,13 +200,27 @@ impl Serve {
         let world = World::start(config, made);
         let ssm = Ssm::new(world.clone(), format!("http://{address}"));
         tracing::info!(%address, "the local cloud is up");
-        app::serve(listener, app::router(world.clone(), ssm), async {
+        let ending = CancellationToken::new();
+        let aws = app::serve(listener, app::router(world.clone(), ssm), ending.cancelled());
+        let signalled = async {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-        })
-        .await;
+            ending.cancel();
+        };
+        match pods {
+            Some(Pods { runpod, listener, containers }) => {
+                let served = app::serve(listener, runpod::router(runpod.clone()), ending.cancelled());
+                tokio::join!(aws, served, signalled);
+                tracing::info!("ending every pod");
+                runpod.end().await;
+                if let Some(containers) = containers {
+                    containers.stop_all().await?;
+                }
+            }
+            None => drop(tokio::join!(aws, signalled)),
+        }
         tracing::info!("ending every machine");
         world.end().await;
         match nspawn {
@@ -175,6 +228,45 @@ impl Serve {
             None => Ok(()),
         }
     }
+}
+
+/// RunPod, before it is served.
+struct Pods {
+    runpod: Arc<RunPod>,
+    listener: TcpListener,
+    containers: Option<Arc<LinuxContainers>>,
+}
+
+impl Pods {
+    async fn start(
+        listen: SocketAddr,
+        kind: PodKind,
+        dir: &Path,
+        crane: Option<PathBuf>,
+        registry: SocketAddr,
+        public_ip: Ipv4Addr,
+    ) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(listen).await.with_context(|| format!("listening on {listen}"))?;
+        let address = listener.local_addr().context("own address")?;
+        let containers = match kind {
+            PodKind::None => None,
+            PodKind::Containers => {
+                let crane = crane.context("`--crane` is missing")?;
+                let options = LinuxOptions { dir: pods_dir(dir), crane, registry, public_ip };
+                Some(LinuxContainers::start(options).await?)
+            }
+        };
+        let made: Arc<dyn Containers> = match &containers {
+            Some(containers) => containers.clone(),
+            None => Arc::new(NoContainers::default()),
+        };
+        tracing::info!(runpod = %address, "RunPod is up");
+        Ok(Self { runpod: RunPod::start(Settings::default(), made), listener, containers })
+    }
+}
+
+fn pods_dir(dir: &Path) -> PathBuf {
+    dir.join("pods")
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! A cloud on one machine: EC2, SSM, CloudWatch Logs, STS and the price list as AWS answers them, with real machines behind them.
+//! A cloud on one machine: EC2, SSM, CloudWatch Logs, STS and the price list as AWS answers them, with real machines behind
+//! them; and RunPod beside it, with real containers.
 //!
 //! It knows nothing of ORCA; they meet on the wire. Strict where AWS is strict: its refusals come first.
 
@@ -13,6 +14,7 @@ pub mod logs;
 pub mod machine;
 pub mod patch;
 pub mod pricing;
+pub mod runpod;
 pub mod ssm;
 pub mod sts;
 #[cfg(test)]

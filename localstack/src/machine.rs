@@ -1,9 +1,11 @@
 //! The port to machines: what an instance is made of.
 
 pub mod agent;
-mod cgroup;
-mod command;
+pub(crate) mod cgroup;
+pub(crate) mod command;
+pub(crate) mod host;
 pub mod imds;
+pub(crate) mod namespace;
 mod network;
 pub mod none;
 pub mod nspawn;

@@ -20,6 +20,8 @@ host=10.88.0.10
 second=10.88.0.11
 cloud=127.0.0.1:4566
 registry=127.0.0.1:5000
+# RunPod's API, whose pods are containers here (ORCA_PODS=none: states only).
+runpod=127.0.0.1:4567
 kubectl="$bin/kubernetes/kubectl --kubeconfig=$world/admin.conf"
 
 say() { printf '%s %s\n' "==>" "$*" >&2; }
@@ -59,12 +61,15 @@ up() {
   say "control plane, registry and local cloud start"
   launch "$world" registry "$bin/crane/crane" registry serve --address "$registry" --disk "$cache/registry"
   launch "$world" localstack "$programs/localstack" serve --listen "$cloud" --dir "$world/cloud" --machines "${ORCA_MACHINES:-nspawn}" \
-    --image "$(realpath "$cache/image")" --registry "$registry"
+    --image "$(realpath "$cache/image")" --registry "$registry" \
+    --runpod "$runpod" --pods "${ORCA_PODS:-containers}" --crane "$bin/crane/crane"
   "$here/control-plane.sh" "$bin" "$world" "$host"
   cp "$world/admin.conf" "$world/kubeconfig"
   await 30 "the registry" "$world/registry.log" "$bin/crane/crane" catalog --insecure "$registry"
   "$top/localstack/image/images.sh" "$bin/crane/crane" "$registry"
   await 30 "the local cloud" "$world/localstack.log" curl -fsS "http://$cloud/_local/health"
+  await 30 "RunPod" "$world/localstack.log" curl -fsS "http://$runpod/_local/health"
+  echo "http://$runpod" > "$world/runpod"
 
   say "ORCA starts, with the permissions of its manifests"
   $kubectl apply -f "$top/manifests/namespace.yaml" -f "$top/manifests/rbac.yaml" > /dev/null

@@ -1,5 +1,5 @@
-//! Control groups of machines: one `localcloud-<n>/<id>` in every hierarchy of the host, so that all of a machine's
-//! processes can be frozen, found and killed together, and so that a kubelet in it has groups of its own.
+//! Control groups of machines, and of pods: one `localcloud-<n>/<id>` in every hierarchy of the host, so that all of a
+//! machine's processes can be frozen, found and killed together, and so that a kubelet in it has groups of its own.
 //!
 //! cgroup v1 is what the tests run on. On a v2 host the group has two leaves, because a group with controllers
 //! cannot hold processes itself; tried by reading only.
@@ -12,10 +12,8 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use tokio::time::Instant;
 
+use super::host::Kind;
 use super::{Freeze, command};
-
-/// The parent of all groups of machines begins with it.
-const PARENT: &str = "localcloud-";
 
 /// A killed process may be slow to go: it could be writing to the disk.
 const KILL_DEADLINE: Duration = Duration::from_secs(20);
@@ -28,8 +26,9 @@ const POLL: Duration = Duration::from_millis(10);
 
 /// Where machines of this local cloud have their groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Cgroups {
+pub(crate) struct Cgroups {
     hierarchies: Hierarchies,
+    kind: Kind,
     /// The folder in every hierarchy that holds them all.
     parent: String,
 }
@@ -87,24 +86,32 @@ impl Hierarchies {
 
 impl Cgroups {
     /// `scope` tells the local clouds of one host apart.
-    pub(super) fn of_this_host(scope: &str) -> anyhow::Result<Self> {
+    pub(crate) fn of_this_host(kind: Kind, scope: &str) -> anyhow::Result<Self> {
         let mounts = fs::read_to_string("/proc/self/mountinfo").context("/proc/self/mountinfo")?;
-        Ok(Self { hierarchies: Hierarchies::parse(&mounts)?, parent: format!("{PARENT}{scope}") })
+        Ok(Self {
+            hierarchies: Hierarchies::parse(&mounts)?,
+            kind,
+            parent: format!("{}{scope}", kind.prefix()),
+        })
     }
 
     /// Scopes that have groups on this host, of whichever local cloud.
-    pub(super) fn scopes(&self) -> Vec<String> {
+    pub(crate) fn scopes(&self) -> Vec<String> {
         let names = self.hierarchies.points().iter().flat_map(|point| children(point));
         let mut scopes: Vec<_> = names
-            .filter_map(|path| Some(path.file_name()?.to_str()?.strip_prefix(PARENT)?.to_owned()))
+            .filter_map(|path| Some(path.file_name()?.to_str()?.strip_prefix(self.kind.prefix())?.to_owned()))
             .collect();
         scopes.sort();
         scopes.dedup();
         scopes
     }
 
-    pub(super) fn in_scope(&self, scope: &str) -> Self {
-        Self { hierarchies: self.hierarchies.clone(), parent: format!("{PARENT}{scope}") }
+    pub(crate) fn in_scope(&self, scope: &str) -> Self {
+        Self {
+            hierarchies: self.hierarchies.clone(),
+            kind: self.kind,
+            parent: format!("{}{scope}", self.kind.prefix()),
+        }
     }
 
     pub(super) fn parent(&self) -> &str {
@@ -124,7 +131,7 @@ impl Cgroups {
     }
 
     /// The groups that the machine itself starts in.
-    pub(super) fn machine(&self, id: &str) -> Vec<PathBuf> {
+    pub(crate) fn machine(&self, id: &str) -> Vec<PathBuf> {
         self.leaves(id, "machine")
     }
 
@@ -141,7 +148,7 @@ impl Cgroups {
     }
 
     /// Makes the groups of a machine.
-    pub(super) fn create(&self, id: &str) -> anyhow::Result<()> {
+    pub(crate) fn create(&self, id: &str) -> anyhow::Result<()> {
         for group in self.machine(id).into_iter().chain(self.attendants(id)) {
             fs::create_dir_all(&group)
                 .with_context(|| format!("cannot make cgroup `{}`", group.display()))?;
@@ -210,7 +217,7 @@ impl Cgroups {
     }
 
     /// Kills every process of a machine, frozen or not, and removes its groups. Idempotent.
-    pub(super) async fn destroy(&self, id: &str) -> anyhow::Result<()> {
+    pub(crate) async fn destroy(&self, id: &str) -> anyhow::Result<()> {
         let end = Instant::now() + KILL_DEADLINE;
         loop {
             let pids = self.processes(id);
@@ -236,7 +243,7 @@ impl Cgroups {
     }
 
     /// Ids of machines that have groups here, whoever made them.
-    pub(super) fn machines(&self) -> Vec<String> {
+    pub(crate) fn machines(&self) -> Vec<String> {
         let mut ids: Vec<_> = self
             .hierarchies
             .points()
@@ -253,13 +260,14 @@ impl Cgroups {
     }
 
     /// Removes the common parent. Only when no machine is left.
-    pub(super) fn remove_parent(&self) {
+    pub(crate) fn remove_parent(&self) {
         for point in self.hierarchies.points() {
             remove_tree(&point.join(&self.parent));
         }
     }
 
-    fn processes(&self, id: &str) -> Vec<String> {
+    /// Of a machine, as the host numbers them.
+    pub(crate) fn processes(&self, id: &str) -> Vec<String> {
         let mut pids = Vec::new();
         for group in self.groups(id) {
             collect_processes(&group, &mut pids);
@@ -322,7 +330,7 @@ mod tests {
     fn a_v2_host_gives_machine_and_attendants_leaves_of_their_own() {
         let hierarchies = Hierarchies::parse("25 1 0:23 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw").unwrap();
         assert_eq!(hierarchies, Hierarchies::V2("/sys/fs/cgroup".into()));
-        let host = Cgroups { hierarchies, parent: "localcloud-7".into() };
+        let host = Cgroups { hierarchies, kind: Kind::Machines, parent: "localcloud-7".into() };
         assert_eq!(host.machine("i-1"), [PathBuf::from("/sys/fs/cgroup/localcloud-7/i-1/machine")]);
         assert_eq!(host.attendants("i-1"), [PathBuf::from("/sys/fs/cgroup/localcloud-7/i-1/attendants")]);
     }

@@ -11,12 +11,22 @@ use tokio::process::Command;
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Runs a command to its end and returns what it printed.
-pub(super) async fn run(program: &str, args: &[&str]) -> anyhow::Result<String> {
-    run_with_input(program, args, "").await
+pub(crate) async fn run(program: &str, args: &[&str]) -> anyhow::Result<String> {
+    run_within(DEADLINE, program, args, "").await
 }
 
 /// Runs a command with `input` on its standard input.
-pub(super) async fn run_with_input(program: &str, args: &[&str], input: &str) -> anyhow::Result<String> {
+pub(crate) async fn run_with_input(program: &str, args: &[&str], input: &str) -> anyhow::Result<String> {
+    run_within(DEADLINE, program, args, input).await
+}
+
+/// Runs a command that may take as long as this.
+pub(crate) async fn run_within(
+    deadline: Duration,
+    program: &str,
+    args: &[&str],
+    input: &str,
+) -> anyhow::Result<String> {
     let told = || format!("`{program} {}`", args.join(" "));
     let mut child = Command::new(program)
         .args(args)
@@ -34,9 +44,9 @@ pub(super) async fn run_with_input(program: &str, args: &[&str], input: &str) ->
         let output = child.wait_with_output().await?;
         if output.status.success() { written.map(|()| output) } else { Ok(output) }
     };
-    let output = tokio::time::timeout(DEADLINE, finish)
+    let output = tokio::time::timeout(deadline, finish)
         .await
-        .with_context(|| format!("{} did not end in {DEADLINE:?}", told()))?
+        .with_context(|| format!("{} did not end in {deadline:?}", told()))?
         .with_context(told)?;
     ensure!(
         output.status.success(),

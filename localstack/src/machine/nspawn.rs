@@ -23,9 +23,10 @@ use tokio::sync::broadcast;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::disk::Disk;
-use self::host::{Host, Lock};
+use self::host::Host;
 use self::power::Panel;
 use super::cgroup::Cgroups;
+use super::host::{Kind, Lock, scope};
 use super::imds::Imds;
 use super::network::{self, Network};
 use super::{Freeze, MachineEvent, MachineSpec, Machines, Notices, agent};
@@ -255,16 +256,18 @@ impl Machine {
 /// Removes everything that a killed local cloud left on this host: processes, network, control groups, and the
 /// machines' files in `dir`. Refused while a local cloud runs.
 pub async fn cleanup(dir: &Path) -> anyhow::Result<()> {
-    let lock = Lock::take(dir)?;
-    remove_leftovers(&Cgroups::of_this_host(&host::scope()?)?, dir).await?;
+    let lock = Lock::take(Kind::Machines, dir)?;
+    remove_leftovers(&Cgroups::of_this_host(Kind::Machines, &scope()?)?, dir).await?;
     drop(lock);
     Ok(())
 }
 
 async fn remove_leftovers(cgroups: &Cgroups, dir: &Path) -> anyhow::Result<()> {
-    let own = host::scope()?;
+    let own = scope()?;
     // Of a local cloud that was killed in another network namespace, only the processes and their groups are left.
-    for scope in cgroups.scopes().iter().filter(|scope| **scope == own || !Lock::is_held(scope)) {
+    for scope in
+        cgroups.scopes().iter().filter(|scope| **scope == own || !Lock::is_held(Kind::Machines, scope))
+    {
         let cgroups = cgroups.in_scope(scope);
         for id in cgroups.machines() {
             cgroups.destroy(&id).await?;

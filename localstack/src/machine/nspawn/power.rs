@@ -9,18 +9,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::Context;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixDatagram;
 use tokio::process::{Child, Command};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{Machine, Site};
+use crate::machine::namespace::{ENTER, own_network};
 use crate::machine::{MachineEvent, network};
-
-/// For the first process to have namespaces of its own.
-const START_DEADLINE: Duration = Duration::from_secs(10);
 
 /// From being asked to power off to being cut off. EC2 waits for minutes, too.
 const SHUT_DOWN_DEADLINE: Duration = Duration::from_secs(120);
@@ -28,10 +26,6 @@ const SHUT_DOWN_DEADLINE: Duration = Duration::from_secs(120);
 /// nspawn's exit status for `reboot` inside.
 const REBOOTED: i32 = 133;
 
-/// While waiting for the first process, which has no way to tell.
-const POLL: Duration = Duration::from_millis(2);
-
-const ENTER: &str = include_str!("enter.sh");
 const BOOT: &str = include_str!("boot.sh");
 
 /// What others see of a machine under power, and what they may ask of it.
@@ -94,22 +88,6 @@ pub(super) async fn start(site: &Site, machine: &Machine) -> anyhow::Result<Runn
     let mut stdin = nspawn.stdin.take().expect("it was asked for above");
     drop(stdin.write_all(b"\n").await);
     Ok(Running { nspawn, agent, notify })
-}
-
-/// Waits until the process has a network namespace other than ours.
-async fn own_network(child: &mut Child, pid: u32) -> anyhow::Result<()> {
-    let ours = fs::read_link("/proc/self/ns/net").context("/proc/self/ns/net")?;
-    let end = Instant::now() + START_DEADLINE;
-    loop {
-        if fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|its| its != ours) {
-            return Ok(());
-        }
-        if let Some(status) = child.try_wait()? {
-            bail!("the machine's first process ended ({status})");
-        }
-        ensure!(Instant::now() < end, "the machine has no network namespace after {START_DEADLINE:?}");
-        sleep(POLL).await;
-    }
 }
 
 fn agent(site: &Site, machine: &Machine, pid: u32) -> anyhow::Result<Child> {
