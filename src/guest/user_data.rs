@@ -136,6 +136,8 @@ mod tests {
             .replace("/etc/orca/ssh_host_ed25519_key", &key.to_string_lossy());
         let file = dir.join("sshd_config");
         std::fs::write(&file, &config).unwrap();
+        // As the unit does: a machine on which no sshd ever ran lacks it.
+        std::fs::create_dir_all("/run/sshd").unwrap();
         let out = Command::new("/usr/sbin/sshd").arg("-T").arg("-f").arg(&file).output().unwrap();
         let effective = String::from_utf8_lossy(&out.stdout).into_owned();
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
