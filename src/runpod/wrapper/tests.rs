@@ -98,12 +98,18 @@ impl Running {
         assert!(Command::new("kill").args(["-s", signal, &id]).status().unwrap().success());
     }
 
-    /// Tells the wrapper to go, and what it has said since.
+    /// Tells the wrapper to go, and what it has said since. While it still speaks it minds no signal.
     fn end(mut self) -> (Option<i32>, String) {
-        self.signal("TERM");
+        let code = loop {
+            match self.child.try_wait().unwrap() {
+                Some(status) => break status.code(),
+                None => self.signal("TERM"),
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
         let mut rest = String::new();
         self.lines.read_to_string(&mut rest).unwrap();
-        (self.child.wait().unwrap().code(), rest)
+        (code, rest)
     }
 }
 
