@@ -13,4 +13,5 @@ pub mod evidence;
 mod fields;
 pub mod sketch;
 pub mod status;
+pub mod ward;
 pub mod wrapper;
