@@ -6,6 +6,7 @@ pub mod candidate;
 pub mod live;
 pub mod money;
 pub mod planner;
+pub mod runpod;
 pub mod shipped;
 pub mod spend;
 pub mod world;

@@ -13,6 +13,8 @@ pub mod informer;
 pub mod link;
 pub mod market;
 
+pub mod runpod;
+
 pub mod gateway;
 pub mod guest;
 pub mod tunnel;

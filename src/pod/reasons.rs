@@ -44,6 +44,8 @@ pub const UNKNOWN_TEMPLATE: &str = "UnknownTemplate";
 pub const UNSUPPORTED_ARCHITECTURE: &str = "UnsupportedArchitecture";
 /// Failed: a resource amount that cannot be read.
 pub const INVALID_QUANTITY: &str = "InvalidQuantity";
+/// Failed: RunPod cannot give what a field asks for.
+pub const UNSUPPORTED_ON_RUNPOD: &str = "UnsupportedOnRunPod";
 /// Failed, or held: DaemonSet pods get no machine.
 pub const DAEMON_SET: &str = "DaemonSetNotSupported";
 
@@ -72,6 +74,10 @@ pub const INSTANCE_SHUT_DOWN: &str = "InstanceShutDown";
 pub const INSTANCE_TERMINATED: &str = "InstanceTerminated";
 /// Failed: the hardware or the cloud failed.
 pub const HOST_FAILED: &str = "HostFailed";
+/// Failed: RunPod stopped the pod: an empty balance, its host, or somebody's hand.
+pub const PROVIDER_STOPPED: &str = "ProviderStopped";
+/// Failed: RunPod started the container again, and nobody saw how it ended.
+pub const CONTAINER_RESTARTED: &str = "ContainerRestarted";
 /// Failed: the cloud no longer knows the machine.
 pub const INSTANCE_LOST: &str = "InstanceLost";
 /// Failed: machine after machine did not become reachable.
@@ -200,6 +206,7 @@ pub fn is_rejection(reason: &str) -> bool {
         UNSUPPORTED_VOLUME,
         UNSUPPORTED_OS,
         UNSUPPORTED_CLAIM,
+        UNSUPPORTED_ON_RUNPOD,
         UNKNOWN_INSTANCE_TYPE,
         INSTANCE_TYPE_NOT_ALLOWED,
         OUT_OF_GPU,
@@ -235,6 +242,8 @@ pub fn is_loss(reason: &str) -> bool {
         INSTANCE_LOST,
         BOOT_FAILED,
         DELETED_BEFORE_START,
+        PROVIDER_STOPPED,
+        CONTAINER_RESTARTED,
     ]
     .contains(&reason)
 }
