@@ -25,6 +25,7 @@ pub mod stats;
 
 pub mod keys;
 pub mod leader;
+mod trust;
 
 pub mod app;
 pub mod cli;
