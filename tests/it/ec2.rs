@@ -37,6 +37,7 @@ pub(crate) fn spec() -> LaunchSpec {
         },
         efa: 0,
         tags: BTreeMap::from([(TAG_POD_UID.into(), "uid-1".into())]),
+        ..LaunchSpec::default()
     }
 }
 
