@@ -3,6 +3,7 @@
 //! Adapters translate and nothing more; this file must not know any of them.
 
 pub mod audit;
+pub mod both;
 pub mod ec2;
 pub mod fenced;
 pub mod memory;
@@ -59,7 +60,7 @@ pub trait Cloud: Send + Sync + std::fmt::Debug {
     async fn launch(&self, spec: &LaunchSpec) -> Result<Instance, CloudError>;
 
     /// All instances of this cluster that the cloud still shows, terminated ones included.
-    /// A complete list or an error, never a part of one.
+    /// A complete list or an error, never a part of one; of two clouds together see [`both`].
     async fn instances(&self) -> Result<Vec<Instance>, CloudError>;
 
     /// Why a part of the last list is older than the rest, if it is.

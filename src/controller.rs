@@ -127,7 +127,7 @@ struct Core {
     story: story::Story,
     health: health::Health,
     /// Before `launches`, since the cloud's rate admits one after the other.
-    gate: gate::Gate,
+    gates: gate::Gates,
     launches: Semaphore,
     draining: Draining,
 }
@@ -192,7 +192,7 @@ impl Controller {
             market,
             blocked: Mutex::default(),
             story,
-            gate: gate::Gate::default(),
+            gates: gate::Gates::default(),
             launches: Semaphore::new(LAUNCHES),
             draining: Draining::default(),
         });

@@ -22,6 +22,7 @@ use crate::capacity::planner::Selection;
 use crate::capacity::spend::Budget;
 use crate::clock;
 use crate::cloud::audit::Deed;
+use crate::cloud::both::Provider;
 use crate::cloud::{
     CloudError, Image, Instance, LaunchSpec, TAG_CLUSTER, TAG_EPOCH, TAG_NODE, TAG_POD_NAME,
     TAG_POD_NAMESPACE, TAG_POD_UID,
@@ -324,7 +325,7 @@ impl Core {
     ) -> Option<Result<SemaphorePermit<'_>, CloudError>> {
         let namespace = Arc::from(pod.metadata.namespace.as_deref().unwrap_or_default());
         let turn = async {
-            let _within = self.gate.enter(&namespace).await;
+            let _within = self.gates.of(Provider::of_spec(spec)).enter(&namespace).await;
             let place = self.launches.acquire().await.expect("the semaphore is never closed");
             self.cloud.admit(spec).await.map(|()| place)
         };
