@@ -3,6 +3,7 @@
 //! Adapters translate and nothing more; this file must not know any of them.
 
 pub mod audit;
+pub mod both;
 pub mod ec2;
 pub mod fenced;
 pub mod memory;
@@ -48,12 +49,12 @@ pub const TAG_HOST_KEY: &str = "orca.research/host-key";
 /// Machines: launching, seeing and ending them. Every instance that is returned carries our cluster tag.
 #[async_trait]
 pub trait Cloud: Send + Sync + std::fmt::Debug {
-    /// Waits until the cloud's rate admits one more [`Cloud::launch`], which is then made at once. Giving up while
-    /// waiting takes nothing. A burst of pods may wait here for minutes.
+    /// Waits until the cloud's rate admits one more [`Cloud::launch`], which is then made at once with this spec. Giving
+    /// up while waiting takes nothing. A burst of pods may wait here for minutes.
     ///
     /// # Errors
-    /// [`CloudError::Throttled`] when too many wait already.
-    async fn admit(&self) -> Result<(), CloudError> {
+    /// [`CloudError::Throttled`] when too many wait already, or for far too long.
+    async fn admit(&self, _spec: &LaunchSpec) -> Result<(), CloudError> {
         Ok(())
     }
 
@@ -65,8 +66,13 @@ pub trait Cloud: Send + Sync + std::fmt::Debug {
     async fn launch(&self, spec: &LaunchSpec) -> Result<Instance, CloudError>;
 
     /// All instances of this cluster that the cloud still shows, terminated ones included.
-    /// A complete list or an error, never a part of one.
+    /// A complete list or an error, never a part of one; of two clouds together see [`both`].
     async fn instances(&self) -> Result<Vec<Instance>, CloudError>;
+
+    /// Why a part of the last list is older than the rest, if it is.
+    fn trouble(&self) -> Option<CloudError> {
+        None
+    }
 
     /// One instance, read now. `None` when the cloud does not know it (which, shortly after a
     /// launch, may only mean "not yet").
@@ -79,7 +85,8 @@ pub trait Cloud: Send + Sync + std::fmt::Debug {
     /// Ends a machine for good. Idempotent: one that is gone already is a success.
     async fn terminate(&self, id: &str) -> Result<(), CloudError>;
 
-    /// Adds or replaces tags of an instance.
+    /// Adds or replaces tags of an instance; [`CloudError::Invalid`] where the cloud has no tags. Only the link calls it,
+    /// to pin the host key of a machine's sshd.
     async fn tag(&self, id: &str, tags: &BTreeMap<String, String>) -> Result<(), CloudError>;
 
     /// The latest console output; empty while there is none.
@@ -162,6 +169,13 @@ pub struct LaunchSpec {
     pub efa: u32,
     /// Put on the instance, its volumes and its network interface.
     pub tags: BTreeMap<String, String>,
+    /// What is ordered of RunPod; then nothing above but `token` and `tags` counts. `None` is EC2.
+    pub runpod: Option<Box<runpod::Order>>,
+    /// List price per hour, where it is known. It decides nothing about the request.
+    pub price: Option<MicroUsd>,
+    /// An earlier call with this token may have been made. It decides nothing about the request: a cloud without tokens
+    /// looks first whether that call made something.
+    pub is_repeated: bool,
 }
 
 /// The root volume of a machine.
@@ -268,6 +282,8 @@ pub struct Instance {
     /// How EC2 says that it was bought (`InstanceLifecycle`, `CapacityReservationId`, `CapacityBlockId`).
     pub bought: Bought,
     pub tags: BTreeMap<String, String>,
+    /// What RunPod shows of it: uptime, ports and cost have no place above. `None` is EC2.
+    pub runpod: Option<Box<runpod::Sighting>>,
 }
 
 /// What EC2 says of an instance's market.
@@ -443,6 +459,7 @@ pub(crate) mod testing {
             client_token: None,
             bought: Bought::default(),
             tags: std::collections::BTreeMap::new(),
+            runpod: None,
         }
     }
 }

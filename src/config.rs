@@ -14,6 +14,7 @@ mod logs;
 pub(crate) mod quantity;
 mod raw;
 mod resolve;
+mod runpod;
 pub(crate) mod spelling;
 mod templates;
 pub(crate) mod values;
@@ -26,6 +27,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use instances::{Instances, SelectionMode};
+pub use runpod::RunPod;
 pub(crate) use values::is_region;
 
 use crate::capacity::money::MicroUsd;
@@ -34,6 +36,8 @@ use crate::capacity::money::MicroUsd;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     pub aws: Aws,
+    /// `None`: RunPod is not used.
+    pub runpod: Option<RunPod>,
     pub node: Node,
     pub instances: Instances,
     pub network: Network,

@@ -132,7 +132,7 @@ struct Core {
     sight: reach::Sight,
     calendar: maintenance::Calendar,
     /// Before `launches`, since the cloud's rate admits one after the other.
-    gate: gate::Gate,
+    gates: gate::Gates,
     launches: Semaphore,
     draining: Draining,
 }
@@ -199,7 +199,7 @@ impl Controller {
             market,
             blocked: Mutex::default(),
             story,
-            gate: gate::Gate::default(),
+            gates: gate::Gates::default(),
             launches: Semaphore::new(LAUNCHES),
             draining: Draining::default(),
         });

@@ -28,6 +28,7 @@ pub mod streams;
 
 pub mod keys;
 pub mod leader;
+mod trust;
 
 pub mod app;
 mod breaker;

@@ -109,7 +109,9 @@ async fn a_process_finds_what_its_image_and_its_pod_say(cloud: &Cloud) {
 async fn an_image_that_is_not_there_is_told_and_asked_for_again(cloud: &Cloud) {
     let id = cloud.create(json!({"image": "127.0.0.1:1/nothing:1"})).await;
     cloud.until(&id, "told", |pod| pod["status"] == "STARTING").await;
-    let told = async || cloud.log(&id, "system").await.iter().filter(|line| line.starts_with("error pulling")).count();
+    let told = async || {
+        cloud.log(&id, "system").await.iter().filter(|line| line.starts_with("error pulling")).count()
+    };
     until("it is asked for again", async || told().await > 1).await;
     assert_eq!(cloud.pod(&id).await["status"], "STARTING");
     cloud.end(&id).await;
@@ -129,7 +131,10 @@ async fn a_process_that_ends_is_started_again_on_the_same_disk(cloud: &Cloud) {
     let log = cloud.log(&id, "container").await;
     assert!(log.iter().any(|line| line.contains("no-such-program")), "{log:?}");
     let left = host();
-    assert!(!left.iter().any(|line| line.contains("sleep 2000")), "what it left behind ends with it: {left:?}");
+    assert!(
+        !left.iter().any(|line| line.contains("sleep 2000")),
+        "what it left behind ends with it: {left:?}"
+    );
     // Crashed from outside, as the scenario does it.
     let action = format!("/v2/pods/{id}/action");
     cloud.call("POST", &action, json!({"action": "restart"})).await;
@@ -144,7 +149,8 @@ async fn ports_are_reached_from_outside_and_the_host_from_inside(cloud: &Cloud) 
     let args = json!({"cmd": ["sh", "-c", answer]}).to_string();
     let ports = json!(["7000/tcp", "7001/tcp", "8888/http", "70000/tcp"]);
     let id = cloud.create(json!({ "args": args, "ports": ports })).await;
-    let pod = cloud.until(&id, "mapped", |pod| pod["runtime"]["ports"].as_array().map(Vec::len) == Some(4)).await;
+    let pod =
+        cloud.until(&id, "mapped", |pod| pod["runtime"]["ports"].as_array().map(Vec::len) == Some(4)).await;
     let mapped = |private: u64| {
         let ports = pod["runtime"]["ports"].as_array().unwrap();
         let port = ports.iter().find(|port| port["private"] == private).unwrap();
@@ -192,9 +198,12 @@ async fn ports_are_reached_from_outside_and_the_host_from_inside(cloud: &Cloud) 
 }
 
 async fn a_stop_is_asked_for_and_then_done(cloud: &Cloud) {
-    let script = "trap 'echo asked; sleep 0.2; echo bye; exit 5' TERM; echo ready; while true; do sleep 0.05; done";
+    let script =
+        "trap 'echo asked; sleep 0.2; echo bye; exit 5' TERM; echo ready; while true; do sleep 0.05; done";
     let polite = cloud.create(json!({"args": json!({"cmd": ["sh", "-c", script]}).to_string()})).await;
-    let deaf = cloud.create(json!({"args": "sh -c 'trap \"\" TERM; echo ready; while true; do sleep 0.05; done'"})).await;
+    let deaf = cloud
+        .create(json!({"args": "sh -c 'trap \"\" TERM; echo ready; while true; do sleep 0.05; done'"}))
+        .await;
     for id in [&polite, &deaf] {
         cloud.until_line(id, "container", "ready").await;
     }
@@ -220,7 +229,9 @@ async fn volumes_outlive_pods_and_disks_do_not(cloud: &Cloud) {
     let volume = json!({"name": "v", "size": 10, "dataCenter": "US-KS-2"});
     let volume = cloud.call("POST", "/v2/network-volumes", volume).await["id"].clone();
     let script = |mount: &str| {
-        let script = format!("cat {mount}/kept /gone; echo kept > {mount}/kept; echo gone > /gone; echo done; sleep 1000");
+        let script = format!(
+            "cat {mount}/kept /gone; echo kept > {mount}/kept; echo gone > /gone; echo done; sleep 1000"
+        );
         json!({"cmd": ["sh", "-c", script]}).to_string()
     };
     let network = json!({"network": [{"volumeId": volume, "path": "/data/set"}]});
@@ -260,7 +271,8 @@ async fn a_service_of_an_image_runs_as_its_user_wants(cloud: &Cloud) {
         stream.read_to_string(&mut text).await.ok()?;
         Some(text)
     };
-    until("nginx answers", async || page().await.is_some_and(|text| text.contains("Welcome to nginx!"))).await;
+    until("nginx answers", async || page().await.is_some_and(|text| text.contains("Welcome to nginx!")))
+        .await;
     cloud.until_line_with(&id, "container", "GET / HTTP/1.0").await;
     cloud.end(&id).await;
     let pause = cloud.create(json!({"image": "registry.k8s.io/pause:3.10", "args": ""})).await;

@@ -6,6 +6,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
+use crate::cloud::runpod;
 use crate::endpoint::csr;
 use crate::gpu::Gpus;
 use crate::leader::Fence;
@@ -17,6 +18,7 @@ use crate::{controller, endpoint, gateway, leader, link, market, node, stats};
 #[derive(Clone, Debug, Default)]
 pub struct Meters {
     pub cloud: CloudCalls,
+    pub runpod: runpod::Metrics,
     pub controller: controller::Metrics,
     pub gateway: gateway::Metrics,
     pub market: market::Metrics,
@@ -51,6 +53,7 @@ impl Meters {
         self.election.register(registry);
         self.controller.register(registry);
         self.cloud.register(registry);
+        self.runpod.register(registry);
         self.market.register(registry);
         self.links.register(registry);
         self.gateway.register(registry);

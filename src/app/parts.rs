@@ -13,8 +13,10 @@ use super::cluster::{Cluster, kube_config};
 use super::tasks::Tasks;
 use super::{AppOptions, Meters, checks};
 use crate::cloud::Cloud;
+use crate::cloud::both::Clouds;
 use crate::cloud::ec2::{Ec2, sdk_config};
 use crate::cloud::fenced::Fenced;
+use crate::cloud::runpod::RunPodCloud;
 use crate::config::{Config, Tls, TunnelKind};
 use crate::endpoint::{csr, server, tls};
 use crate::gateway::{self, Gateway};
@@ -99,7 +101,7 @@ impl Parts {
         let sdk = sdk_config(&config.aws).await;
         let ec2 = Ec2::new(&sdk, &config, &cluster.id, cluster.minor, meters.cloud.clone()).behind(&fence);
         let ec2 = Arc::new(ec2);
-        let cloud: Arc<dyn Cloud> = Arc::new(Fenced::new(ec2.clone(), &fence));
+        let cloud = clouds(&config, &cluster.id, ec2.clone(), &fence, &meters);
         let sessions = match config.aws.tunnel {
             TunnelKind::Ssm => Some(Arc::new(SsmTransport::new(&sdk, SsmOptions::default()).behind(&fence))),
             TunnelKind::Direct => None,
@@ -195,6 +197,20 @@ impl Parts {
             std::future::pending().await
         });
     }
+}
+
+/// EC2, and RunPod beside it where it is configured; nothing is changed behind a closed fence.
+fn clouds(
+    config: &Config,
+    cluster_id: &str,
+    ec2: Arc<Ec2>,
+    fence: &Fence,
+    meters: &Meters,
+) -> Arc<dyn Cloud> {
+    let Some(runpod) = &config.runpod else { return Arc::new(Fenced::new(ec2, fence)) };
+    let (node, metrics) = (&config.node.name, meters.runpod.clone());
+    let runpod = RunPodCloud::of_config(runpod, cluster_id, node, fence, &meters.cloud, metrics);
+    Arc::new(Fenced::new(Arc::new(Clouds::new(Some(ec2), Some(Arc::new(runpod)))), fence))
 }
 
 /// By it the API server's record tells replicas apart.

@@ -213,7 +213,8 @@ pub fn plan(ask: &Ask, scene: &Scene<'_>) -> Planned {
     }
     let rank = |tier| scene.rules.cloud_types.iter().position(|one| *one == tier);
     planned.choices.sort_by(|a, b| {
-        let key = |one: &Choice| (rank(one.tier), one.price.is_none(), one.price, std::cmp::Reverse(one.level));
+        let key =
+            |one: &Choice| (rank(one.tier), one.price.is_none(), one.price, std::cmp::Reverse(one.level));
         key(a).cmp(&key(b)).then_with(|| a.gpu_id.cmp(&b.gpu_id))
     });
     if planned.choices.is_empty() {
@@ -224,9 +225,8 @@ pub fn plan(ask: &Ask, scene: &Scene<'_>) -> Planned {
 
 /// What no offer of RunPod's could give.
 fn asked(ask: &Ask) -> Result<(), Rejection> {
-    let refuse = |path: &str, message: &str| {
-        Err(Rejection::single(reasons::UNSUPPORTED_ON_RUNPOD, path, message))
-    };
+    let refuse =
+        |path: &str, message: &str| Err(Rejection::single(reasons::UNSUPPORTED_ON_RUNPOD, path, message));
     if ask.gpus == 0 {
         let path = format!("spec.containers[0].resources.limits[{}]", ask.gpu_resource);
         return refuse(&path, "expected at least 1 on RunPod");
@@ -277,7 +277,9 @@ impl<'a> Scene<'a> {
         let has_bound = wishes.max_price.is_some() || self.budget.is_some();
         match price {
             None if has_bound => return Err(Rule::PriceUnknown),
-            Some(price) if wishes.max_price.is_some_and(|limit| price > limit) => return Err(Rule::PriceLimit),
+            Some(price) if wishes.max_price.is_some_and(|limit| price > limit) => {
+                return Err(Rule::PriceLimit);
+            }
             Some(_) | None => {}
         }
         let allowed = &self.rules.data_center_ids;

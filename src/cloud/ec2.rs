@@ -147,7 +147,7 @@ impl Ec2 {
 
 #[async_trait]
 impl Cloud for Ec2 {
-    async fn admit(&self) -> Result<(), CloudError> {
+    async fn admit(&self, _spec: &LaunchSpec) -> Result<(), CloudError> {
         self.calls.turn(&self.calls.rates.launch, 1).await
     }
 

@@ -38,8 +38,8 @@ impl From<leader::Fenced> for CloudError {
 
 #[async_trait]
 impl Cloud for Fenced {
-    async fn admit(&self) -> Result<(), CloudError> {
-        self.change(self.cloud.admit()).await
+    async fn admit(&self, spec: &LaunchSpec) -> Result<(), CloudError> {
+        self.change(self.cloud.admit(spec)).await
     }
 
     async fn launch(&self, spec: &LaunchSpec) -> Result<Instance, CloudError> {
@@ -48,6 +48,10 @@ impl Cloud for Fenced {
 
     async fn instances(&self) -> Result<Vec<Instance>, CloudError> {
         self.cloud.instances().await
+    }
+
+    fn trouble(&self) -> Option<CloudError> {
+        self.cloud.trouble()
     }
 
     async fn instance(&self, id: &str) -> Result<Option<Instance>, CloudError> {

@@ -246,7 +246,7 @@ impl MemoryCloud {
 
 #[async_trait]
 impl Cloud for MemoryCloud {
-    async fn admit(&self) -> Result<(), CloudError> {
+    async fn admit(&self, _spec: &LaunchSpec) -> Result<(), CloudError> {
         let mut held = self.held.subscribe();
         held.wait_for(|held| !held).await.map(drop).expect("the sender lives as long as the cloud");
         let at = {

@@ -52,7 +52,7 @@ fn page() -> String {
          ORCA reads one YAML file, named by `orca run --config FILE`.\n\
          `orca check --config FILE` says everything that is wrong with it, then tries every connection that it describes.\n\
          A file with a problem is never used in part: all problems are printed, and the exit code is 2.\n\n\
-         Four keys under `aws` are required; every other key has a default or may be absent.\n\
+         Four keys under `aws` are required, and one under `runpod` where that section is there; every other key has a default or may be absent.\n\
          [configuration.example.yaml](configuration.example.yaml) is a complete example.\n",
     );
     let mut section = "";
@@ -76,7 +76,7 @@ fn page() -> String {
 
 fn default(key: &Key) -> String {
     match key.need {
-        Need::Required => "required".to_owned(),
+        Need::Required | Need::RequiredInSection => "required".to_owned(),
         Need::Optional | Need::OlderSpelling(_) => String::new(),
         Need::Default(yaml) => format!("`{yaml}`"),
     }

@@ -3,7 +3,7 @@
 //! Parsing, error messages, suggestions, `docs/configuration.md` and the example all read this table, so they
 //! cannot tell different stories. `[]` stands for an element of a list.
 
-use Need::{Default, OlderSpelling, Optional, Required};
+use Need::{Default, OlderSpelling, Optional, Required, RequiredInSection};
 
 /// One key of the file.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +23,8 @@ pub(super) struct Key {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Need {
     Required,
+    /// Where anything of its section is there.
+    RequiredInSection,
     Optional,
     /// YAML, read as if it had been typed.
     Default(&'static str),
@@ -83,6 +85,29 @@ pub(super) const KEYS: &[Key] = &[
         "How machines are reached: `ssm` needs no open port and no route; `direct` dials the private address (Nitro types only)."),
     key("aws.tags", "a mapping of up to 40 tags, without the prefixes `aws:` and `orca.research/`", Default("{}"), "{team: research}",
         "Put on every instance, volume and network interface, beside ORCA's own."),
+
+    key("runpod.apiKeyFile", "an absolute path", RequiredInSection, "/etc/orca/runpod/api-key",
+        "File with the API key of the account at RunPod, such as a mounted Secret: read anew for each call, so that the key may change. Without the section `runpod`, RunPod is not used."),
+    key("runpod.endpoint", "an `https` URL, or an `http` URL of this host", Default("https://api.runpod.io/v2"), "https://api.runpod.io/v2",
+        "The REST API, version 2."),
+    key("runpod.graphqlEndpoint", "an `https` URL, or an `http` URL of this host", Default("https://api.runpod.io/graphql"), "https://api.runpod.io/graphql",
+        "The GraphQL API, which alone tells the account's balance. Without an answer from it, RunPod's own refusal is all there is."),
+    key("runpod.cloudTypes", "a list of `secure` and `community`", Default("[secure]"), "[secure]",
+        "Whose machines pods may run on, in order of preference: RunPod's data centers, or those of others, whose machines may lack a public address."),
+    key("runpod.dataCenterIDs", "a list of ids such as `EU-RO-1`", Default("[]"), "[EU-RO-1, US-TX-3]",
+        "Where pods may run; empty is anywhere."),
+    key("runpod.allowedGPUs", "a list of RunPod's GPU ids such as `NVIDIA L4`, each possibly ending in `*`", Optional, "[NVIDIA L4, \"NVIDIA A100*\"]",
+        "Which GPUs pods may get; absent allows every one. A pod that asks for another is refused."),
+    key("runpod.allowSecretsInEnv", "`true` or `false`", Default("false"), "false",
+        "Whether a pod whose environment comes from Secrets may run at RunPod, which shows environments in clear to everybody who may read the account's pods. `false` refuses such a pod."),
+    key("runpod.registryAuth", "a mapping of registries, each possibly with a path, to ids of RunPod's registry credentials", Default("{}"), "{ghcr.io/example: clx0abcd1234, docker.io: clx0efgh5678}",
+        "Which credential of the account an image is pulled with; of several that fit the longest decides."),
+    key("runpod.minRunway", DURATION, Default("1h"), "1h",
+        "Nothing is created at RunPod when the account's credits would not last for so long at what it spends, the new pod included. `0s` leaves that to RunPod."),
+    key("runpod.spendLimit", "an amount of US dollars such as `25.00`", Optional, "25.00",
+        "What the account may spend at RunPod per hour, whoever started it; pods beyond that wait. RunPod has a limit of its own beside it."),
+    key("runpod.startDeadline", DURATION, Default("20m"), "20m",
+        "A pod at RunPod whose container does not run after so long (at least `1m`), and shows no progress, is deleted and tried elsewhere: it is billed all the while. Pulling a large image takes long."),
 
     key("node.name", "a DNS name of at most 63 characters, not beginning with `i-` or `fargate-`", Default("orca"), "orca",
         "Name of the virtual node. Two ORCAs in one cluster need two names."),

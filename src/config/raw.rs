@@ -217,7 +217,7 @@ impl Reader {
         }
         let key = key_of(path);
         match key.need {
-            Need::Required => {
+            Need::Required | Need::RequiredInSection => {
                 self.problem(path, format!("{path} is missing, expected {}", key.expected));
                 None
             }

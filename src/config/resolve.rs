@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::leader::{leader_election, shutdown};
 use super::logs::logs;
 use super::raw::{Reader, Typed};
+use super::runpod::runpod;
 use super::{
     Aws, Config, DaemonSetPolicy, Facts, Guest, ImageSource, Kubelet, LaunchRate, Limits, LogFormat, Logging,
     Metrics, Network, Node, NodeGpu, Problems, Taint, Tls, TlsFiles, Tracing, TunnelKind, Warning, templates,
@@ -28,6 +29,7 @@ impl Config {
         // this is used: the empty values below never reach anybody.
         let mut config = Self {
             aws: aws(&mut read),
+            runpod: runpod(&mut read),
             node: node(&mut read),
             instances: instances::read(&mut read),
             network: Network { external_snat: read.flag("network.externalSNAT").unwrap_or_default() },

@@ -7,6 +7,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 use super::lanes::Lanes;
+use crate::cloud::both::Provider;
+
+/// A gate for each cloud: who waits for the rate of one holds up nobody at the other.
+#[derive(Debug, Default)]
+pub(super) struct Gates {
+    ec2: Gate,
+    runpod: Gate,
+}
+
+impl Gates {
+    pub(super) fn of(&self, provider: Provider) -> &Gate {
+        match provider {
+            Provider::Ec2 => &self.ec2,
+            Provider::RunPod => &self.runpod,
+        }
+    }
+}
 
 /// Admits one after the other.
 #[derive(Debug, Default)]

@@ -22,6 +22,7 @@ use crate::capacity::planner::Selection;
 use crate::capacity::spend::Budget;
 use crate::clock;
 use crate::cloud::audit::Deed;
+use crate::cloud::both::Provider;
 use crate::cloud::{
     CloudError, Image, Instance, LaunchSpec, TAG_CLUSTER, TAG_EPOCH, TAG_NODE, TAG_POD_NAME,
     TAG_POD_NAMESPACE, TAG_POD_UID,
@@ -85,7 +86,8 @@ impl Core {
                 let place = self.market.take_again(&intent.subnet_id, intent.purchase.reservation_id());
                 let held = Held { seat, place };
                 let why = "the call of an earlier intent again";
-                let Some(answer) = self.run_instances(uid, &pod, &intent, why, slot).await else {
+                let spec = LaunchSpec { is_repeated: true, ..self.spec(uid, &pod, &intent) };
+                let Some(answer) = self.run_instances(uid, &pod, &intent, &spec, why, slot).await else {
                     return Ok(Duration::ZERO);
                 };
                 match self.answer(uid, &pod, intent, Selection::Cheapest, answer, held).await? {
@@ -208,7 +210,8 @@ impl Core {
             row.memory.failed = None;
         });
         let why = format!("the pod has no machine: {}", intent.why);
-        match self.run_instances(uid, pod, &intent, &why, slot).await {
+        let spec = self.spec(uid, pod, &intent);
+        match self.run_instances(uid, pod, &intent, &spec, &why, slot).await {
             Some(answer) => self.answer(uid, pod, intent, one.selection, answer, held).await,
             None => Ok(Tried::Done(Duration::ZERO)),
         }
@@ -254,10 +257,10 @@ impl Core {
         uid: &str,
         pod: &Pod,
         intent: &Intent,
+        spec: &LaunchSpec,
         why: &str,
         slot: &mut Slot,
     ) -> Option<Result<Instance, CloudError>> {
-        let spec = self.spec(uid, pod, intent);
         let text = format!(
             "launching a {} in {} ({}, {}{}), attempt {}",
             intent.instance_type,
@@ -271,7 +274,7 @@ impl Core {
         let first_seen = self.table.update(uid, |row| row.first_seen.take());
         let (mut began, mut from) = (Instant::now(), clock::now());
         let call = async {
-            let _place = match self.turn(uid, pod).await? {
+            let _place = match self.turn(uid, pod, spec).await? {
                 Ok(place) => place,
                 Err(error) => return Some(Err(error)),
             };
@@ -289,7 +292,7 @@ impl Core {
                 self.metrics.passed(step.phase, step.seconds());
                 self.trace_step(uid, pod, &step, None);
             }
-            let call = failpoint::around(Write::RunInstances, self.cloud.launch(&spec));
+            let call = failpoint::around(Write::RunInstances, self.cloud.launch(spec));
             let answer = deadline("launching an instance", call).await;
             if self.health.launched(uid, answer.as_ref().err()) {
                 self.wake(|hold| [reasons::CLOUD_DENIED, reasons::CLOUD_UNAVAILABLE].contains(&hold.reason));
@@ -297,8 +300,8 @@ impl Core {
             Some(answer)
         };
         let answer = slot.lend(call).await?;
-        self.record(uid, &spec, &answer, why);
-        self.trace_launch(uid, pod, &spec, (from, clock::now()), &answer);
+        self.record(uid, spec, &answer, why);
+        self.trace_launch(uid, pod, spec, (from, clock::now()), &answer);
         let outcome = answer.as_ref().map_or_else(CloudError::kind, |_| "ok");
         self.metrics.launches.get_or_create(&metrics::Result_ { result: outcome }).inc();
         if let Ok(instance) = &answer {
@@ -317,12 +320,17 @@ impl Core {
     /// Waits for a place among the launches under way and for the cloud's rate, which takes minutes in a large
     /// burst; namespaces take turns. `None` if the pod goes meanwhile: who deletes a thousand waiting pods pays for no
     /// machine of theirs.
-    async fn turn(&self, uid: &str, pod: &Pod) -> Option<Result<SemaphorePermit<'_>, CloudError>> {
+    async fn turn(
+        &self,
+        uid: &str,
+        pod: &Pod,
+        spec: &LaunchSpec,
+    ) -> Option<Result<SemaphorePermit<'_>, CloudError>> {
         let namespace = Arc::from(pod.metadata.namespace.as_deref().unwrap_or_default());
         let turn = async {
-            let _within = self.gate.enter(&namespace).await;
+            let _within = self.gates.of(Provider::of_spec(spec)).enter(&namespace).await;
             let place = self.launches.acquire().await.expect("the semaphore is never closed");
-            self.cloud.admit().await.map(|()| place)
+            self.cloud.admit(spec).await.map(|()| place)
         };
         let mut turn = std::pin::pin!(turn);
         loop {
@@ -397,6 +405,9 @@ impl Core {
                 .unwrap_or_else(|| self.config.instances.root_volume.clone()),
             efa: changes.efa,
             tags,
+            runpod: None,
+            price: intent.price,
+            is_repeated: false,
         }
     }
 }

@@ -38,7 +38,7 @@ impl Core {
             let pause = match deadline("listing the instances", self.cloud.instances()).await {
                 Ok(list) => {
                     failures = 0;
-                    self.health.listed(Ok(()));
+                    self.health.listed(self.cloud.trouble().as_ref().map_or(Ok(()), Err));
                     self.metrics.listed.set(clock::now().as_second());
                     self.take_list(list);
                     let are_suspects = self.suspect();

@@ -162,6 +162,7 @@ async fn launch_and_end(config: &Config) -> Result<()> {
         root_volume: config.instances.root_volume.clone(),
         efa: 0,
         tags: [("orca.research/pod-uid".to_owned(), "uid-1".to_owned())].into(),
+        ..LaunchSpec::default()
     };
     let launched = ec2.launch(&spec).await?;
     let listed = ec2.instances().await?;

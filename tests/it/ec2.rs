@@ -39,6 +39,7 @@ pub(crate) fn spec() -> LaunchSpec {
         },
         efa: 0,
         tags: BTreeMap::from([(TAG_POD_UID.into(), "uid-1".into())]),
+        ..LaunchSpec::default()
     }
 }
 

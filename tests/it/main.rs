@@ -37,6 +37,8 @@ mod manifests;
 mod monitoring;
 // Which machines pods would get, offline.
 mod plan;
+// The RunPod adapter against a loopback server.
+mod runpod;
 // SSH against a real sshd on loopback.
 mod ssh;
 // The SSM transport against a small model of the service and its agent.

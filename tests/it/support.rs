@@ -269,6 +269,7 @@ pub(crate) fn mk_config() -> Config {
             tunnel: TunnelKind::Ssm,
             tags: BTreeMap::new(),
         },
+        runpod: None,
         node: Node {
             name: NODE.to_owned(),
             labels: BTreeMap::new(),

@@ -83,12 +83,16 @@ impl World {
     fn lines(&self, ask: &Ask) -> Vec<String> {
         let planned = self.plan(ask);
         let price = |price: Option<MicroUsd>| price.map_or("?".to_owned(), |price| price.to_string());
-        let line = |one: &Choice| format!("{} x{} {:?} {}", one.gpu_id, one.count, one.tier, price(one.price));
+        let line =
+            |one: &Choice| format!("{} x{} {:?} {}", one.gpu_id, one.count, one.tier, price(one.price));
         match planned.verdict {
             Verdict::Launch => planned.choices.iter().map(line).collect(),
             Verdict::Refuse(rejection) => vec![format!("refused: {rejection}")],
             Verdict::Wait { reason, message, until } => {
-                vec![format!("{reason}: {message}{}", until.map_or(String::new(), |at| format!(" until {}", at.as_second())))]
+                vec![format!(
+                    "{reason}: {message}{}",
+                    until.map_or(String::new(), |at| format!(" until {}", at.as_second()))
+                )]
             }
         }
     }
@@ -123,12 +127,18 @@ fn wishes_and_the_operators_rules_take_offers_out() {
     };
     let world = World::new(&[Secure]);
     let h100 = wish(|ask| ask.wishes.gpu_models = vec!["h100".to_owned()]);
-    assert_eq!(world.lines(&h100), ["NVIDIA H100 PCIe x1 Secure 2.39", "NVIDIA H100 80GB HBM3 x1 Secure 2.99"]);
+    assert_eq!(
+        world.lines(&h100),
+        ["NVIDIA H100 PCIe x1 Secure 2.39", "NVIDIA H100 80GB HBM3 x1 Secure 2.99"]
+    );
     let large = wish(|ask| ask.wishes.gpu_memory_min_mib = Some(40 << 10));
     assert_eq!(world.lines(&large).len(), 2);
     let cheap = wish(|ask| ask.wishes.max_price = Some(MicroUsd(440_000)));
     assert_eq!(world.lines(&cheap).len(), 2);
-    let few = World { rules: RunPod { allowed_gpus: Some(vec!["NVIDIA H*".to_owned()]), ..mk_rules(&[Secure]) }, ..World::new(&[Secure]) };
+    let few = World {
+        rules: RunPod { allowed_gpus: Some(vec!["NVIDIA H*".to_owned()]), ..mk_rules(&[Secure]) },
+        ..World::new(&[Secure])
+    };
     assert_eq!(few.lines(&mk_ask(1)).len(), 2);
     let floors = Ask { cpu_milli: 9_500, memory_bytes: 48 << 30, ..mk_ask(2) };
     let choice = &world.plan(&floors).choices[0];
@@ -164,7 +174,9 @@ fn what_had_no_room_is_passed_over_for_a_while() {
     world.avoided.no_room("NVIDIA L4", Community, at(5));
     assert_eq!(
         world.lines(&ask),
-        ["NoCapacity: RunPod has no GPU for the pod now: 4 gpu-model (NVIDIA H100 PCIe), 1 avoided (NVIDIA L4) until 185"]
+        [
+            "NoCapacity: RunPod has no GPU for the pod now: 4 gpu-model (NVIDIA H100 PCIe), 1 avoided (NVIDIA L4) until 185"
+        ]
     );
     world.avoided.clear("NVIDIA L4", Community);
     assert_eq!(world.lines(&ask).len(), 1);

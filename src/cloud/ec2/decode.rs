@@ -44,6 +44,7 @@ pub(super) fn instance(instance: &sdk::Instance) -> Option<Instance> {
         client_token: named(instance.client_token()),
         bought: bought(instance),
         tags: tags(instance.tags()),
+        runpod: None,
     })
 }
 

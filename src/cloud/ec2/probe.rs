@@ -1,7 +1,5 @@
 //! Tries, for `orca check`, everything that ORCA will need of AWS.
 
-use std::collections::BTreeMap;
-
 use aws_config::SdkConfig;
 
 use super::Ec2;
@@ -196,7 +194,7 @@ async fn launch_permission(ec2: &Ec2, config: &Config, kind: &InstanceType, imag
         user_data: String::new(),
         root_volume: config.instances.root_volume.clone(),
         efa: 0,
-        tags: BTreeMap::new(),
+        ..LaunchSpec::default()
     };
     Finding::new(
         "permission to launch (dry run)",

@@ -28,6 +28,7 @@ fn mk_spec(token: &str, subnet: &str) -> LaunchSpec {
         },
         efa: 0,
         tags: BTreeMap::new(),
+        ..LaunchSpec::default()
     }
 }
 

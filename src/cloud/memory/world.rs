@@ -113,8 +113,10 @@ impl World {
             return Err(invalid("InvalidParameterValue", "token or user data"));
         }
         let key = (subnet.zone.clone(), spec.token.clone());
+        // What EC2 never sees decides nothing.
+        let request = LaunchSpec { price: None, is_repeated: false, ..spec.clone() };
         if let Some((first, id)) = self.tokens.get(&key) {
-            if first != spec {
+            if *first != request {
                 return Err(CloudError::TokenMismatch { message: spec.token.clone() });
             }
             if let Some(machine) = id.as_ref().and_then(|id| self.machines.get(id)) {
@@ -126,7 +128,7 @@ impl World {
         }
         let made = self.make(spec, &subnet);
         let id = made.as_ref().ok().map(|instance| instance.id.clone());
-        self.tokens.insert(key, (spec.clone(), id));
+        self.tokens.insert(key, (request, id));
         made
     }
 
@@ -158,6 +160,7 @@ impl World {
             client_token: Some(spec.token.clone()),
             bought,
             tags: spec.tags.clone(),
+            runpod: None,
         };
         let machine =
             Machine { instance: instance.clone(), launched_at: now, ended: None, announced: Vec::new() };

@@ -8,10 +8,11 @@ use jiff::Timestamp;
 
 use crate::capacity::money::MicroUsd;
 
-/// A pod to be created. Equal orders make byte-identical requests.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A pod to be created. Equal orders make byte-identical requests. Its `Debug` hides what the environment holds.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Order {
     /// Carries cluster, pod UID and attempt, since RunPod has neither tags nor idempotency tokens; at most 60 characters.
+    /// The adapter writes it anew at each launch, like the markers in `env`: whatever stands here is not sent.
     pub name: String,
     pub image: String,
     /// Replaces the image's entrypoint; empty keeps it.
@@ -32,6 +33,45 @@ pub struct Order {
     pub network_volume: Option<Volume>,
 }
 
+impl std::fmt::Debug for Order {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            name,
+            image,
+            entrypoint: _,
+            command: _,
+            env,
+            hardware,
+            cloud,
+            data_center_ids,
+            disk_gb,
+            ports,
+            registry_id,
+            network_volume,
+        } = self;
+        f.debug_struct("Order")
+            .field("name", name)
+            .field("image", image)
+            .field("env", &env.keys())
+            .field("hardware", hardware)
+            .field("cloud", cloud)
+            .field("data_center_ids", data_center_ids)
+            .field("disk_gb", disk_gb)
+            .field("ports", ports)
+            .field("registry_id", registry_id)
+            .field("network_volume", network_volume)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Order {
+    /// The markers in its environment.
+    pub(super) fn markers(&self) -> BTreeMap<String, String> {
+        let ours = self.env.iter().filter(|(key, _)| key.starts_with(MARKER_PREFIX));
+        ours.map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+}
+
 /// What the container gets to work with.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Hardware {
@@ -39,9 +79,10 @@ pub enum Hardware {
         /// RunPod's id, such as `NVIDIA A100 80GB PCIe`.
         id: String,
         count: u32,
-        /// System memory in GB for each GPU, at least.
+        /// System memory in GB for each GPU, at least. Not every server takes such a wish: what was given is looked at
+        /// instead, and given back when it is less.
         min_memory_per_gpu_gb: Option<u32>,
-        /// vCPUs for each GPU, at least.
+        /// vCPUs for each GPU, at least; as above.
         min_vcpus_per_gpu: Option<u32>,
         min_cuda: Option<CudaVersion>,
     },
@@ -58,6 +99,22 @@ pub enum Hardware {
 pub struct CudaVersion {
     pub major: u32,
     pub minor: u32,
+}
+
+impl std::fmt::Display for CudaVersion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+impl std::str::FromStr for CudaVersion {
+    type Err = std::num::ParseIntError;
+
+    /// `12.8`; a bare major is its first release.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (major, minor) = text.split_once('.').unwrap_or((text, "0"));
+        Ok(Self { major: major.parse()?, minor: minor.parse()? })
+    }
 }
 
 /// Whose machines.
@@ -104,6 +161,11 @@ pub struct Sighting {
     /// RunPod's id of its GPU or CPU flavour.
     pub hardware_id: String,
     pub gpu_count: u32,
+    /// Those of the pod, all of its GPUs together.
+    pub vcpus: Option<u32>,
+    /// System memory of the pod in GB.
+    pub memory_gb: Option<u32>,
+    pub image: String,
     pub cloud: Option<CloudTier>,
     pub data_center_id: Option<String>,
     /// What is billed per hour now; zero once it has stopped.

@@ -279,7 +279,8 @@ fn the_published_address_is_the_typed_one_else_the_pods_else_the_machines() {
 fn every_key_of_the_table_is_read() {
     for key in KEYS {
         // A mapping is wrong for every key but those that are mappings, where a list is.
-        let mappings = ["aws.tags", "node.labels", "instances.defaults", "instances.templates"];
+        let mappings =
+            ["aws.tags", "runpod.registryAuth", "node.labels", "instances.defaults", "instances.templates"];
         let wrong = if mappings.contains(&key.path) { "[1]" } else { "{wrong: 1}" };
         let mut file = String::new();
         let path = key.path.replace("[]", "");
@@ -307,7 +308,7 @@ proptest::proptest! {
     /// Whatever is typed gets an answer, and one that is wrong says where.
     #[test]
     fn no_file_makes_it_panic(
-        text in "[ \\n]{0,2}((aws|node|limits|kubelet|instances)(\\.[a-z]{1,6})?: ?|- |[{}\\[\\]:,&*!|>'\"#%@]|[a-zA-Z]{1,9}|[0-9]{1,20}|\\n  ){0,40}"
+        text in "[ \\n]{0,2}((aws|runpod|node|limits|kubelet|instances)(\\.[a-z]{1,6})?: ?|- |[{}\\[\\]:,&*!|>'\"#%@]|[a-zA-Z]{1,9}|[0-9]{1,20}|\\n  ){0,40}"
     ) {
         if let Err(problems) = Config::resolve(&text, &facts()) {
             proptest::prop_assert!(!problems.0.is_empty());

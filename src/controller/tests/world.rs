@@ -316,6 +316,7 @@ impl World {
             client_token: Some(intent.token.clone()),
             bought: Bought::default(),
             tags: tags.map(|(key, value)| (key.to_owned(), value)).into(),
+            runpod: None,
         };
         let lag = Duration::from_secs(if self.is_calm() { 0 } else { self.dice.pick(&[0, 0, 2, 30]) });
         self.machines.push(Machine {

@@ -31,6 +31,7 @@ use crate::cloud::ec2::fenced::Fenced;
 use crate::cloud::ec2::{chain, is_about_credentials};
 use crate::failpoint::{self, Write};
 use crate::leader::Fence;
+use crate::trust;
 
 /// A raw port session: no `type` parameter, so the agent does not multiplex.
 const DOCUMENT: &str = "AWS-StartSSHSession";
@@ -212,29 +213,9 @@ impl Service {
         }
         let name = ServerName::try_from(host.to_owned())
             .map_err(|error| Refusal::Denied(format!("host of `{shown}`: {error}")))?;
-        let connector = TlsConnector::from(self.tls.get_or_init(tls_config).clone());
+        let connector = TlsConnector::from(self.tls.get_or_init(trust::system).clone());
         Ok(Box::new(connector.connect(name, stream).await.map_err(away)?))
     }
-}
-
-/// TLS with the certificates that the system trusts.
-fn tls_config() -> Arc<rustls::ClientConfig> {
-    let found = rustls_native_certs::load_native_certs();
-    for error in found.errors {
-        tracing::warn!(%error, "a trusted certificate could not be read");
-    }
-    let mut roots = rustls::RootCertStore::empty();
-    let (_, ignored) = roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        tracing::error!(ignored, "no trusted certificates were found; no SSM session will open");
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("the provider supports TLS 1.2 and 1.3")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Arc::new(config)
 }
 
 async fn within<F: Future>(limit: Duration, what: &'static str, future: F) -> Result<F::Output, TunnelError> {

@@ -88,6 +88,7 @@ pub(super) fn mk_instance(id: &str, epoch: u32, state: InstanceState) -> Instanc
         client_token: Some(intent.token),
         bought: crate::cloud::Bought::default(),
         tags: [(TAG_EPOCH.to_owned(), epoch.to_string())].into(),
+        runpod: None,
     }
 }
 
