@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Cloud, CloudError, Instance, LaunchSpec};
+use super::{Cloud, CloudError, Instance, LaunchSpec, Leftover, LeftoverKind, ScheduledEvent};
 
 /// RunPod counts requests by the minute and the day, and EC2 is listed far more often while its machines boot: what
 /// RunPod showed is good for so long.
@@ -270,6 +270,26 @@ impl Cloud for Clouds {
 
     async fn console(&self, id: &str) -> Result<String, CloudError> {
         self.of(Provider::of_id(id))?.console(id).await
+    }
+
+    /// Only EC2 announces anything.
+    async fn scheduled_events(&self) -> Result<Vec<ScheduledEvent>, CloudError> {
+        if self.ec2.is_none() {
+            return Ok(Vec::new());
+        }
+        self.of(Provider::Ec2)?.scheduled_events().await
+    }
+
+    /// Only EC2 has volumes and network interfaces of their own.
+    async fn leftovers(&self, kind: LeftoverKind) -> Result<Vec<Leftover>, CloudError> {
+        if self.ec2.is_none() {
+            return Ok(Vec::new());
+        }
+        self.of(Provider::Ec2)?.leftovers(kind).await
+    }
+
+    async fn discard(&self, kind: LeftoverKind, id: &str) -> Result<(), CloudError> {
+        self.of(Provider::Ec2)?.discard(kind, id).await
     }
 }
 

@@ -28,7 +28,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::{Instant, timeout};
 
-use super::{Cloud, CloudError, Instance, LaunchSpec};
+use super::{Cloud, CloudError, Instance, LaunchSpec, Leftover, LeftoverKind, ScheduledEvent};
 use crate::config::RunPod;
 use crate::leader::Fence;
 use crate::telemetry::CloudCalls;
@@ -288,6 +288,21 @@ impl Cloud for RunPodCloud {
             Ok(Err(error)) if text.is_empty() => Err(error),
             Ok(_) | Err(_) => Ok(text),
         }
+    }
+
+    /// RunPod announces nothing.
+    async fn scheduled_events(&self) -> Result<Vec<ScheduledEvent>, CloudError> {
+        Ok(Vec::new())
+    }
+
+    /// What a pod has goes with it; network volumes are the users' own.
+    async fn leftovers(&self, _kind: LeftoverKind) -> Result<Vec<Leftover>, CloudError> {
+        Ok(Vec::new())
+    }
+
+    async fn discard(&self, kind: LeftoverKind, _id: &str) -> Result<(), CloudError> {
+        let message = format!("RunPod has no {} of its own", kind.noun());
+        Err(CloudError::Invalid { code: codes::SCHEMA.to_owned(), message })
     }
 }
 

@@ -76,6 +76,30 @@ impl Cloud for Told {
     async fn console(&self, id: &str) -> Result<String, CloudError> {
         self.ask(format!("console {id}")).map(|()| String::new())
     }
+
+    async fn scheduled_events(&self) -> Result<Vec<ScheduledEvent>, CloudError> {
+        self.ask("events".to_owned()).map(|()| Vec::new())
+    }
+
+    async fn leftovers(&self, kind: LeftoverKind) -> Result<Vec<Leftover>, CloudError> {
+        self.ask(format!("leftover {}s", kind.label())).map(|()| Vec::new())
+    }
+
+    async fn discard(&self, _kind: LeftoverKind, id: &str) -> Result<(), CloudError> {
+        self.ask(format!("discard {id}"))
+    }
+}
+
+#[tokio::test]
+async fn what_only_ec2_has_is_asked_of_ec2_alone() {
+    let (_, runpod, clouds) = clouds();
+    assert_eq!(clouds.scheduled_events().await, Ok(Vec::new()));
+    assert_eq!(clouds.leftovers(LeftoverKind::Volume).await, Ok(Vec::new()));
+    assert_eq!(clouds.discard(LeftoverKind::Volume, "vol-1").await, Ok(()));
+    let without = Clouds::new(None, Some(runpod));
+    assert_eq!(without.scheduled_events().await, Ok(Vec::new()));
+    assert_eq!(without.leftovers(LeftoverKind::Volume).await, Ok(Vec::new()));
+    assert!(without.discard(LeftoverKind::Volume, "vol-1").await.is_err());
 }
 
 fn clouds() -> (Arc<Told>, Arc<Told>, Clouds) {
