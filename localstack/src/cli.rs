@@ -36,7 +36,7 @@ pub struct Cli {
 enum Command {
     /// Serve EC2, STS, SSM, CloudWatch Logs, the price list and the control endpoint on one port, and RunPod on another if
     /// asked to, until SIGTERM
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Play the SSM agent's part in the network namespace that it is started in
     Agent {
         /// Unix socket to listen on

@@ -34,6 +34,7 @@ pub mod scenario;
 pub mod schema;
 pub mod secrets;
 pub mod settings;
+pub mod status;
 pub mod stock;
 pub mod stream;
 #[cfg(test)]

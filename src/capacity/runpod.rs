@@ -26,7 +26,6 @@ pub use models::model_of;
 const AVOIDED: Duration = Duration::from_secs(180);
 /// A tier that the account may not use.
 const FORBIDDEN: Duration = Duration::from_secs(3600);
-const MIB: u64 = 1 << 20;
 /// RunPod counts memory in decimal gigabytes.
 const GB: u64 = 1_000_000_000;
 

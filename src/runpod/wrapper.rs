@@ -81,7 +81,7 @@ impl Tokens {
             let tag = hmac::sign(&key, format!("runpod/{what}/{pod_uid}/{epoch}").as_bytes());
             tag.as_ref()[..16].iter().fold(String::new(), |mut text, byte| {
                 // Writing to a String never fails.
-                let _ = write!(text, "{byte:02x}");
+                write!(text, "{byte:02x}").ok();
                 text
             })
         };

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use orca::cloud::runpod::{
-    ApiKey, BalanceSource as _, CloudTier, GpuQuery, GraphQl, KeySource, Level, codes,
+    ApiKey, BalanceSource as _, BillingQuery, CloudTier, GpuQuery, GraphQl, KeySource, Level, codes,
 };
 use orca::cloud::{Cloud as _, CloudError, InstanceState};
 use orca::leader::Fence;
@@ -252,4 +252,30 @@ async fn ids_with_slashes_and_spaces_reach_the_catalog_whole() {
     assert_eq!(client.gpus(query).await.unwrap_err().kind(), "not_found");
     let asked = fake.world().asked.clone();
     assert!(asked[0].what.ends_with("?include=AVAILABILITY&product=POD&cloud=SECURE&count=1"), "{asked:?}");
+}
+
+#[tokio::test]
+async fn what_the_account_has_is_read_in_whole_or_not_at_all() {
+    let fake = Fake::start().await;
+    let client = fake.client();
+    let bills = BillingQuery { pod_id: Some("7h9k/x".to_owned()), is_by_hour: true, buckets: 24 };
+    fake.fail("GET /v2/registries", &[Fault::Answer(r#"{"registries":[{"id":"reg_abc","name":"ghcr"}]}"#)]);
+    assert_eq!(client.registries().await.unwrap()[0].id, "reg_abc");
+    let volume =
+        r#"{"networkVolumes":[{"id":"vol","name":"data","size":100,"dataCenter":"EU-RO-1","type":"NEW"}]}"#;
+    fake.fail("GET /v2/network-volumes", &[Fault::Answer(volume)]);
+    let volumes = client.network_volumes().await.unwrap();
+    assert_eq!((volumes[0].size_gb, volumes[0].data_center_id.as_str()), (100, "EU-RO-1"));
+    let records = r#"{"records":[{"podId":"7h9k","startTime":"2026-11-21T09:00:00Z","endTime":"2026-11-21T10:00:00Z",
+        "totalAmount":0.44,"gpuAmount":0.43,"cpuAmount":0,"diskAmount":0.01}],"metadata":{}}"#;
+    fake.fail("GET /v2/billing/pods", &[Fault::Answer(records)]);
+    assert_eq!(client.pod_bills(&bills).await.unwrap()[0].total.to_string(), "0.44");
+    let asked = fake.world().asked.clone();
+    assert_eq!(asked[2].what, "GET /v2/billing/pods?bucketSize=hour&lastN=24&podId=7h9k%2Fx");
+    for broken in [r#"{}"#, r#"{"records":null}"#, r#"{"records":[{"podId":"7h9k"}]}"#] {
+        fake.fail("GET /v2/billing/pods", &[Fault::Answer(broken)]);
+        assert_eq!(told(&client.pod_bills(&bills).await.unwrap_err()), ("transient", codes::UNREADABLE));
+    }
+    let all = [client.cpus().await.unwrap_err(), client.data_centers().await.unwrap_err()];
+    assert!(all.iter().all(|error| error.kind() == "not_found"));
 }

@@ -13,13 +13,14 @@ use super::ids;
 use super::keys::{Key, Keys, Scope};
 use super::meter::Billed;
 use super::order::{CPU_DISK, Compute, Order};
-use super::pod::{Container, Ending, Placement, Pod, Status};
+use super::pod::{Container, Ending, Placement, Pod};
 use super::problem::Problem;
 use super::rates::{Limits, documented};
 use super::registries::Registry;
 use super::scenario::{Point, Scenario, Scenarios};
 use super::secrets::Secret;
 use super::settings::{Settings, millis};
+use super::status::Status;
 use super::stock::{PHRASES, Place, Stock};
 use super::volumes::Volume;
 use crate::clock;
@@ -74,7 +75,7 @@ impl Account {
     }
 
     /// A number that is like no other of this account.
-    pub fn next(&mut self) -> u32 {
+    pub fn number(&mut self) -> u32 {
         self.sequence += 1;
         self.sequence
     }
@@ -106,6 +107,20 @@ impl Account {
         self.pods.values_mut().for_each(|pod| pod.advance(now, &self.settings));
     }
 
+    /// Other settings. What was billed until now stays billed.
+    pub fn set(&mut self, settings: Settings, now: Timestamp) {
+        if settings.billing_tick_ms != self.settings.billing_tick_ms {
+            self.bank.next_tick = clock::after(now, settings.billing_tick());
+        }
+        if settings.time_scale != self.settings.time_scale {
+            for pod in self.pods.values_mut().filter(|pod| pod.ended.is_none()) {
+                pod.scale = settings.time_scale;
+                pod.bill(now);
+            }
+        }
+        self.settings = settings;
+    }
+
     /// A bill: money is taken, and where none is left everything stops.
     pub fn tick(&mut self, now: Timestamp) {
         let spent = self.spent(now).total();
@@ -132,9 +147,7 @@ impl Account {
         let past = self.past.iter().map(|past| &past.meter);
         let meters = past.chain(self.pods.values().map(|pod| &pod.meter));
         let sum = |sum: Billed, one: Billed| sum.plus(one);
-        meters
-            .map(|meter| meter.billed(Timestamp::MIN, now, self.settings.time_scale))
-            .fold(Billed::default(), sum)
+        meters.map(|meter| meter.billed(Timestamp::MIN, now)).fold(Billed::default(), sum)
     }
 
     /// What is spent an hour now.
@@ -184,10 +197,12 @@ impl Account {
         if let Some(refusal) = self.bank.refuses(cost, self.spend()) {
             return Err(Problem::new(402, refusal));
         }
-        let sequence = self.next();
+        let sequence = self.number();
         let placement = self.place(&order, volume, cost, sequence)?;
         let id = ids::fresh(ID);
         let mut pod = Pod::new(id.clone(), u64::from(sequence), order, placement, now);
+        pod.scale = self.settings.time_scale;
+        pod.bill(now);
         pod.fate = self.scenarios.draw(Point::Fate, Some(&pod.order.name), call);
         pod.say("create pod", now);
         self.keys.put(&pod.key, Key { scope: Scope::Pod(id.clone()), revoked: false });

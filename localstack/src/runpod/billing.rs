@@ -116,7 +116,7 @@ pub fn pods(account: &Account, text: &str, now: Timestamp) -> Result<Value, Prob
         }
         let end = bucket.step(begin, 1);
         for (id, is_gpu, meter) in &all {
-            let billed = meter.billed(begin, end.min(now), account.settings.time_scale);
+            let billed = meter.billed(begin, end.min(now));
             if billed.total() <= 0.0 {
                 continue;
             }

@@ -35,13 +35,13 @@ use super::container::{ContainerEvent, Exit};
 use super::history::Past;
 use super::keys::Key;
 use super::log::Source;
-use super::pod::{Container, Pod, Status};
+use super::pod::{Container, Pod};
 use super::rates::{Limits, Window};
 use super::render;
 use super::scenario::{Rule, Storm};
 use super::settings::Settings;
+use super::status::Status;
 use super::stock::{Place, Supply};
-use crate::clock;
 use crate::patch::patched;
 
 type Shared = State<Arc<RunPod>>;
@@ -138,9 +138,8 @@ fn lives(account: &Account) -> Vec<Past> {
 /// What every pod was billed, which the API tells late or never.
 async fn ledger(State(runpod): Shared) -> axum::Json<Value> {
     axum::Json(runpod.view(|account, now| {
-        let scale = account.settings.time_scale;
         let lives = lives(account);
-        let entries: Vec<_> = lives.iter().map(|past| past.entry(now, scale)).collect();
+        let entries: Vec<_> = lives.iter().map(|past| past.entry(now)).collect();
         let live = entries.iter().filter(|entry| entry.live).count();
         json!({ "pods": entries, "live": live, "amount": account.spent(now).total() / 1e6 })
     }))
@@ -165,13 +164,7 @@ async fn change_settings(State(runpod): Shared, bytes: Bytes) -> Answer {
         let scale = settings.time_scale;
         return Err(Refused::Malformed(format!("timeScale is `{scale}`, expected 0 or more")));
     }
-    runpod.change(|account, now| {
-        // The next bill is as far away as the new tick says.
-        if account.settings.billing_tick_ms != settings.billing_tick_ms {
-            account.bank.next_tick = clock::after(now, settings.billing_tick());
-        }
-        account.settings = settings.clone();
-    });
+    runpod.change(|account, now| account.set(settings.clone(), now));
     Ok(axum::Json(json!(settings)))
 }
 

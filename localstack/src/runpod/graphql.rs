@@ -29,7 +29,7 @@ struct Body {
 #[derive(Debug, PartialEq, Eq)]
 struct Field<'a> {
     name: &'a str,
-    fields: Vec<Field<'a>>,
+    fields: Vec<Self>,
 }
 
 /// The answer to a request.

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::meter::{Billed, Meter};
-use super::pod::{Ending, Pod, Step};
+use super::pod::{Ending, Pod};
+use super::status::Step;
 
 /// A pod's life.
 #[derive(Clone, Debug, Serialize)]
@@ -66,9 +67,8 @@ impl Past {
 
     /// What it was billed until now.
     #[must_use]
-    pub fn entry(&self, now: Timestamp, scale: f64) -> Entry<'_> {
-        let Billed { compute_seconds, disk_seconds, compute, disk } =
-            self.meter.billed(Timestamp::MIN, now, scale);
+    pub fn entry(&self, now: Timestamp) -> Entry<'_> {
+        let Billed { compute_seconds, disk_seconds, compute, disk } = self.meter.billed(Timestamp::MIN, now);
         Entry {
             id: &self.id,
             name: &self.name,

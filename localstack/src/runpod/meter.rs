@@ -38,12 +38,14 @@ impl Rate {
 }
 
 /// A time at one rate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Span {
     from: Timestamp,
     /// `None` while it lasts.
     to: Option<Timestamp>,
     rate: Rate,
+    /// Seconds that are billed in one.
+    scale: f64,
 }
 
 /// Amounts of money, or of time.
@@ -78,14 +80,14 @@ impl Billed {
 }
 
 /// The spans of a pod.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Meter(Vec<Span>);
 
 impl Meter {
-    /// From now on it costs this.
-    pub fn set(&mut self, rate: Rate, now: Timestamp) {
+    /// From now on it costs this, with so many billed seconds in a second.
+    pub fn set(&mut self, rate: Rate, scale: f64, now: Timestamp) {
         self.stop(now);
-        self.0.push(Span { from: now, to: None, rate });
+        self.0.push(Span { from: now, to: None, rate, scale });
     }
 
     /// From now on it costs nothing.
@@ -107,13 +109,13 @@ impl Meter {
         self.0.last().filter(|span| span.to.is_none()).map_or_else(Rate::default, |span| span.rate)
     }
 
-    /// What was billed between two times, with so many billed seconds in a second.
+    /// What was billed between two times.
     #[must_use]
-    pub fn billed(&self, from: Timestamp, to: Timestamp, scale: f64) -> Billed {
+    pub fn billed(&self, from: Timestamp, to: Timestamp) -> Billed {
         self.0.iter().fold(Billed::default(), |sum, span| {
             let end = span.to.unwrap_or(to).min(to);
             let time = Duration::try_from(end.duration_since(span.from.max(from))).unwrap_or_default();
-            let seconds = time.as_secs_f64() * scale;
+            let seconds = time.as_secs_f64() * span.scale;
             let amount = |hourly: Micros| super::catalog::dollars(hourly) * 1e6 * seconds / 3600.0;
             let is_compute = span.rate.compute > 0;
             sum.plus(Billed {
@@ -138,12 +140,12 @@ mod tests {
     #[test]
     fn hardware_is_paid_until_it_is_given_back_and_a_volume_until_the_end() {
         let mut meter = Meter::default();
-        meter.set(Rate::running(3_600_000, 73, 0), at(0));
-        meter.set(Rate::stopped(73), at(100));
+        meter.set(Rate::running(3_600_000, 73, 0), 1.0, at(0));
+        meter.set(Rate::stopped(73), 1.0, at(100));
         assert_eq!(meter.rate(), Rate { compute: 0, disk: 20_000 });
         meter.stop(at(300));
         assert!(!meter.is_running());
-        let billed = meter.billed(at(0), at(1000), 1.0);
+        let billed = meter.billed(at(0), at(1000));
         assert_eq!((billed.compute_seconds, billed.disk_seconds), (100.0, 200.0));
         assert!((billed.compute - 100_000.0).abs() < 1e-6, "{billed:?}");
         // 73 GB: $0.01 an hour while it ran, $0.02 after that.
@@ -153,17 +155,18 @@ mod tests {
     #[test]
     fn a_bill_is_of_its_time_alone_and_time_may_run_faster() {
         let mut meter = Meter::default();
-        meter.set(Rate::running(3_600_000, 0, 0), at(100));
-        assert_eq!(meter.billed(at(0), at(50), 1.0).compute_seconds, 0.0);
-        assert_eq!(meter.billed(at(110), at(130), 1.0).compute_seconds, 20.0);
-        assert_eq!(meter.billed(at(110), at(130), 60.0).compute_seconds, 1200.0);
+        meter.set(Rate::running(3_600_000, 0, 0), 1.0, at(100));
+        assert_eq!(meter.billed(at(0), at(50)).compute_seconds, 0.0);
+        assert_eq!(meter.billed(at(110), at(130)).compute_seconds, 20.0);
+        meter.set(Rate::running(3_600_000, 0, 0), 60.0, at(120));
+        assert_eq!(meter.billed(at(110), at(130)).compute_seconds, 10.0 + 600.0);
     }
 
     #[test]
     fn a_stopped_pod_without_a_volume_costs_nothing_and_still_counts_its_time() {
         let mut meter = Meter::default();
-        meter.set(Rate::stopped(0), at(0));
+        meter.set(Rate::stopped(0), 1.0, at(0));
         assert!(!meter.is_running());
-        assert_eq!(meter.billed(at(0), at(10), 1.0).disk_seconds, 10.0);
+        assert_eq!(meter.billed(at(0), at(10)).disk_seconds, 10.0);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use super::catalog::Micros;
 use super::container::{Disk, Exit, Mapping, Remap};
@@ -14,63 +14,8 @@ use super::meter::{Meter, Rate};
 use super::order::Order;
 use super::scenario::Scenario;
 use super::settings::{Settings, millis};
+use super::status::{Status, Step};
 use crate::clock;
-
-/// What RunPod says of a pod.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    /// Hardware is being allocated; it is billed already.
-    Provisioning,
-    /// Its image is being pulled.
-    Starting,
-    /// It has its hardware and its image. Whether its container runs is another question.
-    Running,
-    /// Stopped: no hardware, no container, its persistent volume alone.
-    Exited,
-    Error,
-    /// Ended by RunPod itself, and shown for a while.
-    Terminated,
-}
-
-impl Status {
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Provisioning => "PROVISIONING",
-            Self::Starting => "STARTING",
-            Self::Running => "RUNNING",
-            Self::Exited => "EXITED",
-            Self::Error => "ERROR",
-            Self::Terminated => "TERMINATED",
-        }
-    }
-
-    /// What may be asked of a pod.
-    #[must_use]
-    pub fn actions(self) -> &'static [&'static str] {
-        match self {
-            Self::Provisioning | Self::Starting => &["stop", "terminate"],
-            Self::Running => &["stop", "restart", "terminate"],
-            Self::Exited | Self::Error => &["start", "terminate"],
-            Self::Terminated => &[],
-        }
-    }
-
-    /// Whether it has hardware, which is billed.
-    #[must_use]
-    pub fn holds(self) -> bool {
-        match self {
-            Self::Provisioning | Self::Starting | Self::Running | Self::Error => true,
-            Self::Exited | Self::Terminated => false,
-        }
-    }
-}
-
-impl Serialize for Status {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.name())
-    }
-}
 
 /// What there is of its container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,13 +51,6 @@ pub enum Job {
     Kill { code: i32 },
     Halt,
     Remove,
-}
-
-/// A status that it came into.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Step {
-    pub status: Status,
-    pub at: Timestamp,
 }
 
 /// An end of its container's main process.
@@ -178,6 +116,8 @@ pub struct Pod {
     pub mappings: Vec<Mapping>,
     pub endings: Vec<Ending>,
     pub meter: Meter,
+    /// Seconds that it is billed in one.
+    pub scale: f64,
     pub log: Arc<Log>,
     /// The key that its container has.
     pub key: String,
@@ -220,6 +160,7 @@ impl Pod {
             mappings: Vec::new(),
             endings: Vec::new(),
             meter: Meter::default(),
+            scale: 1.0,
             log: Arc::default(),
             holds: true,
             listed_from: now,
@@ -243,9 +184,9 @@ impl Pod {
         let (disk, volume) = (self.order.disk, self.order.mounts.size());
         match self.status {
             Status::Terminated => self.meter.stop(now),
-            Status::Exited => self.meter.set(Rate::stopped(volume), now),
+            Status::Exited => self.meter.set(Rate::stopped(volume), self.scale, now),
             Status::Provisioning | Status::Starting | Status::Running | Status::Error => {
-                self.meter.set(Rate::running(self.placement.cost, disk, volume), now);
+                self.meter.set(Rate::running(self.placement.cost, disk, volume), self.scale, now);
             }
         }
     }

@@ -12,12 +12,13 @@ use super::body::Body;
 use super::container::{Disk, Remap};
 use super::log::{Cursor, Log, Source, Start};
 use super::page;
-use super::pod::{Container, Status};
+use super::pod::Container;
 use super::problem::Problem;
 use super::query::{Query, invalid};
 use super::render;
 use super::scenario::{Lost, Point, Scenario};
 use super::settings::millis;
+use super::status::Status;
 use super::volumes::read;
 use crate::clock;
 

@@ -25,7 +25,7 @@ struct Create {
 /// Stores one; its id. Its user and password are read by nobody here: images come from open registries.
 pub fn create(account: &mut Account, body: Value) -> Result<String, Problem> {
     let Create { name } = read("CreateRegistryRequest", body)?;
-    let (id, sequence) = (ids::fresh(8), account.next());
+    let (id, sequence) = (ids::fresh(8), account.number());
     account.registries.insert(id.clone(), Registry { id: id.clone(), name, sequence });
     Ok(id)
 }

@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 use super::catalog::dollars;
 use super::container::Mapping;
 use super::order::{Compute, PortKind};
-use super::pod::{Container, Pod, Status};
+use super::pod::{Container, Pod};
 use super::settings::{Api, Settings, millis};
+use super::status::Status;
 
 /// The whole pod: its environment is in clear, as RunPod has it.
 #[must_use]

@@ -58,7 +58,7 @@ pub fn create(account: &mut Account, body: Value, now: Timestamp) -> Result<Stri
     if account.secrets.values().any(|secret| secret.name.eq_ignore_ascii_case(&name)) {
         return Err(Problem::conflict("a secret with this name already exists"));
     }
-    let (id, sequence) = (ids::fresh(12), account.next());
+    let (id, sequence) = (ids::fresh(12), account.number());
     let (created_at, value_last_updated_at) = (now, now);
     let secret =
         Secret { id: id.clone(), name, description, created_at, value_last_updated_at, sequence, value };

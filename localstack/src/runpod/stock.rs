@@ -103,15 +103,13 @@ impl Stock {
     #[must_use]
     pub fn level(&self, place: &Place, count: u32) -> Level {
         let supply = self.places.get(place).copied().unwrap_or_default();
-        supply.shown.unwrap_or(match supply.free {
-            None => Level::High,
-            Some(free) => match free.checked_div(count).unwrap_or(0) {
-                0 => Level::None,
-                1 | 2 => Level::Low,
-                3..=9 => Level::Medium,
-                _ => Level::High,
-            },
-        })
+        let graded = match supply.free.map(|free| free.checked_div(count).unwrap_or(0)) {
+            Some(0) => Level::None,
+            Some(1 | 2) => Level::Low,
+            Some(3..=9) => Level::Medium,
+            Some(_) | None => Level::High,
+        };
+        supply.shown.unwrap_or(graded)
     }
 }
 

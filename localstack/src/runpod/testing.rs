@@ -63,11 +63,12 @@ pub fn mk_pod() -> Value {
 
 /// This object with other members in place of its own; null removes one.
 pub fn with(mut base: Value, changes: Value) -> Value {
-    for (name, value) in changes.as_object().unwrap() {
+    let Value::Object(changes) = changes else { panic!("{changes} is no object") };
+    for (name, value) in changes {
         if value.is_null() {
-            base.as_object_mut().unwrap().remove(name);
+            base.as_object_mut().unwrap().remove(&name);
         } else {
-            base[name] = value.clone();
+            base[name] = value;
         }
     }
     base

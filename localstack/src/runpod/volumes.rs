@@ -61,7 +61,7 @@ pub fn create(account: &mut Account, body: Value) -> Result<String, Problem> {
     if !center.volume_types.contains(&kind.as_str()) {
         return Err(Problem::rule(format!("data center '{data_center}' has no such network volumes")));
     }
-    let (id, sequence) = (ids::fresh(10), account.next());
+    let (id, sequence) = (ids::fresh(10), account.number());
     let volume = Volume { id: id.clone(), name, size, data_center: center.id, kind, sequence };
     account.volumes.insert(id.clone(), volume);
     Ok(id)

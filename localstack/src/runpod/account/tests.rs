@@ -127,7 +127,7 @@ fn a_pod_that_is_billed_for_nothing_is_stopped_at_the_bill() {
     account.settle(at(600));
     let pod = account.pod(&id).unwrap();
     assert_eq!((pod.status, pod.history.len()), (Status::Exited, 2));
-    assert_eq!(pod.meter.billed(at(0), at(600), 1.0).compute_seconds, 300.0);
+    assert_eq!(pod.meter.billed(at(0), at(600)).compute_seconds, 300.0);
 }
 
 #[test]

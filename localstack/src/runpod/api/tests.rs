@@ -12,8 +12,8 @@ use crate::runpod::testing::{TestAccount, mk_pod, with};
 mod lifecycle;
 mod scenarios;
 
-fn keyed(method: &str, path: &str, key: &str, body: Value) -> Request<Body> {
-    let mut request = TestAccount::request(method, path, &body);
+fn keyed(method: &str, path: &str, key: &str, body: &Value) -> Request<Body> {
+    let mut request = TestAccount::request(method, path, body);
     request.headers_mut().insert("authorization", HeaderValue::from_str(&format!("Bearer {key}")).unwrap());
     request
 }
@@ -28,7 +28,7 @@ async fn size_comes_before_the_key_and_the_key_before_everything_else() {
     let fits = with(mk_pod(), json!({"env": {"A": "x".repeat(100_000)}}));
     assert_eq!(account.call("POST", "/v2/pods", fits).await.status, 201);
     for path in ["/v2/pods", "/v2/nothing", "/nothing"] {
-        let answer = account.send(keyed("GET", path, "rpa_other", Value::Null)).await;
+        let answer = account.send(keyed("GET", path, "rpa_other", &Value::Null)).await;
         assert_eq!(answer.refusal(), "401 invalid bearer token", "{path}");
     }
     let mut missing = TestAccount::request("GET", "/v2/pods", &Value::Null);
@@ -47,16 +47,16 @@ async fn a_key_reads_alone_is_revoked_or_is_a_pods_own() {
         ("PATCH", path.as_str(), json!({"name": "b"})),
         ("PUT", "/v2/account/ssh-keys", json!({"keys": []})),
     ] {
-        let answer = account.send(keyed(method, path, READ_ONLY, body)).await;
+        let answer = account.send(keyed(method, path, READ_ONLY, &body)).await;
         assert_eq!(answer.refusal(), "403 access denied", "{method}");
     }
-    account.send(keyed("GET", &path, READ_ONLY, Value::Null)).await.ok();
+    account.send(keyed("GET", &path, READ_ONLY, &Value::Null)).await.ok();
     let other = account.create(json!({})).await;
     let own = format!("rpa_pod_{id}");
     for (method, path) in [("GET", "/v2/pods".to_owned()), ("DELETE", format!("/v2/pods/{other}"))] {
-        assert_eq!(account.send(keyed(method, &path, &own, Value::Null)).await.status, 403);
+        assert_eq!(account.send(keyed(method, &path, &own, &Value::Null)).await.status, 403);
     }
-    assert_eq!(account.send(keyed("DELETE", &path, &own, Value::Null)).await.status, 204);
+    assert_eq!(account.send(keyed("DELETE", &path, &own, &Value::Null)).await.status, 204);
     account.control("PUT", "keys/rpa_test", json!({"scope": "all", "revoked": true})).await;
     assert_eq!(account.get("/v2/pods").await.refusal(), "401 invalid bearer token");
     account.control("PUT", "keys/rpa_test", json!({"scope": "all"})).await;
@@ -276,7 +276,7 @@ async fn money_is_told_by_graphql_with_200_also_for_errors() {
     let account = TestAccount::start();
     account.create(json!({})).await;
     let ask = async |key: &str, query: &str| {
-        let answer = account.send(keyed("POST", "/graphql", key, json!({ "query": query }))).await;
+        let answer = account.send(keyed("POST", "/graphql", key, &json!({ "query": query }))).await;
         (answer.status, answer.body)
     };
     let (status, body) = ask("rpa_test", "{ myself { clientBalance currentSpendPerHr spendLimit } }").await;

@@ -238,7 +238,11 @@ impl Containers for LinuxContainers {
     }
 
     async fn kill(&self, id: &str, _run: u32, _code: i32) {
-        if let Err(error) = self.host.signal(id, "KILL").await {
+        let Some(slot) = self.find(id) else { return };
+        let running = slot.running.lock().await;
+        if let Some(running) = running.as_ref()
+            && let Err(error) = running.kill(&self.host).await
+        {
             tracing::warn!(id, "the container cannot be killed: {error:#}");
         }
     }

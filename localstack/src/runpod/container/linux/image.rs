@@ -222,6 +222,6 @@ mod tests {
         );
         assert_eq!(parse(r#"{"config":null}"#).unwrap(), Config::default());
         assert_eq!(parse("{}").unwrap(), Config::default());
-        assert!(parse("[]").is_err() && parse(r#"{"config":{"Env":["A"]}}"#).is_err());
+        assert!(parse("7").is_err() && parse(r#"{"config":{"Env":["A"]}}"#).is_err());
     }
 }

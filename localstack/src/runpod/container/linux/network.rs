@@ -4,9 +4,10 @@
 //! What to run is computed here as text. Everything carries a mark of its own (link prefix, route protocol, table), so
 //! that it can be removed without knowing what was made.
 
+use std::fs;
 use std::net::Ipv4Addr;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 
 use super::address::NETWORK;
 use crate::machine::command::{run, run_with_input};
@@ -58,7 +59,13 @@ pub(super) async fn create() -> anyhow::Result<()> {
 /// Connects the network namespace of process `pid`, where the interface appears as `eth0`, still down.
 pub(super) async fn attach(id: &str, address: Ipv4Addr, pid: u32) -> anyhow::Result<()> {
     detach(id).await?;
-    run_with_input("ip", &["-batch", "-"], &attach_commands(id, address, pid)).await.map(drop)
+    run_with_input("ip", &["-batch", "-"], &attach_commands(id, address, pid)).await?;
+    // Without it, what leads nowhere would be dropped and not refused.
+    for setting in ["forwarding", "rp_filter"] {
+        let path = format!("/proc/sys/net/ipv4/conf/{}/{setting}", link(id));
+        fs::write(&path, "1").with_context(|| format!("cannot write to `{path}`"))?;
+    }
+    Ok(())
 }
 
 /// Removes a container's veth, and with it its route. Idempotent.

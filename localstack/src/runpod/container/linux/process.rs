@@ -12,6 +12,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -37,6 +38,9 @@ const LINE: usize = 16 << 10;
 
 /// For what a container left after its last process to be gone.
 const CLEAR: Duration = Duration::from_secs(60);
+
+/// SIGKILL.
+const KILLED: i32 = 9;
 
 /// What Docker gives a container's process.
 const CAPABILITIES: &str = "-all,+chown,+dac_override,+fsetid,+fowner,+mknod,+net_raw,+setgid,+setuid,+setfcap,\
@@ -80,6 +84,8 @@ pub(super) struct Start<'a> {
 pub(super) struct Running {
     id: String,
     stop_signal: String,
+    /// It is ended by force.
+    is_forced: Arc<AtomicBool>,
     supervisor: AbortOnDropHandle<()>,
 }
 
@@ -112,6 +118,12 @@ fn is_first(status: &str) -> bool {
 }
 
 impl Running {
+    /// Ends all of its processes at once.
+    pub(super) async fn kill(&self, host: &Host) -> anyhow::Result<()> {
+        self.is_forced.store(true, Ordering::Relaxed);
+        host.cgroups.destroy(&self.id).await
+    }
+
     /// Asks it to end, and ends it by force when the time is over.
     pub(super) async fn stop(mut self, host: &Host, grace: Duration) -> anyhow::Result<()> {
         if !grace.is_zero() {
@@ -120,7 +132,7 @@ impl Running {
                 return Ok(());
             }
         }
-        host.cgroups.destroy(&self.id).await?;
+        self.kill(host).await?;
         timeout(CLEAR, self.supervisor)
             .await
             .context("the container's end was not seen")?
@@ -186,13 +198,14 @@ pub(super) async fn start(host: &Arc<Host>, start: Start<'_>) -> anyhow::Result<
     drop(stdin.write_all(b"\n").await);
     drop(stdin);
     let lines = Receiver::from_owned_fd(OwnedFd::from(reader)).context("a pipe")?;
-    let supervised = supervise(Arc::clone(host), id.to_owned(), run, child, lines);
+    let is_forced = Arc::new(AtomicBool::new(false));
+    let supervised = supervise(Arc::clone(host), id.to_owned(), run, child, lines, Arc::clone(&is_forced));
     let stop_signal = match config.stop_signal.as_str() {
         "" => "TERM".to_owned(),
         named => named.trim_start_matches("SIG").to_owned(),
     };
     let supervisor = AbortOnDropHandle::new(tokio::spawn(supervised));
-    Ok(Running { id: id.to_owned(), stop_signal, supervisor })
+    Ok(Running { id: id.to_owned(), stop_signal, is_forced, supervisor })
 }
 
 /// The image's variables, the pod's, and those that Docker adds, as `NAME=VALUE`.
@@ -217,9 +230,18 @@ fn environment(
 }
 
 /// Sees a container through to its end, and says what it wrote and how it ended.
-async fn supervise(host: Arc<Host>, id: String, run: u32, mut child: Child, lines: Receiver) {
+async fn supervise(
+    host: Arc<Host>,
+    id: String,
+    run: u32,
+    mut child: Child,
+    lines: Receiver,
+    is_forced: Arc<AtomicBool>,
+) {
     read(&host, &id, lines).await;
     let exit = match child.wait().await {
+        // `unshare` cannot tell of a child that was killed, if it saw it before it was killed itself.
+        Ok(status) if is_forced.load(Ordering::Relaxed) && status.code() == Some(1) => Exit::Signal(KILLED),
         Ok(status) => match (status.code(), status.signal()) {
             (Some(code), _) => Exit::Code(code),
             (None, signal) => Exit::Signal(signal.unwrap_or_default()),
