@@ -82,7 +82,7 @@ impl World {
     /// The choices, a line each; or what follows without one.
     fn lines(&self, ask: &Ask) -> Vec<String> {
         let planned = self.plan(ask);
-        let price = |price: Option<MicroUsd>| price.map_or("?".to_owned(), |price| price.to_string());
+        let price = |price: Option<MicroUsd>| price.map_or_else(|| "?".to_owned(), |price| price.to_string());
         let line =
             |one: &Choice| format!("{} x{} {:?} {}", one.gpu_id, one.count, one.tier, price(one.price));
         match planned.verdict {
@@ -91,7 +91,7 @@ impl World {
             Verdict::Wait { reason, message, until } => {
                 vec![format!(
                     "{reason}: {message}{}",
-                    until.map_or(String::new(), |at| format!(" until {}", at.as_second()))
+                    until.map_or_else(String::new, |at| format!(" until {}", at.as_second()))
                 )]
             }
         }
