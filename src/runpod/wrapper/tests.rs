@@ -119,7 +119,8 @@ fn an_exit_code_is_told_after_the_output_and_the_container_stays() {
     for (program, lines, code) in [
         ("echo one; echo two; exit 7", vec!["one", "two", ""], 7),
         ("printf unfinished", vec!["unfinished"], 0),
-        ("kill -s KILL $$", vec![""], 137),
+        // Kubernetes makes one dollar of two.
+        ("kill -s KILL $$$$", vec![""], 137),
         ("no-such-program", vec![""], 127),
     ] {
         std::fs::remove_file(place.0.join("ran")).ok();
