@@ -59,8 +59,9 @@ use protocol::Protocol;
 
 /// Streams of one remote command at once, at most: it has five.
 const COMMAND_STREAMS: usize = 16;
-/// Streams of one port-forward at once, at most: browsers open hundreds of connections, of two streams each.
-const FORWARD_STREAMS: usize = 1024;
+/// Streams of one port-forward at once, at most, two for each connection. Each may hold 64 KiB that its client does not
+/// read, and copy buffers of 32 KiB.
+const FORWARD_STREAMS: usize = 512;
 /// Why a command is left when this process ends.
 const FAREWELL: &str = "orca ends here and goes on elsewhere: run the command again";
 

@@ -194,14 +194,11 @@ async fn ports_are_reached_from_outside_and_the_host_from_inside(cloud: &Cloud) 
          nc -w 3 ${{it%:*}} ${{it#*:}} < /dev/null > /dev/null 2>&1 && echo yes || echo no; done; echo done; sleep 71234"
     );
     let args = json!({"cmd": ["sh", "-c", dial]}).to_string();
-    let began = Instant::now();
     let dialler = cloud.create(json!({ "args": args })).await;
     let accepted = timeout(Duration::from_secs(30), host.accept()).await.unwrap().unwrap();
     drop(accepted);
     let log = cloud.until_line(&dialler, "container", "done").await;
     assert_eq!(log, ["yes", "no", "no", "no", "done"]);
-    println!("four dials from a pod: {:?}", began.elapsed());
-    assert!(began.elapsed() < Duration::from_secs(3), "what leads nowhere is refused at once");
     cloud.end(&dialler).await;
     cloud.end(&id).await;
     assert!(TcpStream::connect(open).await.is_err(), "its port is closed with it");

@@ -226,7 +226,7 @@ impl Draft<'_> {
 
     /// The lists have no merge key: all of it or nothing.
     fn containers(&mut self, field: &str, old: Option<&[ContainerStatus]>, new: &[ContainerStatus]) {
-        if old.unwrap_or_default() != new {
+        if !old.unwrap_or_default().iter().map(written).eq(new.iter().map(written)) {
             self.fields.insert(field.to_owned(), json!(new));
         }
     }
@@ -279,6 +279,12 @@ impl Draft<'_> {
         }
         Some(json!({"metadata": metadata, "status": self.fields}))
     }
+}
+
+/// As ORCA writes it: where there is no `lastState` the API server answers an empty one.
+fn written(one: &ContainerStatus) -> ContainerStatus {
+    let last_state = one.last_state.clone().filter(|state| *state != ContainerState::default());
+    ContainerStatus { last_state, ..one.clone() }
 }
 
 /// Whether there is any sign that the container ran.

@@ -19,9 +19,9 @@ pub(crate) type Bound = BTreeMap<String, (f64, f64)>;
 
 /// ORCA's.
 pub(crate) const NODE: &str = "orca";
-/// As many launches at once as there are: for what ORCA itself takes.
+/// As many launches at once as can be configured: for what ORCA itself takes.
 pub(crate) const UNLIMITED: (&str, &str) =
-    ("limits:\n", "limits:\n  launchRate: { burst: 10000, perSecond: 10000 }\n");
+    ("limits:\n", "limits:\n  launchRate: { burst: 1000, perSecond: 1000 }\n");
 
 /// For the machines of a burst.
 const LIMIT: Duration = Duration::from_secs(150);

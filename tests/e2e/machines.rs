@@ -86,7 +86,7 @@ fn stopped(ns: &Namespace<'_>) -> Result<()> {
     let event = json!({"code": "instance-stop", "not_before_ms": 1});
     http("POST", &format!("/_local/instances/{id}/events"), Some(&event))?;
     let pod = ns.await_phase("halted", "Failed")?;
-    ensure!(pod["status"]["reason"] == "InstanceTerminated", "{}", pod["status"]);
+    ensure!(pod["status"]["reason"] == "HostFailed", "{}", pod["status"]);
     let events = ns.events("halted")?;
     ensure!(events.contains(&format!("InstanceStopped: instance {id} was stopped")), "{events}");
     ns.await_no_instance(Duration::from_secs(60))

@@ -15,7 +15,8 @@ fn mk_pod(status: impl Into<Value>) -> Pod {
     .unwrap()
 }
 
-/// What the API server would hold after the patch (conditions merge by type, everything else is replaced).
+/// What the API server would hold after the patch (conditions merge by type, everything else is replaced). It writes an
+/// empty `lastState` where there is none.
 fn applied(pod: &Pod, patch: &Value) -> Pod {
     let mut value = serde_json::to_value(pod).unwrap();
     for (field, new) in patch["status"].as_object().unwrap() {
@@ -28,6 +29,11 @@ fn applied(pod: &Pod, patch: &Value) -> Pod {
             value["status"]["conditions"] = Value::Array(all);
         } else {
             value["status"][field] = new.clone();
+        }
+        if field.to_lowercase().ends_with("containerstatuses") {
+            for one in value["status"][field].as_array_mut().unwrap() {
+                one.as_object_mut().unwrap().entry("lastState").or_insert(json!({}));
+            }
         }
     }
     serde_json::from_value(value).unwrap()
