@@ -96,13 +96,13 @@ async fn sweep(args: &Sweep) -> Result<ExitCode, Trouble> {
     let mut second = eyes.look().await.map_err(failed)?;
     let machines = due(&first.machines, &second.machines).into_iter().cloned().collect::<Vec<_>>();
     for Orphan { instance, .. } in machines {
-        if told(&instance.id, "ended", eyes.end(&instance).await) {
+        if told(&instance.id, "ended", &eyes.end(&instance).await) {
             second.machines.retain(|one| one.instance.id != instance.id);
         }
     }
     let leftovers = leftovers::due(&first.leftovers, &second.leftovers, clock::now());
     for one in leftovers.into_iter().cloned().collect::<Vec<_>>() {
-        if told(&one.id, "deleted", eyes.delete(&one).await) {
+        if told(&one.id, "deleted", &eyes.delete(&one).await) {
             second.leftovers.retain(|left| left.id != one.id);
         }
     }
@@ -114,8 +114,8 @@ async fn sweep(args: &Sweep) -> Result<ExitCode, Trouble> {
 }
 
 /// Says how it went; whether it went well.
-fn told(id: &str, done: &str, result: Result<(), CloudError>) -> bool {
-    match &result {
+fn told(id: &str, done: &str, result: &Result<(), CloudError>) -> bool {
+    match result {
         Ok(()) => say(format_args!("{id} is {done}")),
         Err(error) => say(format_args!("{id} could not be {done}: {error}")),
     }

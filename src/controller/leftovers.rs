@@ -83,11 +83,8 @@ impl Core {
             steady: clock::steady(),
             wall: clock::now(),
         };
-        let Look { ours, fresh, due, awaits } = sweep.book.take(list, &eye);
-        let of = metrics::OfKind { kind: kind.label() };
-        self.metrics.leftovers.get_or_create(&of).set(i64::try_from(ours.len()).unwrap_or(i64::MAX));
-        let cost: MicroUsd = ours.iter().filter_map(Leftover::hourly).sum();
-        self.metrics.leftovers_cost.get_or_create(&of).set(cost.dollars());
+        let Look { mut ours, fresh, due, awaits } = sweep.book.take(list, &eye);
+        self.count_leftovers(kind, &ours);
         if !fresh.is_empty() {
             let reason = match kind {
                 LeftoverKind::Volume => reasons::ORPHANED_VOLUME,
@@ -103,8 +100,17 @@ impl Core {
             return Ok(true);
         }
         let alive = self.alive_now().await.map_err(|error| ("DescribeInstances", error))?;
-        self.discard(sweep, due, &alive).await?;
-        Ok(awaits)
+        let due = due.into_iter().filter(|one| !is_claimed(one, &alive)).collect();
+        let done = self.discard(sweep, due, &mut ours).await;
+        self.count_leftovers(kind, &ours);
+        done.map(|()| awaits)
+    }
+
+    fn count_leftovers(&self, kind: LeftoverKind, ours: &[Leftover]) {
+        let of = metrics::OfKind { kind: kind.label() };
+        self.metrics.leftovers.get_or_create(&of).set(i64::try_from(ours.len()).unwrap_or(i64::MAX));
+        let cost: MicroUsd = ours.iter().filter_map(Leftover::hourly).sum();
+        self.metrics.leftovers_cost.get_or_create(&of).set(cost.dollars());
     }
 
     /// UIDs of the pods that have a machine, or are being given one, by the cloud's word of now and our own.
@@ -114,15 +120,19 @@ impl Core {
         Ok(alive.map(str::to_owned).chain(self.fleet.claims()).collect())
     }
 
-    /// Deletes what is due, one after the other. What fails does not keep the others; the last failure is answered.
+    /// Deletes what is due, one after the other, and takes it out of `ours`. What fails does not keep the others; the last
+    /// failure is answered.
     async fn discard(
         &self,
         sweep: &mut Sweep,
         due: Vec<Leftover>,
-        alive: &HashSet<String>,
+        ours: &mut Vec<Leftover>,
     ) -> Result<(), (&'static str, CloudError)> {
         let mut failed = None;
-        for one in due.into_iter().filter(|one| !is_claimed(one, alive)) {
+        for one in due {
+            if self.draining.is_asked() {
+                break;
+            }
             let write = match one.kind {
                 LeftoverKind::Volume => Write::DeleteVolume,
                 LeftoverKind::NetworkInterface => Write::DeleteInterface,
@@ -136,9 +146,7 @@ impl Core {
             let of = metrics::Deletion { kind: one.kind.label(), result: outcome };
             self.metrics.leftovers_deleted.get_or_create(&of).inc();
             match result {
-                Ok(()) => {
-                    self.metrics.leftovers.get_or_create(&metrics::OfKind { kind: one.kind.label() }).dec();
-                }
+                Ok(()) => ours.retain(|other| other.id != one.id),
                 // Something has it again: it is looked at anew.
                 Err(CloudError::Invalid { .. }) => sweep.book.forget(&one.id),
                 // The same would be said of all others.

@@ -175,7 +175,7 @@ async fn launch_and_end(config: &Config) -> Result<()> {
     let gone = ec2.instance(&launched.id).await?;
     ensure!(gone.is_none_or(|it| it.state == InstanceState::Terminated), "it is still there");
     for kind in LeftoverKind::ALL {
-        ensure!(ec2.leftovers(kind).await? == [], "it left a {} behind", kind.noun());
+        ensure!(ec2.leftovers(kind).await?.is_empty(), "it left a {} behind", kind.noun());
     }
     Ok(())
 }

@@ -114,6 +114,9 @@ async fn the_ec2_adapter_leaves_the_record_to_its_callers() {
 /// The archive's own writing would be a record of the logs beside the logs; sessions are connections.
 const UNRECORDED: [&str; 3] = ["create_log_stream", "put_log_events", "terminate_session"];
 
+/// Fields of answers that sound like calls.
+const FIELDS: [&str; 2] = ["create_time", "tag_set"];
+
 #[test]
 fn every_call_that_changes_something_in_the_cloud_has_its_line() {
     let mut sources = Vec::new();
@@ -134,7 +137,7 @@ fn every_call_that_changes_something_in_the_cloud_has_its_line() {
             let verbs = ["run_", "terminate_", "create_", "put_", "delete_", "tag_", "modify_", "stop_"];
             let is_call = method.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
                 && verbs.iter().any(|verb| method.starts_with(verb));
-            if is_call && !UNRECORDED.contains(&method) {
+            if is_call && !UNRECORDED.contains(&method) && !FIELDS.contains(&method) {
                 changing.insert(method.to_owned());
             }
         }

@@ -211,3 +211,29 @@ async fn a_type_is_launched_only_where_it_is_offered() {
     assert_eq!(cloud.all_offerings().await.unwrap()["t3.large"], ["zone-a", "zone-b"]);
     assert_eq!(code(launch(&cloud, Purchase::OnDemand).await), "Unsupported");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_machine_leaves_is_free_once_it_is_terminated_and_can_be_deleted_then() {
+    let cloud = MemoryCloud::new();
+    let ids = async |kind| -> Vec<String> {
+        cloud.leftovers(kind).await.unwrap().into_iter().map(|one| one.id).collect()
+    };
+    let tidy = cloud.launch(&mk_spec("t", "subnet-a")).await.unwrap().id;
+    let careless = cloud.launch(&mk_spec("u", "subnet-a")).await.unwrap().id;
+    cloud.leave(&careless);
+    let (volume, interface) = ("vol-00000002", "eni-00000002");
+    for (kind, id) in LeftoverKind::ALL.into_iter().zip([volume, interface]) {
+        assert_eq!(ids(kind).await, Vec::<String>::new());
+        assert_eq!(cloud.discard(kind, id).await.unwrap_err().kind(), "invalid", "its machine has it");
+    }
+    for machine in [tidy, careless] {
+        cloud.end(&machine, "Server.InternalError");
+    }
+    tokio::time::sleep(Timing::default().shutdown).await;
+    for (kind, id) in LeftoverKind::ALL.into_iter().zip([volume, interface]) {
+        assert_eq!(ids(kind).await, [id]);
+        assert_eq!(cloud.discard(kind, id).await, Ok(()));
+        assert_eq!(cloud.discard(kind, id).await, Ok(()), "it is gone already");
+        assert_eq!(ids(kind).await, Vec::<String>::new());
+    }
+}

@@ -265,8 +265,8 @@ async fn orca_sweep_shows_what_machines_left_and_deletes_what_is_old_enough() {
 
     // EC2 does not tell when an interface was made, so two looks do; the volume is too young.
     let output = sweep(&[]);
-    let (told, said) = (text(&output.stdout), text(&output.stderr));
-    assert_eq!(output.status.code(), Some(1), "{told}{said}");
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}{}", text(&output.stderr));
     let gone = before.iter().find(|one| one.pod_uid() == Some("uid-gone")).unwrap();
     assert!(said.contains(&format!("{} is deleted", gone.id)), "{said}");
     assert!(said.contains("1 left: too young, or not ended"), "{said}");
