@@ -54,7 +54,6 @@ test: deps check programs image ## everything, on real machines too
 	  ORCA_PROMTOOL=$$(realpath $(CACHE)/bin/promtool/promtool) \
 	  cargo test --workspace --test ssm --test plugin --test it --test e2e
 	cargo test --workspace --test machines -- --ignored
-	cargo test --workspace --test pods -- --ignored
 	cargo test --workspace --quiet --test chaos -- seed=1 machines=5 kills=30 time=60
 	@touch "$(CLAIM)"
 
